@@ -1,0 +1,1 @@
+"""Measure latency, memory and quality of embedding models."""

@@ -1,0 +1,134 @@
+"""The encoder families and the one registry that knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from edge_embed._manifest import OUTPUT_NAME
+from edge_embed.errors import CheckpointError
+from edge_embed_convert.checkpoint import Checkpoint
+from edge_embed_convert.encoders import bert, gemma3
+from edge_embed_convert.encoders.head import Head
+from edge_embed_convert.weights import Weights
+
+__all__ = ["FAMILIES", "EmbeddingModel", "Family", "build", "family_of"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One encoder family.
+
+    Attributes:
+        name: What the manifest and the messages call it.
+        model_types: The `model_type` values of `config.json` that it covers.
+        prefixes: Prefixes that wrappers put before every weight name.
+        unused: Patterns of weights that checkpoints carry and the encoder rightly ignores.
+        default_recipe: The recipe for a user who names none; the evidence is in docs/recipes.md.
+        expects_dense: Whether a sentence-transformers checkpoint without Dense modules is suspect.
+        matryoshka: Dimensions that released models of the family are trained to be cut to.
+        build: Makes the encoder from weights, checkpoint, and the pad id.
+    """
+
+    name: str
+    model_types: tuple[str, ...]
+    prefixes: tuple[str, ...]
+    unused: tuple[str, ...]
+    default_recipe: str
+    expects_dense: bool
+    matryoshka: tuple[int, ...]
+    build: Callable[[Weights, Checkpoint, int], nn.Module]
+
+
+def _build_gemma3(weights: Weights, checkpoint: Checkpoint, pad_id: int) -> nn.Module:
+    return gemma3.Gemma3(weights, gemma3.Gemma3Config.parse(checkpoint.config, checkpoint.sliding_window), pad_id)
+
+
+def _build_bert(weights: Weights, checkpoint: Checkpoint, pad_id: int) -> nn.Module:
+    return bert.Bert(weights, bert.BertConfig.parse(checkpoint.config), pad_id)
+
+
+FAMILIES = (
+    Family(
+        name="embeddinggemma",
+        model_types=gemma3.MODEL_TYPES,
+        prefixes=("model.",),
+        unused=gemma3.UNUSED_WEIGHTS,
+        default_recipe="mixed",
+        expects_dense=True,
+        matryoshka=(768, 512, 256, 128),
+        build=_build_gemma3,
+    ),
+    Family(
+        name="bert",
+        model_types=bert.MODEL_TYPES,
+        prefixes=("bert.",),
+        unused=bert.UNUSED_WEIGHTS,
+        default_recipe="int8",
+        expects_dense=False,
+        matryoshka=(),
+        build=_build_bert,
+    ),
+)
+
+
+def family_of(checkpoint: Checkpoint) -> Family:
+    """Returns the family of a checkpoint by its `model_type`.
+
+    Raises:
+        CheckpointError: If no family covers it, with the list of those that are known.
+    """
+    model_type = checkpoint.config.get("model_type")
+    for family in FAMILIES:
+        if model_type in family.model_types:
+            return family
+    raise CheckpointError(
+        "no encoder for this architecture",
+        got=f"model_type = {model_type!r}",
+        expected=" or ".join(repr(t) for family in FAMILIES for t in family.model_types),
+        fix="convert a BERT-like or EmbeddingGemma checkpoint",
+    )
+
+
+class EmbeddingModel(nn.Module):
+    """The whole graph of one signature: ids in, embedding out.
+
+    Every bucket's signature shares one encoder and one head, hence every weight.
+    """
+
+    def __init__(self, encoder: nn.Module, head: Head) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head
+
+    def forward(self, tokens: Tensor) -> dict[str, Tensor]:
+        """Embeds int32 ids ``(1, L)``, right-padded, to ``{"embedding": (1, dimension)}``."""
+        return {OUTPUT_NAME: self.head(*self.encoder(tokens))}
+
+
+def build(checkpoint: Checkpoint, pad_id: int) -> EmbeddingModel:
+    """Builds the graph of a checkpoint from every one of its weights.
+
+    Raises:
+        CheckpointError: If a weight is missing, left over, misshapen or not finite.
+    """
+    family = family_of(checkpoint)
+    if family.expects_dense and checkpoint.modular and not checkpoint.dense and not checkpoint.without_dense:
+        raise CheckpointError(
+            "the Dense modules of this EmbeddingGemma checkpoint are missing",
+            got="modules.json lists none",
+            expected="two Dense modules between Pooling and Normalize, as released",
+            fix="restore 2_Dense and 3_Dense and their entries in modules.json, "
+            "or pass --without-dense if the model was trained without them",
+        )
+    weights = Weights.open(checkpoint.transformer_path)
+    weights.strip_prefix(*family.prefixes)
+    encoder = family.build(weights, checkpoint, pad_id)
+    weights.require_all_taken(family.unused)
+    dense_weights = [Weights.open(layer.path) for layer in checkpoint.dense]
+    head = Head(checkpoint.pooling, checkpoint.dense, dense_weights, normalize=checkpoint.normalize)
+    for tensors in dense_weights:
+        tensors.require_all_taken()
+    model = EmbeddingModel(encoder, head).eval()
+    return model.requires_grad_(False)

@@ -1,0 +1,93 @@
+"""Building blocks that the encoders share, written so that the XNNPACK delegate takes them whole.
+
+Two rules hold throughout. Nothing depends on a value that is only known at run time except the
+tokens, so every shape is static. And every rewrite keeps each weight row's quantization grid: rows
+are stacked (fused projections) or scaled by one constant (the embedding table), never rescaled
+column by column, so that a checkpoint trained with quantization in the loop stays on its grid.
+"""
+
+from __future__ import annotations
+
+import torch
+from litert_torch.generative.custom_ops.bmm_4d import bmm_4d
+from torch import Tensor, nn
+
+MASKED = -2e4
+"""Additive score of a key that must not be seen.
+
+Finite, and two of them (padding plus window) still fit into float16, so that a row which sees only
+padding stays finite on every backend. exp(-2e4) is exactly zero in float32.
+"""
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square normalization with a plain gain: ``x / rms(x) * gain``.
+
+    Args:
+        gain: Per-channel factor, broadcastable to the last dimensions of the input. Gemma stores
+            ``w`` of ``1 + w``; pass the sum.
+        eps: Added to the mean square, in the units of the input as it is stored here.
+    """
+
+    def __init__(self, gain: Tensor, eps: float) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(gain, requires_grad=False)
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt((x * x).mean(-1, keepdim=True) + self.eps) * self.gain
+
+
+class LayerNorm(nn.Module):
+    """Layer normalization spelled out, so that it does not depend on what the converter fuses."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = nn.Parameter(bias, requires_grad=False)
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        variance = (centred * centred).mean(-1, keepdim=True)
+        return centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias
+
+
+def token_mask(tokens: Tensor, pad_id: int) -> Tensor:
+    """Returns 1.0 for text and 0.0 for padding, shape ``(1, L)``, from the ids alone.
+
+    Written as arithmetic on a cast because comparisons and selects are not delegated. Ids are whole
+    numbers below 2^24, so ``min(|id - pad|, 1)`` is exact.
+    """
+    ids = tokens.to(torch.float32)
+    distance = ids if pad_id == 0 else (ids - float(pad_id)).abs()
+    return distance.clamp(max=1.0)
+
+
+def padding_bias(mask: Tensor) -> Tensor:
+    """Returns the additive attention bias of padded keys, shape ``(1, 1, 1, L)``."""
+    return ((1.0 - mask) * MASKED)[:, None, None, :]
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """Computes softmax attention over 4-D operands without leaving the delegate.
+
+    Both products go through ``bmm_4d``: ``torch.matmul`` with a transposed operand is folded by the
+    converter into a FULLY_CONNECTED with a non-constant weight, which XNNPACK refuses. Query heads that
+    share a key head become more rows of one product, so that keys are neither repeated nor packed twice.
+
+    Args:
+        query: ``(1, H, Lq, d)``, already scaled by ``1 / sqrt(d)``.
+        key: ``(1, K, Lk, d)``; K divides H, and head h reads key head ``h // (H / K)``.
+        value: ``(1, K, d, Lk)``, that is, already transposed.
+        bias: Broadcastable to ``(1, H, Lq, Lk)``.
+
+    Returns:
+        ``(1, H, Lq, d)``.
+    """
+    _, heads, queries, dim = query.shape
+    groups, keys = key.shape[1], key.shape[2]
+    rows = heads // groups * queries
+    scores = bmm_4d(query.reshape(1, groups, rows, dim), key).reshape(1, heads, queries, keys)
+    weights = torch.softmax(scores + bias, dim=-1).reshape(1, groups, rows, keys)
+    return bmm_4d(weights, value).reshape(1, heads, queries, dim)

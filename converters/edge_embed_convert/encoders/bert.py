@@ -1,0 +1,158 @@
+"""BERT and its friends: MiniLM, BGE, E5, GTE and every other `model_type: bert` checkpoint.
+
+The rewrites against the transformers implementation, each exact: query, key and value come from one
+projection (rows stacked), and the embedding of token type 0, the only one a single text has, is added
+into the position table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from edge_embed.errors import CheckpointError
+from edge_embed_convert.encoders._layers import LayerNorm, attend, padding_bias, token_mask
+from edge_embed_convert.weights import Weights, linear
+
+MODEL_TYPES = ("bert",)
+
+UNUSED_WEIGHTS = (
+    r"embeddings\.position_ids",  # a counter that old releases of transformers saved as a tensor
+    r"pooler\.dense\.(weight|bias)",  # next-sentence head; sentence encoders pool the tokens themselves
+    r"cls\..*",  # pre-training heads
+)
+
+ACTIVATIONS: dict[str, Literal["none", "tanh"]] = {
+    "gelu": "none",
+    "gelu_new": "tanh",
+    "gelu_pytorch_tanh": "tanh",
+}
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """The part of `config.json` that the encoder needs, checked."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    heads: int
+    max_positions: int
+    token_types: int
+    eps: float
+    activation: str
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> BertConfig:
+        """Reads transformers' `config.json`.
+
+        Raises:
+            CheckpointError: If it asks for something this encoder does not compute.
+        """
+        checks = {
+            "hidden_act": (raw.get("hidden_act", "gelu"), (*ACTIVATIONS, "relu")),
+            "position_embedding_type": (raw.get("position_embedding_type") or "absolute", ("absolute",)),
+            "is_decoder": (bool(raw.get("is_decoder")), (False,)),
+        }
+        for key, (value, supported) in checks.items():
+            if value not in supported:
+                raise CheckpointError(
+                    f"this BERT variant is not supported: {key}",
+                    got=repr(value), expected=" or ".join(repr(s) for s in supported),
+                )  # fmt: skip
+        try:
+            return cls(
+                vocab_size=int(raw["vocab_size"]),
+                hidden_size=int(raw["hidden_size"]),
+                intermediate_size=int(raw["intermediate_size"]),
+                layers=int(raw["num_hidden_layers"]),
+                heads=int(raw["num_attention_heads"]),
+                max_positions=int(raw["max_position_embeddings"]),
+                token_types=int(raw.get("type_vocab_size", 2)),
+                eps=float(raw.get("layer_norm_eps", 1e-12)),
+                activation=checks["hidden_act"][0],
+            )
+        except KeyError as error:
+            raise CheckpointError("config.json is incomplete", got=f"no {error}", expected="a BERT config") from error
+
+
+class BertLayer(nn.Module):
+    """One transformer layer: attention and feed-forward, each followed by a norm."""
+
+    def __init__(self, weights: Weights, config: BertConfig) -> None:
+        super().__init__()
+        hidden, inner = config.hidden_size, config.intermediate_size
+        self.heads, self.head_dim = config.heads, hidden // config.heads
+        self.activation = config.activation
+        attention = weights.at("attention")
+        names = ("self.query", "self.key", "self.value")
+        self.qkv = linear(
+            torch.cat([attention.take(f"{name}.weight", hidden, hidden) for name in names]),
+            torch.cat([attention.take(f"{name}.bias", hidden) for name in names]),
+        )
+        self.output = attention.take_linear("output.dense", hidden, hidden, bias=True)
+        self.output_norm = _norm(attention.at("output.LayerNorm"), config)
+        self.up = weights.take_linear("intermediate.dense", inner, hidden, bias=True)
+        self.down = weights.take_linear("output.dense", hidden, inner, bias=True)
+        self.down_norm = _norm(weights.at("output.LayerNorm"), config)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        x = self.output_norm(x + self.output(self._attention(x, bias)))
+        return self.down_norm(x + self.down(self._activate(self.up(x))))
+
+    def _attention(self, x: Tensor, bias: Tensor) -> Tensor:
+        length = x.shape[1]
+        query, key, value = self.qkv(x).reshape(1, length, 3, self.heads, self.head_dim).unbind(2)
+        out = attend(
+            (query * self.head_dim**-0.5).transpose(1, 2), key.transpose(1, 2), value.permute(0, 2, 3, 1), bias
+        )
+        return out.transpose(1, 2).reshape(1, length, self.heads * self.head_dim)
+
+    def _activate(self, x: Tensor) -> Tensor:
+        if self.activation == "relu":
+            return torch.relu(x)
+        return nn.functional.gelu(x, approximate=ACTIVATIONS[self.activation])
+
+
+class Bert(nn.Module):
+    """The encoder: token ids to contextual token vectors.
+
+    Args:
+        weights: The checkpoint's tensors, named as transformers saves them.
+        config: The checked configuration.
+        pad_id: The id that marks padding.
+    """
+
+    fp16_safe = True
+
+    def __init__(self, weights: Weights, config: BertConfig, pad_id: int) -> None:
+        super().__init__()
+        self.pad_id = pad_id
+        embeddings, hidden = weights.at("embeddings"), config.hidden_size
+        table = embeddings.take("word_embeddings.weight", config.vocab_size, hidden)
+        positions = embeddings.take("position_embeddings.weight", config.max_positions, hidden)
+        token_type = embeddings.take("token_type_embeddings.weight", config.token_types, hidden)[0]
+        self.table = nn.Parameter(table, requires_grad=False)
+        self.positions = nn.Parameter(positions + token_type, requires_grad=False)
+        self.norm = _norm(embeddings.at("LayerNorm"), config)
+        self.layers = nn.ModuleList(
+            BertLayer(weights.at(f"encoder.layer.{index}"), config) for index in range(config.layers)
+        )
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Encodes ids ``(1, L)`` to vectors ``(1, L, hidden)`` and the token mask ``(1, L)``."""
+        mask = token_mask(tokens, self.pad_id).to(self.table.dtype)
+        x = self.norm(nn.functional.embedding(tokens, self.table) + self.positions[: tokens.shape[1]])
+        bias = padding_bias(mask)
+        for layer in self.layers:
+            x = layer(x, bias)
+        return x, mask
+
+
+def _norm(weights: Weights, config: BertConfig) -> LayerNorm:
+    return LayerNorm(weights.take("weight", config.hidden_size), weights.take("bias", config.hidden_size), config.eps)

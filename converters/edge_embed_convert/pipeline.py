@@ -1,0 +1,262 @@
+"""The pipeline: load, rewrite, export, quantize, verify, save. Nothing is saved that was not verified."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import importlib.metadata
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from edge_embed import Embedder, __version__
+from edge_embed import _manifest as manifest_module
+from edge_embed._manifest import (
+    MANIFEST_NAME,
+    PROBES_NAME,
+    Architecture,
+    Graph,
+    Licence,
+    Manifest,
+    Parity,
+    SelfCheck,
+    Source,
+    encode_vector,
+)
+from edge_embed._modelfile import write_model_file
+from edge_embed._tokenizer import Tokenizer, load_tokenizer
+from edge_embed.errors import ConversionError, ParityError
+from edge_embed_convert import verify
+from edge_embed_convert.checkpoint import Checkpoint, load
+from edge_embed_convert.compact import compact
+from edge_embed_convert.encoders import build, family_of
+from edge_embed_convert.export import check_buckets, default_buckets, export
+from edge_embed_convert.probes import SELF_CHECK_TEXT, probe_texts
+from edge_embed_convert.quantize import quantize
+from edge_embed_convert.recipes import Recipe
+from edge_embed_convert.reference import Reference
+from edge_embed_convert.tokenizers import ConvertedTokenizer, convert_tokenizer
+
+Progress = Callable[[str], None]
+
+TOOLS = ("litert-torch", "ai-edge-quantizer", "ai-edge-litert", "torch", "transformers")
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion made.
+
+    Attributes:
+        path: The model file.
+        manifest: Its manifest, with the parity report.
+        notes: Remarks on choices that were made, for instance of the tokenizer's form.
+    """
+
+    path: Path
+    manifest: Manifest
+    notes: tuple[str, ...]
+
+
+def convert(
+    source: str | Path,
+    output: str | Path | None = None,
+    *,
+    recipe: str | None = None,
+    buckets: Sequence[int] | None = None,
+    name: str | None = None,
+    pooling: str | None = None,
+    max_tokens: int | None = None,
+    sliding_window: int | None = None,
+    without_dense: bool = False,
+    revision: str | None = None,
+    num_threads: int | None = None,
+    force: bool = False,
+    progress: Progress = lambda step: None,
+) -> Conversion:
+    """Turns a checkpoint into one verified model file.
+
+    Args:
+        source: A sentence-transformers or transformers directory, or a hub id.
+        output: The file to write, or a directory to write `NAME.RECIPE.tflite` into; by default the
+            working directory.
+        recipe: A known recipe or a spelling of the grammar in `recipes`; by default the family's.
+        buckets: Input lengths; by default the powers of two from 16 up to the maximum.
+        name: What the manifest calls the model; by default the checkpoint's own name.
+        pooling: The pooling of a plain transformers directory.
+        max_tokens: Lowers the longest input.
+        sliding_window: Overrides the window of a Gemma checkpoint.
+        without_dense: Accepts an EmbeddingGemma checkpoint without Dense modules.
+        revision: Hub revision.
+        num_threads: Threads for the runtime while verifying.
+        force: Saves a file that failed verification; its manifest says so.
+        progress: Called with the name of each step as it begins.
+
+    Returns:
+        The file and its manifest.
+
+    Raises:
+        CheckpointError: If the checkpoint is absent, incomplete or wrong.
+        RecipeError: If the recipe is unknown or does not apply.
+        ParityError: If the file does not agree with its source; nothing was written.
+        ConversionError: If the file cannot be written.
+    """
+    parsed = Recipe.parse(recipe) if recipe is not None else None
+    progress("reading the checkpoint")
+    checkpoint = load(
+        source, pooling=pooling, sliding_window=sliding_window, without_dense=without_dense,
+        max_tokens=max_tokens, revision=revision,
+    )  # fmt: skip
+    family = family_of(checkpoint)
+    chosen = parsed or Recipe.parse(family.default_recipe)
+    lengths = check_buckets(buckets, checkpoint.max_tokens) if buckets else default_buckets(checkpoint.max_tokens)
+    label = name or checkpoint.id.rsplit("/", 1)[-1]
+    target = _target(output, f"{label}.{chosen.name}.tflite")
+    with _workspace(target) as work:
+        progress("converting the tokenizer")
+        tokenizer = convert_tokenizer(
+            checkpoint.transformer_path, lowercase=checkpoint.lowercase, extra_texts=tuple(checkpoint.prompts.values())
+        )
+        probes = probe_texts(lengths, checkpoint.prompts, _counter(tokenizer))
+
+        progress("loading the source model")
+        reference = Reference(checkpoint)
+        expected = verify.expect(reference, probes, checkpoint.prompts, progress)
+        del reference
+        gc.collect()
+
+        progress("rewriting the encoder")
+        model = build(checkpoint, tokenizer.record.pad_id)
+        parameters = sum(p.numel() for p in model.parameters())
+        fp16_safe = bool(model.encoder.fp16_safe)
+        float_graph = work / "float32.tflite"
+        export(model, lengths, float_graph, progress)
+        del model
+        gc.collect()
+
+        progress(f"quantizing to {chosen.name}")
+        quantized = quantize(float_graph, chosen)
+        float_graph.unlink()
+        progress("compacting the graph")
+        graph = compact(quantized)
+        del quantized
+
+        draft = Manifest(
+            name=label,
+            source=Source(checkpoint.id, checkpoint.revision, checkpoint.weights_sha256()),
+            architecture=Architecture(family.name, parameters, checkpoint.config),
+            recipe=chosen.record(),
+            graph=Graph(len(graph), hashlib.sha256(graph).hexdigest(), fp16_safe),
+            buckets=lengths,
+            max_tokens=checkpoint.max_tokens,
+            pooling=list(checkpoint.pooling),
+            normalize=checkpoint.normalize,
+            dimension=checkpoint.dimension,
+            matryoshka_dimensions=_matryoshka(family.matryoshka, checkpoint.dimension),
+            similarity=checkpoint.similarity,
+            prompts=checkpoint.prompts,
+            default_prompt_name=checkpoint.default_prompt_name,
+            tokenizer=tokenizer.record,
+            licence=Licence(checkpoint.licence, [file.name for file in checkpoint.licence_files]),
+            tools={"edge-embed": __version__, **{tool: importlib.metadata.version(tool) for tool in TOOLS}},
+            parity=_NOT_YET,
+            self_check=_self_check_tokens(tokenizer, lengths, checkpoint.dimension),
+        )
+        members = _members(checkpoint, tokenizer)
+        draft_path = work / "draft.tflite"
+        _write(draft_path, graph, draft, members)
+        draft = replace(draft, self_check=_answer(draft_path, draft, chosen))
+        parity = verify.measure(draft_path, expected, chosen, num_threads, progress)
+        draft_path.unlink()
+        manifest = replace(draft, parity=parity)
+        if not parity.passed and not force:
+            raise ParityError(
+                f"the {chosen.name} file does not agree with its source; nothing was written",
+                got="; ".join(parity.failures),
+                expected=", ".join(f"{metric} {bound:g}" for metric, bound in parity.thresholds.items()),
+                fix="choose a finer recipe (int8, fp32), or insist with --force: the manifest then says that it failed",
+            )
+        progress("saving")
+        stored = [asdict(probe) for probe in verify.stored_probes(expected, manifest)]
+        members[PROBES_NAME] = json.dumps({"schema_version": 1, "probes": stored}, ensure_ascii=False).encode()
+        _write(target, graph, manifest, members)
+    with Embedder(target, weight_cache="memory", num_threads=num_threads):
+        pass  # the file proves itself once as every later load will
+    return Conversion(target, manifest, tuple(note for note in (tokenizer.note,) if note))
+
+
+_NOT_YET = Parity(
+    passed=False, failures=["not measured yet"], probes=0, cosine_mean=0.0, cosine_min=0.0, norm_error_max=0.0,
+    non_finite=0, zero_vectors=0, token_mismatches=0, neighbours=0.0, neighbours_k=0, thresholds={}, buckets=[],
+)  # fmt: skip
+
+SELF_CHECK_COSINE = {32: 0.9999, 16: 0.999, 8: 0.995, 4: 0.99}
+"""Least cosine at load by the fewest bits in the recipe. Kernels of other processors round elsewhere:
+x86 and ARM agreed to 1e-7 in float32 and to better than 0.999 in int8."""
+
+
+def _answer(path: Path, draft: Manifest, recipe: Recipe) -> SelfCheck:
+    """Returns the probe with the file's own answer."""
+    with Embedder(path, self_check=False, weight_cache="memory") as model:
+        vector = model.encode_tokens(draft.self_check.tokens)
+    bits = min(getattr(recipe, group).bits for group in draft.recipe.groups)
+    return SelfCheck(draft.self_check.tokens, encode_vector(vector), SELF_CHECK_COSINE[bits])
+
+
+def _self_check_tokens(tokenizer: ConvertedTokenizer, buckets: Sequence[int], dimension: int) -> SelfCheck:
+    record = tokenizer.record
+    room = buckets[0] - len(record.prefix_ids) - len(record.suffix_ids)
+    content = _runtime(tokenizer).encode(SELF_CHECK_TEXT)[: max(room, 1)]
+    blank = encode_vector([0.0] * dimension)
+    return SelfCheck([*record.prefix_ids, *content, *record.suffix_ids], blank, 1.0)
+
+
+def _counter(tokenizer: ConvertedTokenizer) -> Callable[[str], int]:
+    runtime, record = _runtime(tokenizer), tokenizer.record
+    return lambda text: len(record.prefix_ids) + len(runtime.encode(text)) + len(record.suffix_ids)
+
+
+def _runtime(tokenizer: ConvertedTokenizer) -> Tokenizer:
+    return load_tokenizer(tokenizer.record, tokenizer.data)
+
+
+def _members(checkpoint: Checkpoint, tokenizer: ConvertedTokenizer) -> dict[str, bytes]:
+    members = {tokenizer.record.file: tokenizer.data}
+    members |= {file.name: file.read_bytes() for file in checkpoint.licence_files}
+    return members
+
+
+def _write(path: Path, graph: bytes, manifest: Manifest, members: dict[str, bytes]) -> None:
+    # The manifest is the archive's first member, where a reader on a slow medium looks.
+    write_model_file(path, graph, {MANIFEST_NAME: manifest.to_json().encode(), **members})
+
+
+def _matryoshka(released: Sequence[int], dimension: int) -> list[int]:
+    """Returns the released dimensions where this model has the released size, else only its own."""
+    return list(released) if dimension in released else [dimension]
+
+
+def _target(output: str | Path | None, default_name: str) -> Path:
+    path = Path(output or ".").expanduser()
+    return path / default_name if path.is_dir() else path
+
+
+def _workspace(target: Path) -> tempfile.TemporaryDirectory[str]:
+    """Returns a scratch directory beside the output, so that the last step is a rename on one disk."""
+    try:
+        return _Workspace(prefix=f".{target.name}.", dir=target.parent)
+    except OSError as error:
+        raise ConversionError(
+            f"cannot write into {target.parent}",
+            got=error.strerror or str(error),
+            expected="an existing, writable directory",
+            fix="create it, or choose another place with --output",
+        ) from error
+
+
+class _Workspace(tempfile.TemporaryDirectory):  # type: ignore[type-arg]
+    """A scratch directory that hands out a `Path`."""
+
+    def __enter__(self) -> Path:  # type: ignore[override]
+        return Path(super().__enter__())

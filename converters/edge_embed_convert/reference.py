@@ -1,0 +1,132 @@
+"""The source model in float32, computed the way its authors do: what every file is compared with.
+
+It shares no arithmetic with the encoders of this package: transformers runs the Transformer, and the
+few lines after it follow sentence-transformers' definitions, on whole batches of true length, without
+padding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from edge_embed.errors import CheckpointError
+from edge_embed_convert.checkpoint import Checkpoint
+from edge_embed_convert.weights import Weights
+
+Vectors = npt.NDArray[np.float32]
+
+
+class Reference:
+    """The source model, loaded once.
+
+    Args:
+        checkpoint: What to load.
+
+    Raises:
+        CheckpointError: If transformers cannot load it, or had to invent or drop a weight.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self._model = _load_model(checkpoint)
+        self._tokenizer = _load_tokenizer(checkpoint.transformer_path)
+        self._dense = [(Weights.open(layer.path), layer) for layer in checkpoint.dense]
+        self._projections = [
+            (w.take("linear.weight", layer.out_features, layer.in_features),
+             w.take("linear.bias", layer.out_features) if layer.bias else None,
+             layer.activation)
+            for w, layer in self._dense
+        ]  # fmt: skip
+
+    def tokenize(self, text: str) -> list[int]:
+        """Returns the ids of a text as the source tokenizes it, special tokens included, cut to the maximum."""
+        if self._checkpoint.lowercase:
+            text = text.lower()
+        ids = self._tokenizer(text, truncation=True, max_length=self._checkpoint.max_tokens)["input_ids"]
+        return [int(i) for i in ids]
+
+    def embed_tokens(self, ids: Sequence[int]) -> Vectors:
+        """Returns the embedding of one id sequence, shape ``(dimension,)``."""
+        with torch.inference_mode():
+            tokens = torch.tensor([list(ids)])
+            hidden = self._model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state[0]
+            vector = torch.cat([_pool(hidden, mode) for mode in self._checkpoint.pooling])
+            for weight, bias, activation in self._projections:
+                vector = torch.nn.functional.linear(vector, weight, bias)
+                vector = vector.tanh() if activation == "tanh" else vector
+            if self._checkpoint.normalize:
+                vector = torch.nn.functional.normalize(vector, dim=0)
+        result: Vectors = vector.numpy()
+        return result
+
+
+def _pool(hidden: Tensor, mode: str) -> Tensor:
+    if mode == "cls":
+        return hidden[0]
+    if mode == "max":
+        return hidden.amax(0)
+    if mode == "mean":
+        return hidden.mean(0)
+    return hidden.sum(0) / hidden.shape[0] ** 0.5
+
+
+def _load_model(checkpoint: Checkpoint) -> torch.nn.Module:
+    from transformers import AutoConfig, AutoModel  # noqa: PLC0415 - two seconds, and only the gate needs it
+
+    path = checkpoint.transformer_path
+    with _quiet():
+        try:
+            config = AutoConfig.from_pretrained(path)
+            if checkpoint.sliding_window is not None:
+                # transformers keeps the exclusive bound where the file has the whole window.
+                config.sliding_window = checkpoint.sliding_window // 2 + 1
+            model, report = AutoModel.from_pretrained(
+                path, config=config, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+            )
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise CheckpointError("transformers cannot load the checkpoint", got=str(error)[:300]) from error
+    # A BERT saved without its next-sentence pooler is complete for us: no pooling mode reads it.
+    invented = [key for key in report["missing_keys"] if not key.startswith("pooler.")]
+    if invented:
+        raise CheckpointError(
+            "transformers had to invent weights for the reference",
+            got=", ".join(sorted(invented)[:5]), expected="a complete checkpoint",
+        )  # fmt: skip
+    return model.eval()
+
+
+def _load_tokenizer(path: Path) -> object:
+    from transformers import AutoTokenizer  # noqa: PLC0415
+
+    with _quiet():
+        try:
+            return AutoTokenizer.from_pretrained(path)
+        except (OSError, ValueError, KeyError) as error:
+            raise CheckpointError("transformers cannot load the tokenizer", got=str(error)[:300]) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    from transformers.utils import logging as hf_logging  # noqa: PLC0415
+
+    level = hf_logging.get_verbosity()
+    bars = hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity(logging.ERROR)
+    hf_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        hf_logging.set_verbosity(level)
+        if bars:
+            hf_logging.enable_progress_bar()

@@ -1,0 +1,60 @@
+"""The self-check: a loaded graph must reproduce the probe that its file carries."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from edge_embed._manifest import Manifest, Vector
+from edge_embed.errors import SelfCheckError
+
+
+class Runner(Protocol):
+    """What can run the graph: `edge_embed._litert.Engine`."""
+
+    def run(self, length: int, ids: list[int]) -> Vector:
+        """Returns the embedding of `ids` in the bucket `length`."""
+        ...
+
+
+def run_probe(engine: Runner, manifest: Manifest) -> Vector:
+    """Returns the graph's exact answer to the probe, run in the smallest bucket that holds it."""
+    tokens = manifest.self_check.tokens
+    return engine.run(bucket_for(len(tokens), manifest), tokens)
+
+
+def bucket_for(tokens: int, manifest: Manifest) -> int:
+    """Returns the smallest bucket that holds `tokens` tokens."""
+    return next(length for length in manifest.buckets if length >= tokens)
+
+
+def compare(vector: Vector, manifest: Manifest, backend: str) -> None:
+    """Compares an answer with the probe's expected vector.
+
+    Raises:
+        SelfCheckError: If their cosine is below the manifest's bound.
+    """
+    expected = manifest.self_check.vector
+    norms = float(np.linalg.norm(vector)) * float(np.linalg.norm(expected))
+    cosine = float(np.dot(vector, expected)) / norms if norms > 0 else 0.0
+    # Written so that a cosine or a bound that is not a number fails.
+    if not cosine >= manifest.self_check.min_cosine:
+        raise SelfCheckError(
+            f"{manifest.name}: the backend does not reproduce the file's own probe",
+            got=f"cosine {cosine:.6f} from {backend}",
+            expected=f"at least {manifest.self_check.min_cosine:g}",
+            fix="download the file again; if it stays, this machine computes it wrongly: report it",
+        )
+
+
+def check(engine: Runner, manifest: Manifest, backend: str = "LiteRT on the CPU") -> Vector:
+    """Runs the probe and compares; returns its exact answer.
+
+    Raises:
+        SelfCheckError: If the answer is not the expected one.
+        RuntimeFailure: If the graph cannot be run, or answers with something that is no vector.
+    """
+    vector = run_probe(engine, manifest)
+    compare(vector, manifest, backend)
+    return vector

@@ -1,0 +1,171 @@
+"""The command `edge_embed verify`: is this file whole, and does it still answer as its source did?"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import TYPE_CHECKING
+
+from edge_embed.cli import VERIFY_AGAINST_SOURCE, _options, load, needs_extra
+from edge_embed.errors import ModelFileError, SelfCheckError, TokenizerError
+
+if TYPE_CHECKING:
+    from edge_embed import Embedder
+    from edge_embed._manifest import Parity, Vector
+    from edge_embed._modelfile import ModelFile, Probe
+    from edge_embed._progress import Advance
+
+_EPILOG = """\
+The file carries its probes with the vectors that its source gave for them in float32, so that any
+device can compare its own answers without the source.
+
+examples:
+  edge_embed verify model.tflite
+  edge_embed verify model.tflite --source sentence-transformers/all-MiniLM-L6-v2"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `edge_embed verify`."""
+    _options.add_model(parser)
+    _options.add_threads(parser)
+    parser.add_argument(
+        "--source",
+        metavar="CHECKPOINT",
+        help="compare with the checkpoint itself (needs the extra 'convert')",
+    )
+    _options.add_checkpoint(parser)
+    _options.add_json(parser, "print the checks and the report as one JSON object")
+    parser.epilog = _EPILOG
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One question put to the file."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs every check and prints the report.
+
+    Returns:
+        0 if all passed, else 1.
+    """
+    from edge_embed._modelfile import ModelFile  # noqa: PLC0415 - the help must not wait for these
+
+    model = ModelFile.open(args.model)
+    if args.source:
+        with needs_extra("convert", "edge_embed verify --source"):
+            code: int = load(VERIFY_AGAINST_SOURCE)(args.model, args.source, args)
+        return code
+    checks = [_integrity(model)]
+    parity = None
+    # A damaged graph is not given to native code.
+    if checks[0].passed:
+        checks.append(_self_check(model, args.threads))
+        parity = compare_probes(model, args.threads)
+        checks.append(
+            Check("probes", parity.passed, f"{parity.probes} probes against the source's own vectors")
+        )
+    passed = all(check.passed for check in checks)
+    if args.json:
+        report = {
+            "path": str(model.path),
+            "passed": passed,
+            "checks": [dataclasses.asdict(c) for c in checks],
+        }
+        _options.print_json(report | {"parity": parity and dataclasses.asdict(parity)}, indent=1)
+        return 0 if passed else 1
+    _print(checks, parity)
+    return 0 if passed else 1
+
+
+def compare_probes(model: ModelFile, num_threads: int | None) -> Parity:
+    """Runs every stored probe as a user would and compares with the vectors of the source.
+
+    Raises:
+        ModelFileError: If the file's probes cannot be read or do not belong to its manifest.
+    """
+    import numpy as np  # noqa: PLC0415
+
+    from edge_embed import Embedder  # noqa: PLC0415
+    from edge_embed._parity import compare  # noqa: PLC0415
+    from edge_embed._progress import progress_bar  # noqa: PLC0415
+
+    probes, manifest = model.probes(), model.manifest
+    _check_probes(probes, model)
+    # Packed anew and in memory: what is verified is the file, not a cache of it.
+    with (
+        Embedder(model.path, num_threads=num_threads, weight_cache="memory", self_check=False) as embedder,
+        progress_bar(len(probes), "probes", unit="probe") as advance,
+    ):
+        answers = [_ask(embedder, probe, advance) for probe in probes]
+    return compare(
+        np.stack([vector for vector, _ in answers]),
+        np.stack([probe.vector for probe in probes]),
+        lengths=[probe.length for probe in probes],
+        token_mismatches=sum(not same for _, same in answers),
+        thresholds=manifest.parity.thresholds,
+        k=manifest.parity.neighbours_k,
+    )
+
+
+def _ask(embedder: Embedder, probe: Probe, advance: Advance) -> tuple[Vector, bool]:
+    """Returns the file's vector for a probe's text, and whether its tokens are those of the source."""
+    prompt = embedder.prompts[probe.prompt_name] if probe.prompt_name is not None else ""
+    ids = embedder.tokenize([prompt + probe.text])[0]
+    limit, suffix = embedder.max_seq_length, embedder.manifest.tokenizer.suffix_ids
+    if len(ids) > limit:
+        ids = ids[: limit - len(suffix)] + suffix
+    vector = embedder.encode(probe.text, prompt=prompt)
+    advance(1)
+    return vector, ids == probe.tokens
+
+
+def _check_probes(probes: list[Probe], model: ModelFile) -> None:
+    if not probes:
+        raise ModelFileError(
+            f"{model.path} carries no probes", fix="convert the model again, or use --source"
+        )
+    unknown = {probe.prompt_name for probe in probes if probe.prompt_name is not None} - set(
+        model.manifest.prompts
+    )
+    if unknown:
+        raise ModelFileError(
+            f"the probes of {model.path} name prompts that its manifest lacks",
+            got=", ".join(sorted(unknown)),
+            fix="convert the model again",
+        )
+
+
+def _integrity(model: ModelFile) -> Check:
+    """Hashes the graph, and reads every member, which checks their sums and the tokenizer's hash."""
+    try:
+        model.verify_graph()
+        for name in model.names:
+            model.read(name)
+    except (ModelFileError, TokenizerError) as error:
+        return Check("integrity", False, str(error))
+    size = model.manifest.graph.bytes
+    return Check("integrity", True, f"sha256 of {size:,} bytes of graph, {len(model.names)} members")
+
+
+def _self_check(model: ModelFile, num_threads: int | None) -> Check:
+    from edge_embed import Embedder  # noqa: PLC0415
+
+    try:
+        Embedder(model.path, num_threads=num_threads, weight_cache="memory").close()
+    except SelfCheckError as error:
+        return Check("self-check", False, str(error))
+    return Check("self-check", True, f"cosine at least {model.manifest.self_check.min_cosine}")
+
+
+def _print(checks: list[Check], parity: Parity | None) -> None:
+    from edge_embed._parity import format_report  # noqa: PLC0415
+
+    for check in checks:
+        print(f"{check.name:<12}{'passed' if check.passed else 'FAILED'}  {check.detail}")
+    if parity is not None:
+        print(f"\n{format_report(parity)}")

@@ -1,0 +1,407 @@
+"""`Embedder`: a model file that answers texts with vectors, under sentence-transformers' names."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_embed._manifest import Manifest, Vector
+from edge_embed._modelfile import ModelFile
+from edge_embed._options import check_dimension, check_threads, check_weight_cache, unit
+from edge_embed._progress import progress_bar
+from edge_embed._selfcheck import bucket_for
+from edge_embed._similarity import pairwise, similarity
+from edge_embed._text import (
+    DOCUMENT_PROMPTS,
+    QUERY_PROMPTS,
+    Plan,
+    as_texts,
+    check_overflow,
+    check_prompt_name,
+    choose_prompt,
+    plan,
+    task_prompt_name,
+    with_titles,
+)
+from edge_embed._tokenizer import Tokenizer, load_tokenizer
+from edge_embed._warn import warn
+from edge_embed.errors import InputError, RuntimeFailure, TokenizerError, TruncationWarning
+
+if TYPE_CHECKING:
+    from edge_embed._litert import Engine
+
+Texts = str | Sequence[str] | npt.NDArray[Any]
+Titles = str | Sequence[str | None] | None
+
+_embedders: weakref.WeakSet[Embedder] = weakref.WeakSet()
+
+
+class Embedder:
+    """A model file, ready to embed.
+
+    Loading checks the file, reuses packed weights from the cache, and makes the model reproduce the probe
+    that the file carries. The tokenizer is read when the first text arrives.
+
+    One instance may be used from several threads; its runs follow one another. It survives a fork (the
+    child loads its own copy at first use) and can be pickled (by path and options).
+
+    Args:
+        model_path: The .tflite file.
+        truncate_dim: Cuts each vector to its first so many dimensions.
+        num_threads: Threads of one run; by default the usable cores, at most four.
+        overflow: What happens to a text longer than the model: "truncate" (with a warning), "error", or
+            "mean" of the windows that it is cut into.
+        default_prompt_name: Prompt for `encode` when none is named; by default the file's own choice.
+        weight_cache: "auto" for the user's cache directory, "memory" for none, or a directory.
+        self_check: Whether the model must prove itself when it is loaded.
+
+    Raises:
+        ModelFileError: If the file is missing, not ours, cut or damaged.
+        SelfCheckError: If this machine does not reproduce the file's probe.
+        RuntimeFailure: If LiteRT refuses the graph.
+        InputError: If an option cannot be used.
+    """
+
+    def __init__(
+        self,
+        model_path: str | os.PathLike[str],
+        *,
+        truncate_dim: int | None = None,
+        num_threads: int | None = None,
+        overflow: str = "truncate",
+        default_prompt_name: str | None = None,
+        weight_cache: str | os.PathLike[str] = "auto",
+        self_check: bool = True,
+    ) -> None:
+        self._num_threads = check_threads(num_threads)
+        self._overflow = check_overflow(overflow)
+        self._weight_cache = check_weight_cache(weight_cache)
+        self._self_check = bool(self_check)
+        self._file = ModelFile.open(model_path)
+        manifest = self._file.manifest
+        self.truncate_dim = check_dimension(truncate_dim, manifest)
+        if default_prompt_name is not None:
+            check_prompt_name(manifest.prompts, default_prompt_name)
+        self.default_prompt_name = default_prompt_name or manifest.default_prompt_name
+        if manifest.tokenizer.file not in self._file.names:
+            raise TokenizerError(
+                f"the tokenizer is missing from {self._file.path}",
+                got=", ".join(self._file.names),
+                expected=manifest.tokenizer.file,
+                fix="convert the model again",
+            )
+        self._lock = threading.RLock()
+        self._tokenizer: Tokenizer | None = None
+        self._engine: Engine | None = None
+        self._closed = False
+        self._load()
+        _embedders.add(self)
+
+    def encode(
+        self,
+        sentences: Texts,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        normalize_embeddings: bool | None = None,
+        truncate_dim: int | None = None,
+        overflow: str | None = None,
+    ) -> Vector:
+        """Embeds texts.
+
+        Args:
+            sentences: One text, or several.
+            prompt_name: Which of the model's prompts goes before each text.
+            prompt: What goes before each text instead.
+            batch_size: Accepted for compatibility; texts are run one at a time, which is fastest here.
+            show_progress_bar: True or False, or None for a bar on a terminal when it takes over a second.
+            normalize_embeddings: Whether vectors get unit length after cutting; by default as the model.
+            truncate_dim: Cuts each vector; by default as the instance.
+            overflow: What happens to a text that is too long; by default as the instance.
+
+        Returns:
+            float32, ``(dimension,)`` for one text and ``(n, dimension)`` for several.
+
+        Raises:
+            InputError: If a text or an option cannot be used.
+            TextTooLongError: If a text is too long and `overflow` is "error".
+            RuntimeFailure: If LiteRT fails or returns a vector that cannot be used.
+        """
+        texts, single = as_texts(sentences)
+        lead = choose_prompt(self.prompts, prompt, prompt_name, self.default_prompt_name)
+        vectors = self._encode(
+            [lead] * len(texts),
+            texts,
+            batch_size,
+            show_progress_bar,
+            normalize_embeddings,
+            truncate_dim,
+            overflow,
+        )
+        return vectors[0] if single else vectors
+
+    def encode_query(
+        self,
+        sentences: Texts,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        normalize_embeddings: bool | None = None,
+        truncate_dim: int | None = None,
+        overflow: str | None = None,
+    ) -> Vector:
+        """Embeds queries: `encode` with the model's query prompt, unless another is given."""
+        if prompt is None and prompt_name is None:
+            prompt_name = task_prompt_name(self.prompts, QUERY_PROMPTS)
+        return self.encode(
+            sentences,
+            prompt_name,
+            prompt,
+            batch_size,
+            show_progress_bar,
+            normalize_embeddings,
+            truncate_dim,
+            overflow,
+        )
+
+    def encode_document(
+        self,
+        sentences: Texts,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        normalize_embeddings: bool | None = None,
+        truncate_dim: int | None = None,
+        overflow: str | None = None,
+        *,
+        titles: Titles = None,
+    ) -> Vector:
+        """Embeds documents: `encode` with the model's document prompt, unless another is given.
+
+        Args:
+            sentences: One text, or several.
+            prompt_name: As for `encode`.
+            prompt: As for `encode`.
+            batch_size: As for `encode`.
+            show_progress_bar: As for `encode`.
+            normalize_embeddings: As for `encode`.
+            truncate_dim: As for `encode`.
+            overflow: As for `encode`.
+            titles: One title for all texts, or one per text, None where a text has none. They take the
+                place of "none" in a prompt with "title: none"; otherwise they go before the text.
+        """
+        texts, single = as_texts(sentences)
+        if prompt is None and prompt_name is None:
+            prompt_name = task_prompt_name(self.prompts, DOCUMENT_PROMPTS)
+        lead = choose_prompt(self.prompts, prompt, prompt_name, self.default_prompt_name)
+        leads, documents = with_titles(texts, lead, titles)
+        vectors = self._encode(
+            leads, documents, batch_size, show_progress_bar, normalize_embeddings, truncate_dim, overflow
+        )
+        return vectors[0] if single else vectors
+
+    def encode_tokens(self, tokens: Sequence[int]) -> Vector:
+        """Embeds token ids as they are: special tokens included, nothing added, cut or normalized again.
+
+        Returns:
+            float32, ``(dimension,)``, full size.
+
+        Raises:
+            InputError: If there are none, too many, or one is outside the vocabulary.
+        """
+        ids = [int(token) for token in tokens]
+        manifest, limit = self.manifest, self.manifest.buckets[-1]
+        if not 0 < len(ids) <= limit:
+            raise InputError("token ids that do not fit", got=f"{len(ids)} ids", expected=f"1 to {limit}")
+        size = manifest.tokenizer.vocab_size
+        if bad := [token for token in ids if not 0 <= token < size]:
+            raise InputError(
+                "a token id outside the vocabulary", got=str(bad[0]), expected=f"0 to {size - 1}"
+            )
+        with self._lock:
+            return self._load().run(bucket_for(len(ids), manifest), ids)
+
+    def tokenize(self, texts: Texts) -> list[list[int]]:
+        """Returns the token ids of each text, special tokens included, without prompt and not cut."""
+        record = self.manifest.tokenizer
+        tokenizer = self._load_tokenizer()
+        return [
+            [*record.prefix_ids, *tokenizer.encode(text), *record.suffix_ids] for text in as_texts(texts)[0]
+        ]
+
+    def similarity(self, embeddings1: npt.ArrayLike, embeddings2: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Returns the similarity of every vector with every other, ``(n, m)``, by the model's own measure.
+
+        A single vector counts as one row.
+        """
+        return similarity(self.similarity_fn_name, embeddings1, embeddings2)
+
+    def similarity_pairwise(
+        self, embeddings1: npt.ArrayLike, embeddings2: npt.ArrayLike
+    ) -> npt.NDArray[np.float32]:
+        """Returns the similarity of each vector with the one at the same place, ``(n,)``."""
+        return pairwise(self.similarity_fn_name, embeddings1, embeddings2)
+
+    @property
+    def manifest(self) -> Manifest:
+        """Everything the file says of itself."""
+        return self._file.manifest
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """The model's prompts by name."""
+        return self.manifest.prompts
+
+    @property
+    def similarity_fn_name(self) -> str:
+        """The measure that `similarity` uses: cosine, dot, euclidean or manhattan."""
+        return self.manifest.similarity
+
+    @property
+    def max_seq_length(self) -> int:
+        """The most tokens that one run takes, special tokens included."""
+        return self.manifest.max_tokens
+
+    @property
+    def device(self) -> str:
+        """Where the model runs."""
+        return "cpu"
+
+    def get_embedding_dimension(self) -> int:
+        """Returns the length of the vectors that `encode` gives."""
+        return self.truncate_dim or self.manifest.dimension
+
+    def get_sentence_embedding_dimension(self) -> int:
+        """Returns the length of the vectors that `encode` gives."""
+        return self.get_embedding_dimension()
+
+    def close(self) -> None:
+        """Releases the model. Using it afterwards is an error; closing it again is not."""
+        with self._lock:
+            self._closed = True
+            if self._engine is not None:
+                self._engine.close()
+                self._engine = None
+
+    def __enter__(self) -> Embedder:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # An instance whose construction failed has no engine, and a finished interpreter no modules.
+        if (engine := getattr(self, "_engine", None)) is not None and not sys.is_finalizing():
+            engine.close()
+
+    def __repr__(self) -> str:
+        manifest = self.manifest
+        return (
+            f"Embedder({os.fspath(self._file.path)!r}, recipe={manifest.recipe.name!r}, "
+            f"dimension={self.get_embedding_dimension()}, max_seq_length={manifest.max_tokens})"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "model_path": self._file.path,
+            "truncate_dim": self.truncate_dim,
+            "num_threads": self._num_threads,
+            "overflow": self._overflow,
+            "default_prompt_name": self.default_prompt_name,
+            "weight_cache": self._weight_cache,
+            "self_check": self._self_check,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    def _load(self) -> Engine:
+        """Returns the engine, loading it in a new instance or a forked child."""
+        with self._lock:
+            if self._closed:
+                raise RuntimeFailure(f"the model {self._file.path} is closed", fix="make a new Embedder")
+            if self._engine is None:
+                from edge_embed._cache import open_engine  # noqa: PLC0415 - LiteRT's module waits for a model
+
+                self._engine = open_engine(
+                    self._file, self._num_threads, self._weight_cache, self._self_check
+                )
+            return self._engine
+
+    def _load_tokenizer(self) -> Tokenizer:
+        with self._lock:
+            if self._tokenizer is None:
+                record = self.manifest.tokenizer
+                self._tokenizer = load_tokenizer(record, self._file.read(record.file))
+            return self._tokenizer
+
+    def _encode(
+        self,
+        prompts: list[str],
+        texts: list[str],
+        batch_size: int,
+        show_progress_bar: bool | None,
+        normalize_embeddings: bool | None,
+        truncate_dim: int | None,
+        overflow: str | None,
+    ) -> Vector:
+        manifest = self.manifest
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise InputError("batch_size must be a positive number", got=repr(batch_size))
+        policy = self._overflow if overflow is None else check_overflow(overflow)
+        dimension = check_dimension(truncate_dim, manifest) or self.get_embedding_dimension()
+        # A cut vector of a model that normalizes would otherwise be shorter than 1.
+        normalize = (
+            manifest.normalize and dimension < manifest.dimension
+            if normalize_embeddings is None
+            else normalize_embeddings
+        )
+        vectors = np.empty((len(texts), dimension), dtype=np.float32)
+        if not texts:
+            return vectors
+        tokenizer = self._load_tokenizer()
+        cut, longest = 0, 0
+        with progress_bar(len(texts), "embedding", show=show_progress_bar) as advance:
+            for index, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
+                work = plan(tokenizer, manifest, prompt, text, policy, index=index)
+                cut += work.truncated
+                longest = max(longest, work.tokens)
+                vector = self._run(work)[:dimension]
+                vectors[index] = unit(vector) if normalize else vector
+                advance(1)
+        if cut:
+            warn(
+                f"{cut} of {len(texts)} texts were cut to {manifest.max_tokens} tokens; the longest has {longest}. "
+                "Choose overflow='mean' to read all of it, overflow='error' to refuse it.",
+                TruncationWarning,
+            )
+        return vectors
+
+    def _run(self, work: Plan) -> Vector:
+        """Runs the windows of one text; returns their weighted mean at the model's full dimension."""
+        if len(work.windows) == 1:
+            return self.encode_tokens(work.windows[0])
+        rows = np.stack([self.encode_tokens(ids) for ids in work.windows])
+        mean = np.average(rows, axis=0, weights=work.weights).astype(np.float32)
+        return unit(mean) if self.manifest.normalize else mean
+
+
+def _after_fork_in_child() -> None:
+    for embedder in list(_embedders):
+        # The parent's lock may have been held by a thread that does not exist here.
+        embedder._lock = threading.RLock()
+        embedder._engine = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

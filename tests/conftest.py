@@ -1,0 +1,202 @@
+"""Shared fixtures: a tiny graph, two tiny tokenizers, and model files made of them. Nothing is downloaded.
+
+The graph is converted once per session. It has signatures for `BUCKETS`, a table of `VOCABULARY` rows, and
+vectors of `DIMENSION` numbers; the order of the tokens matters to it and padding does not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_embed import Embedder
+from edge_embed._manifest import (
+    MANIFEST_NAME,
+    PROBES_NAME,
+    Architecture,
+    BucketParity,
+    Graph,
+    Licence,
+    Manifest,
+    Parity,
+    RecipeRecord,
+    SelfCheck,
+    Source,
+    TokenizerRecord,
+    encode_vector,
+)
+from edge_embed._modelfile import write_model_file
+
+BUCKETS = [8, 16, 32]
+DIMENSION = 8
+VOCABULARY = 512
+WORDS = (
+    "the a red planet mars is known as which query document title none text search result task of and water "
+    "stone river sings over old green hills while seven small birds fly home before night falls on us all"
+).split()
+
+
+@pytest.fixture(autouse=True)
+def cache_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of each test's own: no test reads or writes the user's."""
+    path = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("EDGE_EMBED_CACHE", str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_graph(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The flatbuffer."""
+    import torch
+    from edge_embed_convert.export import export
+
+    path = tmp_path_factory.mktemp("graph") / "tiny.tflite"
+    torch.manual_seed(7)
+    export(_tiny_encoder(), BUCKETS, path)
+    return path.read_bytes()
+
+
+def _tiny_encoder() -> Any:
+    import torch
+    from torch import nn
+
+    class Tiny(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Parameter(torch.randn(VOCABULARY, 16))
+            self.places = nn.Parameter(torch.randn(BUCKETS[-1], 16))
+            self.layers = nn.Sequential(nn.Linear(16, 64), nn.Tanh(), nn.Linear(64, DIMENSION))
+
+        def forward(self, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
+            real = (tokens != 0).float().unsqueeze(-1)
+            hidden = nn.functional.embedding(tokens, self.table) + self.places[: tokens.shape[1]]
+            pooled = (self.layers(hidden) * real).sum(1) / real.sum(1).clamp(min=1.0)
+            return {"embedding": pooled * torch.rsqrt((pooled * pooled).sum(-1, keepdim=True) + 1e-12)}
+
+    return Tiny().eval()
+
+
+@pytest.fixture(scope="session")
+def wordpiece() -> tuple[TokenizerRecord, bytes]:
+    """A WordPiece tokenizer as `tokenizer.json`, with [CLS] and [SEP] around the text."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefghijklmnopqrstuvwxyz0123456789:.,|?!-'"]
+    pieces += ["##" + letter for letter in "abcdefghijklmnopqrstuvwxyz0123456789"]
+    pieces += [word for word in WORDS if word not in pieces]
+    tokenizer = Tokenizer(models.WordPiece({p: i for i, p in enumerate(pieces)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]"])
+    tokenizer.enable_truncation(4)  # as many released files do; the runtime must undo it
+    data = tokenizer.to_str().encode()
+    return _record("tokenizer.json", "tokenizers", data, prefix=[2], suffix=[3]), data
+
+
+@pytest.fixture(scope="session")
+def sentencepiece_bpe() -> tuple[TokenizerRecord, bytes]:
+    """A SentencePiece BPE model with byte fallback and Gemma's special ids: pad 0, eos 1, bos 2, unk 3."""
+    import sentencepiece
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([" ".join(WORDS[i:] + WORDS[:i]) for i in range(len(WORDS))]),
+        model_writer=model, model_type="bpe", vocab_size=340, byte_fallback=True, add_dummy_prefix=False,
+        normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2,
+        pad_id=0, eos_id=1, bos_id=2, unk_id=3,
+    )  # fmt: skip
+    data = model.getvalue()
+    return _record("tokenizer.model", "sentencepiece", data, prefix=[2], suffix=[1]), data
+
+
+def _record(file: str, kind: str, data: bytes, *, prefix: list[int], suffix: list[int]) -> TokenizerRecord:
+    return TokenizerRecord(
+        file=file, kind=kind, sha256=hashlib.sha256(data).hexdigest(), lowercase=False, pad_id=0,
+        prefix_ids=prefix, suffix_ids=suffix, vocab_size=VOCABULARY,
+    )  # fmt: skip
+
+
+def make_manifest(graph: bytes, tokenizer: TokenizerRecord, **changes: Any) -> Manifest:
+    """Returns a manifest for the tiny graph; its self-check vector is a placeholder."""
+    manifest = Manifest(
+        name="tiny",
+        source=Source("tests/tiny", None, "0" * 64),
+        architecture=Architecture("tiny", VOCABULARY * 16, {"hidden_size": 16}),
+        recipe=RecipeRecord("fp32", "fp32", {}),
+        graph=Graph(len(graph), hashlib.sha256(graph).hexdigest(), True),
+        buckets=BUCKETS,
+        max_tokens=BUCKETS[-1],
+        pooling=["mean"],
+        normalize=True,
+        dimension=DIMENSION,
+        matryoshka_dimensions=[DIMENSION, DIMENSION // 2],
+        similarity="cosine",
+        prompts={"query": "task: search result | query: ", "document": "title: none | text: "},
+        default_prompt_name=None,
+        tokenizer=tokenizer,
+        licence=Licence("apache-2.0", []),
+        tools={"edge-embed": "0"},
+        parity=Parity(
+            passed=True, failures=[], probes=1, cosine_mean=1.0, cosine_min=1.0, norm_error_max=0.0, non_finite=0,
+            zero_vectors=0, token_mismatches=0, neighbours=1.0, neighbours_k=1, thresholds={"cosine_min": 0.99},
+            buckets=[BucketParity(BUCKETS[0], 1, 1.0, 1.0)],
+        ),
+        self_check=SelfCheck([2, 50, 60, 3], encode_vector(np.ones(DIMENSION)), 0.9999),
+    )  # fmt: skip
+    return replace(manifest, **changes)
+
+
+ModelBuilder = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def build_model(
+    tiny_graph: bytes,
+    wordpiece: tuple[TokenizerRecord, bytes],
+    sentencepiece_bpe: tuple[TokenizerRecord, bytes],
+) -> ModelBuilder:
+    """Builds a complete model file: `build_model(path, kind="tokenizers", members={...}, **manifest_fields)`.
+
+    The self-check and one probe hold the graph's own answers, unless `self_check` is among the fields.
+    """
+
+    def build(path: Path, kind: str = "tokenizers", members: dict[str, bytes] | None = None, **changes: Any) -> Path:
+        record, data = wordpiece if kind == "tokenizers" else sentencepiece_bpe
+        manifest = make_manifest(tiny_graph, record, **changes)
+        extra = {record.file: data, **(members or {})}
+        if "self_check" not in changes:
+            write_model_file(path, tiny_graph, {MANIFEST_NAME: manifest.to_json().encode(), **extra})
+            tokens = manifest.self_check.tokens
+            with Embedder(path, self_check=False, weight_cache="memory", num_threads=1) as model:
+                vector = encode_vector(model.encode_tokens(tokens))
+                text = "the red planet"
+                probe = {
+                    "text": text, "prompt_name": None, "tokens": model.tokenize([text])[0], "length": BUCKETS[0],
+                    "embedding": encode_vector(model.encode(text)),
+                }  # fmt: skip
+            manifest = replace(manifest, self_check=replace(manifest.self_check, embedding=vector))
+            extra.setdefault(PROBES_NAME, json.dumps({"schema_version": 1, "probes": [probe]}).encode())
+        write_model_file(path, tiny_graph, {MANIFEST_NAME: manifest.to_json().encode(), **extra})
+        return path
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def tiny_model(build_model: ModelBuilder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file with the WordPiece tokenizer. Read only: tests that damage it work on a copy."""
+    return build_model(tmp_path_factory.mktemp("models") / "tiny.fp32.tflite")
+
+
+@pytest.fixture(scope="session")
+def tiny_sentencepiece_model(build_model: ModelBuilder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file with the SentencePiece tokenizer. Read only, as `tiny_model`."""
+    return build_model(tmp_path_factory.mktemp("models") / "tiny.gemma.tflite", kind="sentencepiece")
