@@ -29,7 +29,7 @@ IDENTIFIER = b"TFL3"
 """What every LiteRT flatbuffer has at offset 4."""
 
 _END_RECORD = struct.Struct("<4s4H2LH")  # the zip's end-of-central-directory record
-LOCAL_HEADER = struct.Struct("<4s5H3L2H")
+_LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 REPAIR = "download or copy the file again"
 
 # What zipfile lets out when a directory is damaged.
@@ -47,9 +47,10 @@ _ZIP_ERRORS = (
 
 @dataclass(frozen=True)
 class Member:
-    """Where a member's data are."""
+    """Where a member is, counted from the start of the file."""
 
-    offset: int  # of the data, from the start of the file
+    start: int  # of its local header
+    offset: int  # of its data
     size: int
     crc: int
 
@@ -64,9 +65,10 @@ def opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise ModelFileError(f"there is no model file at {path}", fix="check the path") from error
     except (OSError, ValueError) as error:
         raise ModelFileError(f"cannot open the model file {path}", got=reason(error)) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ModelFileError(f"{path} is not a file", expected="a .tflite file", fix="check the path")
     with os.fdopen(descriptor, "rb") as handle:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ModelFileError(f"{path} is not a file", expected="a .tflite file", fix="check the path")
         try:
             yield handle
         except OSError as error:
@@ -104,7 +106,7 @@ def read_directory(handle: BinaryIO, size: int, path: Path) -> dict[str, Member]
             raise _damaged(path, problem or f"two members are named {info.filename!r}")
         member = _locate(handle, info, size, path)
         members[info.filename] = member
-        ranges.append((info.header_offset, member.offset + member.size))
+        ranges.append((member.start, member.offset + member.size))
     ranges.sort()
     if any(end > start for (_, end), (start, _) in itertools.pairwise(ranges)):
         raise _damaged(path, "members that overlap")
@@ -146,16 +148,16 @@ def _suspicious(info: zipfile.ZipInfo, size: int) -> str | None:
 def _locate(handle: BinaryIO, info: zipfile.ZipInfo, size: int, path: Path) -> Member:
     """Returns where a member's data are, from its local header."""
     handle.seek(info.header_offset)
-    raw = handle.read(LOCAL_HEADER.size)
-    if len(raw) < LOCAL_HEADER.size or not raw.startswith(b"PK\3\4"):
+    raw = handle.read(_LOCAL_HEADER.size)
+    if len(raw) < _LOCAL_HEADER.size or not raw.startswith(b"PK\3\4"):
         raise _damaged(path, f"no local header for the member {info.filename!r}")
-    name_length, extra_length = LOCAL_HEADER.unpack(raw)[-2:]
-    offset = info.header_offset + LOCAL_HEADER.size + name_length + extra_length
+    name_length, extra_length = _LOCAL_HEADER.unpack(raw)[-2:]
+    offset = info.header_offset + _LOCAL_HEADER.size + name_length + extra_length
     if handle.read(name_length) != info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437"):
         raise _damaged(path, f"two different names for the member {info.filename!r}")
     if offset + info.file_size > size:
         raise _damaged(path, f"the member {info.filename!r} lies outside the file")
-    return Member(offset, info.file_size, info.CRC)
+    return Member(info.header_offset, offset, info.file_size, info.CRC)
 
 
 def read_member(handle: BinaryIO, path: Path, name: str, member: Member) -> bytes:

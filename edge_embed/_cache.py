@@ -73,7 +73,8 @@ def default_directory() -> Path | None:
 
 def entry_key(manifest: Manifest) -> str:
     """Returns the key of a model's packed weights on this machine with this LiteRT."""
-    facts = [manifest.graph.sha256, manifest.graph.bytes, library_version(), platform.machine(), _processor()]
+    graph, probe = manifest.graph, manifest.self_check.tokens  # the record holds the answer to that probe
+    facts = [graph.sha256, graph.bytes, probe, library_version(), platform.machine(), _processor()]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
@@ -120,14 +121,16 @@ def _open_cached(entry: Entry, file: ModelFile, num_threads: int, self_check: bo
     engine = None
     try:
         engine = Engine(file.path, file.manifest, num_threads, str(weights))
-        answer = run_probe(engine, file.manifest) if self_check else None
+        answer = check(engine, file.manifest) if self_check else None
     except EdgeEmbedError:  # a damaged cache can do anything; the fresh one will tell
         if engine is not None:
             engine.close()
         entry.drop(record)
         return None
-    # Same kernels, same machine, same weights: anything but the very same bits means damage.
-    if answer is not None and encode_vector(answer) != record.answer:
+    # Same kernels, same machine, same weights: anything but the very same bits means damage. LiteRT packs
+    # again in place where it notices damage itself; a file that others may have mapped must not change.
+    same = answer is None or encode_vector(answer) == record.answer
+    if not same or not entry.intact(record):
         engine.close()
         entry.drop(record)
         return None
@@ -194,13 +197,24 @@ class Entry:
         try:
             if self._path.stat().st_size > _RECORD_LIMIT:
                 return None
-            raw = json.loads(self._path.read_bytes())
-            record = _record(raw)
-            state = Identity.of((self.directory / record.weights).stat())
+            record = _record(json.loads(self._path.read_bytes()))
         except (OSError, ValueError, TypeError, KeyError, RecursionError, EdgeEmbedError):
             return None  # whatever it was, it is rebuilt
-        own = record.weights.startswith(f"{self.key}-") and os.sep not in record.weights
-        return record if own and state == record.state else None
+        if not record.weights.startswith(f"{self.key}-") or os.sep in record.weights:
+            return None
+        if not self.intact(record):
+            self.drop(record)
+            return None
+        return record
+
+    def intact(self, record: Record) -> bool:
+        """Tells whether nobody wrote to the weights file since it was finished; raises nothing."""
+        try:
+            state = Identity.of((self.directory / record.weights).stat())
+        except OSError:
+            return False
+        # Without inode and device: a restored or copied cache is as good.
+        return (state.size, state.mtime_ns) == (record.state.size, record.state.mtime_ns)
 
     def store(self, record: Record) -> None:
         """Writes the record in one step."""
@@ -257,6 +271,8 @@ def _record(raw: Any) -> Record:
         answer=raw["answer"],
         files=[Identity(**item) for item in raw["files"]],
     )
+    if not isinstance(record.weights, str):
+        raise TypeError("the name of the weights file is not a text")
     decode_vector(record.answer)
     return record
 

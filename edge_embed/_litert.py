@@ -189,6 +189,7 @@ class Engine:
     def _invoke(self, length: int, tokens: Any) -> Vector:
         signature = signature_name(length)
         if length not in self._buffers:
+            _check_shapes(self._model, length, self._dimension)
             source = self._model.create_input_buffer_by_name(signature, INPUT_NAME)
             sink = self._model.create_output_buffer_by_name(signature, OUTPUT_NAME)
         else:
@@ -202,13 +203,10 @@ class Engine:
     def _abandon(self) -> None:
         """Forgets the graph in a forked child, without destroying it.
 
-        The delegate's threads exist only in the parent; joining them here would wait for ever. A reference
-        that is never given back keeps the destructors from running.
+        The delegate's threads exist only in the parent; joining them here would wait for ever.
         """
-        import ctypes  # noqa: PLC0415 - only in a forked child
-
-        for leaked in (self._model, self._buffers):
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(leaked))
+        _leak(self._model)
+        _leak(self._buffers)
         self._model, self._buffers = None, {}
 
 
@@ -222,7 +220,15 @@ def _shared_environment() -> Any:
             runtime_path=_NO_PLUGINS, compiler_plugin_path=_NO_PLUGINS, dispatch_library_path=_NO_PLUGINS
         )
         _environment = Environment.create(options=options)
+        _leak(_environment)  # destroying it is of no use, and it would say so when the process ends
     return _environment
+
+
+def _leak(thing: Any) -> None:
+    """Keeps an object alive for ever, so that its destructor never runs."""
+    import ctypes  # noqa: PLC0415 - numpy has it loaded already
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 def _call(what: str, action: Callable[[], T]) -> T:
@@ -241,29 +247,33 @@ def _call(what: str, action: Callable[[], T]) -> T:
 
 
 def _check_signatures(model: Any, manifest: Manifest) -> None:
+    """Checks the names only: LiteRT allocates a signature's memory when it is asked for a shape."""
     found = model.get_signature_list()
     for length in manifest.buckets:
-        name = signature_name(length)
-        if name not in found:
+        expected = {"inputs": [INPUT_NAME], "outputs": [OUTPUT_NAME]}
+        if (got := found.get(signature_name(length))) != expected:
             raise ModelFileError(
-                f"the graph has no signature {name}, which the manifest names",
-                got=", ".join(found) or "no signatures",
+                f"the graph's signature {signature_name(length)} is not what the manifest describes",
+                got=str(got or f"none among {', '.join(found) or 'no signatures'}"),
+                expected=str(expected),
                 fix="convert the model again",
             )
-        source = model.get_input_tensor_details(name).get(INPUT_NAME, {})
-        sink = model.get_output_tensor_details(name).get(OUTPUT_NAME, {})
-        got = [
-            (source.get("dtype"), list(source.get("shape", []))),
-            (sink.get("dtype"), list(sink.get("shape", []))),
-        ]
-        expected = [("int32", [1, length]), ("float32", [1, manifest.dimension])]
-        if got != expected or len(found[name]["inputs"]) != 1:
-            raise ModelFileError(
-                f"the signature {name} does not have the shape that the manifest describes",
-                got=f"{found[name]}: {got}",
-                expected=f"{INPUT_NAME} and {OUTPUT_NAME}: {expected}",
-                fix="convert the model again",
-            )
+
+
+def _check_shapes(model: Any, length: int, dimension: int) -> None:
+    """Checks the signature of one bucket, as it is used for the first time."""
+    name = signature_name(length)
+    source = model.get_input_tensor_details(name)[INPUT_NAME]
+    sink = model.get_output_tensor_details(name)[OUTPUT_NAME]
+    got = [(details["dtype"], list(details["shape"])) for details in (source, sink)]
+    expected = [("int32", [1, length]), ("float32", [1, dimension])]
+    if got != expected:
+        raise ModelFileError(
+            f"the signature {name} does not have the shape that the manifest describes",
+            got=str(got),
+            expected=str(expected),
+            fix="convert the model again",
+        )
 
 
 def _check_vector(vector: Vector) -> None:
@@ -306,11 +316,7 @@ def _after_fork_in_child() -> None:
     for engine in list(_engines):
         engine._abandon()
     _engines.clear()
-    if _environment is not None:
-        import ctypes  # noqa: PLC0415 - only in a forked child
-
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(_environment))
-        _environment = None
+    _environment = None
 
 
 if hasattr(os, "register_at_fork"):

@@ -19,7 +19,6 @@ from typing import Any, BinaryIO
 
 from edge_embed._archive import (
     IDENTIFIER,
-    LOCAL_HEADER,
     REPAIR,
     Member,
     opened,
@@ -108,8 +107,8 @@ class ModelFile:
             raise ManifestError(
                 f"{error.what} ({absolute})", got=error.got, expected=error.expected, fix=error.fix
             ) from error
-        first = min(member.offset for member in members.values())
-        if not len(IDENTIFIER) + 4 <= manifest.graph.bytes <= first - LOCAL_HEADER.size:
+        first = min(member.start for member in members.values())
+        if not len(IDENTIFIER) + 4 <= manifest.graph.bytes <= first:
             raise ModelFileError(
                 f"the graph and the zip part of {absolute} overlap",
                 got=f"a graph of {manifest.graph.bytes} bytes before members from byte {first}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import weakref
 from collections.abc import Sequence
@@ -104,7 +103,7 @@ class Embedder:
         self._load()
         _embedders.add(self)
 
-    def encode(
+    def encode(  # noqa: PLR0917 - the order is sentence-transformers'
         self,
         sentences: Texts,
         prompt_name: str | None = None,
@@ -148,7 +147,7 @@ class Embedder:
         )
         return vectors[0] if single else vectors
 
-    def encode_query(
+    def encode_query(  # noqa: PLR0917
         self,
         sentences: Texts,
         prompt_name: str | None = None,
@@ -173,7 +172,7 @@ class Embedder:
             overflow,
         )
 
-    def encode_document(
+    def encode_document(  # noqa: PLR0917, D417 - documented at `encode`
         self,
         sentences: Texts,
         prompt_name: str | None = None,
@@ -188,15 +187,10 @@ class Embedder:
     ) -> Vector:
         """Embeds documents: `encode` with the model's document prompt, unless another is given.
 
+        The other arguments are those of `encode`.
+
         Args:
             sentences: One text, or several.
-            prompt_name: As for `encode`.
-            prompt: As for `encode`.
-            batch_size: As for `encode`.
-            show_progress_bar: As for `encode`.
-            normalize_embeddings: As for `encode`.
-            truncate_dim: As for `encode`.
-            overflow: As for `encode`.
             titles: One title for all texts, or one per text, None where a text has none. They take the
                 place of "none" in a prompt with "title: none"; otherwise they go before the text.
         """
@@ -299,11 +293,6 @@ class Embedder:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        # An instance whose construction failed has no engine, and a finished interpreter no modules.
-        if (engine := getattr(self, "_engine", None)) is not None and not sys.is_finalizing():
-            engine.close()
-
     def __repr__(self) -> str:
         manifest = self.manifest
         return (
@@ -345,7 +334,7 @@ class Embedder:
                 self._tokenizer = load_tokenizer(record, self._file.read(record.file))
             return self._tokenizer
 
-    def _encode(
+    def _encode(  # noqa: PLR0917
         self,
         prompts: list[str],
         texts: list[str],
@@ -381,8 +370,9 @@ class Embedder:
                 advance(1)
         if cut:
             warn(
-                f"{cut} of {len(texts)} texts were cut to {manifest.max_tokens} tokens; the longest has {longest}. "
-                "Choose overflow='mean' to read all of it, overflow='error' to refuse it.",
+                f"{cut} of {len(texts)} texts were cut to {manifest.max_tokens} tokens; "
+                f"the longest has {longest}. Choose overflow='mean' to read all of it, "
+                "overflow='error' to refuse it.",
                 TruncationWarning,
             )
         return vectors

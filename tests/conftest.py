@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import sys
+import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +35,22 @@ from edge_embed._manifest import (
     TokenizerRecord,
     encode_vector,
 )
-from edge_embed._modelfile import write_model_file
+from edge_embed._modelfile import ModelFile, Probe, write_model_file
 
 BUCKETS = [8, 16, 32]
 DIMENSION = 8
 VOCABULARY = 512
-WORDS = (
+WORDS = (  # noqa: SIM905 - a list of forty lines says no more
     "the a red planet mars is known as which query document title none text search result task of and water "
     "stone river sings over old green hills while seven small birds fly home before night falls on us all"
 ).split()
+
+
+PARITY = Parity(
+    passed=True, failures=[], probes=1, cosine_mean=1.0, cosine_min=1.0, norm_error_max=0.0,
+    non_finite=0, zero_vectors=0, token_mismatches=0, neighbours=1.0, neighbours_k=1,
+    thresholds={"cosine_min": 0.99}, buckets=[BucketParity(BUCKETS[0], 1, 1.0, 1.0)],
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -56,11 +65,23 @@ def cache_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
 def tiny_graph(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The flatbuffer."""
     import torch
-    from edge_embed_convert.export import export
 
-    path = tmp_path_factory.mktemp("graph") / "tiny.tflite"
     torch.manual_seed(7)
-    export(_tiny_encoder(), BUCKETS, path)
+    path = tmp_path_factory.mktemp("graph") / "tiny.tflite"
+    limit = sys.getrecursionlimit()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the converter's, about its own future
+            import litert_torch
+
+            encoder, converter = _tiny_encoder(), litert_torch
+            for length in BUCKETS:
+                sample = {"tokens": torch.ones(1, length, dtype=torch.int32)}
+                converter = converter.signature(f"embed_{length}", encoder, sample_kwargs=sample)
+            converter.convert(lightweight_conversion=True).export(str(path))
+    finally:
+        # The converter raises the limit so far that deeply nested JSON overflows the stack of C instead.
+        sys.setrecursionlimit(limit)
     return path.read_bytes()
 
 
@@ -112,6 +133,7 @@ def sentencepiece_bpe() -> tuple[TokenizerRecord, bytes]:
         model_writer=model, model_type="bpe", vocab_size=340, byte_fallback=True, add_dummy_prefix=False,
         normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2,
         pad_id=0, eos_id=1, bos_id=2, unk_id=3,
+        pad_piece="<pad>", eos_piece="<eos>", bos_piece="<bos>", unk_piece="<unk>",
     )  # fmt: skip
     data = model.getvalue()
     return _record("tokenizer.model", "sentencepiece", data, prefix=[2], suffix=[1]), data
@@ -124,14 +146,14 @@ def _record(file: str, kind: str, data: bytes, *, prefix: list[int], suffix: lis
     )  # fmt: skip
 
 
-def make_manifest(graph: bytes, tokenizer: TokenizerRecord, **changes: Any) -> Manifest:
+def make_manifest(flatbuffer: bytes, record: TokenizerRecord, /, **changes: Any) -> Manifest:
     """Returns a manifest for the tiny graph; its self-check vector is a placeholder."""
     manifest = Manifest(
         name="tiny",
         source=Source("tests/tiny", None, "0" * 64),
         architecture=Architecture("tiny", VOCABULARY * 16, {"hidden_size": 16}),
         recipe=RecipeRecord("fp32", "fp32", {}),
-        graph=Graph(len(graph), hashlib.sha256(graph).hexdigest(), True),
+        graph=Graph(len(flatbuffer), hashlib.sha256(flatbuffer).hexdigest(), True),
         buckets=BUCKETS,
         max_tokens=BUCKETS[-1],
         pooling=["mean"],
@@ -141,14 +163,10 @@ def make_manifest(graph: bytes, tokenizer: TokenizerRecord, **changes: Any) -> M
         similarity="cosine",
         prompts={"query": "task: search result | query: ", "document": "title: none | text: "},
         default_prompt_name=None,
-        tokenizer=tokenizer,
+        tokenizer=record,
         licence=Licence("apache-2.0", []),
         tools={"edge-embed": "0"},
-        parity=Parity(
-            passed=True, failures=[], probes=1, cosine_mean=1.0, cosine_min=1.0, norm_error_max=0.0, non_finite=0,
-            zero_vectors=0, token_mismatches=0, neighbours=1.0, neighbours_k=1, thresholds={"cosine_min": 0.99},
-            buckets=[BucketParity(BUCKETS[0], 1, 1.0, 1.0)],
-        ),
+        parity=PARITY,
         self_check=SelfCheck([2, 50, 60, 3], encode_vector(np.ones(DIMENSION)), 0.9999),
     )  # fmt: skip
     return replace(manifest, **changes)
@@ -168,7 +186,9 @@ def build_model(
     The self-check and one probe hold the graph's own answers, unless `self_check` is among the fields.
     """
 
-    def build(path: Path, kind: str = "tokenizers", members: dict[str, bytes] | None = None, **changes: Any) -> Path:
+    def build(
+        path: Path, kind: str = "tokenizers", members: dict[str, bytes] | None = None, **changes: Any
+    ) -> Path:
         record, data = wordpiece if kind == "tokenizers" else sentencepiece_bpe
         manifest = make_manifest(tiny_graph, record, **changes)
         extra = {record.file: data, **(members or {})}
@@ -178,12 +198,13 @@ def build_model(
             with Embedder(path, self_check=False, weight_cache="memory", num_threads=1) as model:
                 vector = encode_vector(model.encode_tokens(tokens))
                 text = "the red planet"
-                probe = {
-                    "text": text, "prompt_name": None, "tokens": model.tokenize([text])[0], "length": BUCKETS[0],
-                    "embedding": encode_vector(model.encode(text)),
-                }  # fmt: skip
+                probe = Probe(
+                    text, None, model.tokenize([text])[0], BUCKETS[0], encode_vector(model.encode(text))
+                )
             manifest = replace(manifest, self_check=replace(manifest.self_check, embedding=vector))
-            extra.setdefault(PROBES_NAME, json.dumps({"schema_version": 1, "probes": [probe]}).encode())
+            extra.setdefault(
+                PROBES_NAME, json.dumps({"schema_version": 1, "probes": [asdict(probe)]}).encode()
+            )
         write_model_file(path, tiny_graph, {MANIFEST_NAME: manifest.to_json().encode(), **extra})
         return path
 
@@ -200,3 +221,9 @@ def tiny_model(build_model: ModelBuilder, tmp_path_factory: pytest.TempPathFacto
 def tiny_sentencepiece_model(build_model: ModelBuilder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model file with the SentencePiece tokenizer. Read only, as `tiny_model`."""
     return build_model(tmp_path_factory.mktemp("models") / "tiny.gemma.tflite", kind="sentencepiece")
+
+
+@pytest.fixture(scope="session")
+def tiny_manifest(tiny_model: Path) -> Manifest:
+    """The manifest of `tiny_model`, self-check included."""
+    return ModelFile.open(tiny_model).manifest

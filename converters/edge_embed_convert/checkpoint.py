@@ -130,7 +130,9 @@ def load(
     default_prompt = st_config.get("default_prompt_name")
     if default_prompt is not None and default_prompt not in prompts:
         raise CheckpointError(
-            "default_prompt_name names no prompt", got=repr(default_prompt), expected=", ".join(prompts) or "null"
+            "default_prompt_name names no prompt",
+            got=repr(default_prompt),
+            expected=", ".join(prompts) or "null",
         )
     result = Checkpoint(
         path=path,
@@ -179,13 +181,18 @@ def _modules(path: Path, pooling: str | None) -> list[tuple[str, str]]:
         raise CheckpointError(
             "the pooling is already said by modules.json", got=f"--pooling {pooling}", fix="drop the flag"
         )
-    entries = json.loads(_read_text(index))
+    entries = _read_json(index)
     try:
-        modules = [(str(e["type"]).rsplit(".", 1)[-1], str(e["path"])) for e in sorted(entries, key=lambda e: e["idx"])]
+        modules = [
+            (str(e["type"]).rsplit(".", 1)[-1], str(e["path"]))
+            for e in sorted(entries, key=lambda e: e["idx"])
+        ]
     except (TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{index} is malformed", got=repr(error)) from error
     listed = {relative.split("/", 1)[0] for _, relative in modules}
-    stray = sorted(p.name for p in path.iterdir() if re.fullmatch(r"\d+_\w+", p.name) and p.name not in listed)
+    stray = sorted(
+        p.name for p in path.iterdir() if re.fullmatch(r"\d+_\w+", p.name) and p.name not in listed
+    )
     if stray:
         raise CheckpointError(
             "modules.json does not list every module of the checkpoint",
@@ -193,7 +200,9 @@ def _modules(path: Path, pooling: str | None) -> list[tuple[str, str]]:
             expected="an entry for each; without its Dense layers a model returns meaningless vectors",
             fix="restore modules.json from the original checkpoint, or remove the directories if they do not belong",
         )
-    order = "".join({"Transformer": "T", "Pooling": "P", "Dense": "D", "Normalize": "N"}.get(k, "?") for k, _ in modules)
+    order = "".join(
+        {"Transformer": "T", "Pooling": "P", "Dense": "D", "Normalize": "N"}.get(k, "?") for k, _ in modules
+    )
     if not re.fullmatch("TPD*N?", order):
         raise CheckpointError(
             "the modules of this checkpoint cannot be exported",
@@ -230,7 +239,9 @@ def _pooling_modes(config: dict[str, Any]) -> tuple[str, ...]:
         named = [mode for key, mode in legacy.items() if config.get(f"pooling_mode_{key}")] or ["mean"]
     modes = (named,) if isinstance(named, str) else tuple(named)
     if not set(modes) <= set(POOLING_MODES):
-        raise CheckpointError("unsupported pooling", got=", ".join(modes), expected=" or ".join(POOLING_MODES))
+        raise CheckpointError(
+            "unsupported pooling", got=", ".join(modes), expected=" or ".join(POOLING_MODES)
+        )
     return modes
 
 
@@ -283,7 +294,9 @@ def _max_tokens(
 def _prompts(st_config: dict[str, Any]) -> dict[str, str]:
     prompts = st_config.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(isinstance(p, str) for p in prompts.values()):
-        raise CheckpointError("prompts in config_sentence_transformers.json are malformed", got=repr(prompts)[:80])
+        raise CheckpointError(
+            "prompts in config_sentence_transformers.json are malformed", got=repr(prompts)[:80]
+        )
     return dict(prompts)
 
 
@@ -308,13 +321,19 @@ def _read_text(file: Path) -> str:
         raise CheckpointError(f"cannot read {file}", got=str(error)) from error
 
 
-def _read_object(file: Path, what: str) -> dict[str, Any]:
-    if not file.is_file():
-        raise CheckpointError(f"{what} is missing", got=f"no {file}", fix="copy the whole checkpoint directory")
+def _read_json(file: Path) -> Any:
     try:
-        value = json.loads(_read_text(file))
+        return json.loads(_read_text(file))
     except ValueError as error:
         raise CheckpointError(f"{file} is not valid JSON", got=str(error)) from error
+
+
+def _read_object(file: Path, what: str) -> dict[str, Any]:
+    if not file.is_file():
+        raise CheckpointError(
+            f"{what} is missing", got=f"no {file}", fix="copy the whole checkpoint directory"
+        )
+    value = _read_json(file)
     if not isinstance(value, dict):
         raise CheckpointError(f"{file} is not a JSON object", got=type(value).__name__)
     return value
@@ -322,4 +341,3 @@ def _read_object(file: Path, what: str) -> dict[str, Any]:
 
 def _read_optional(file: Path) -> dict[str, Any]:
     return _read_object(file, file.name) if file.is_file() else {}
-

@@ -6,27 +6,31 @@ import argparse
 import json
 from pathlib import Path
 
-from edge_embed._progress import progress_bar
+from edge_embed._progress import step_bar
 from edge_embed.cli import _options as options
-
-STEPS_BESIDE_PROBES = 12
-"""About how many steps a conversion reports that are not probes or signatures; it only paces the bar."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `edge_embed convert`."""
     parser.add_argument("source", help="sentence-transformers or transformers directory, or a hub id")
-    parser.add_argument("-o", "--output", metavar="PATH", help="file to write, or a directory (default: here)")
+    parser.add_argument(
+        "-o", "--output", metavar="PATH", help="file to write, or a directory (default: here)"
+    )
     parser.add_argument(
         "--recipe", metavar="NAME",
         help="fp32, fp16, int8, int4, mixed, int8-block32, int4-block32, or a spelling such as e4_a8_f4_p4 "
         "(default: mixed for EmbeddingGemma, int8 for BERT)",
     )  # fmt: skip
     parser.add_argument(
-        "--buckets", type=_lengths, metavar="N,N,…", help="input lengths (default: 16, 32, … up to the maximum)"
+        "--buckets",
+        type=_lengths,
+        metavar="N,N,…",
+        help="input lengths (default: 16, 32, … up to the maximum)",
     )
     parser.add_argument("--name", help="what to call the model (default: the checkpoint's name)")
-    parser.add_argument("--force", action="store_true", help="save a file that failed verification, marked so")
+    parser.add_argument(
+        "--force", action="store_true", help="save a file that failed verification, marked so"
+    )
     options.add_threads(parser)
     options.add_json(parser, "print the report as JSON")
     options.add_checkpoint(parser)
@@ -42,11 +46,10 @@ def run(args: argparse.Namespace) -> int:
     from edge_embed._parity import format_report  # noqa: PLC0415
     from edge_embed_convert.pipeline import convert  # noqa: PLC0415
 
-    steps = _Steps(print_notes=not args.json)
-    with steps:
+    with step_bar("converting") as progress:
         result = convert(
             args.source, args.output, recipe=args.recipe, buckets=args.buckets, name=args.name,
-            num_threads=args.threads, force=args.force, progress=steps.begin, **_checkpoint_options(args),
+            num_threads=args.threads, force=args.force, progress=progress, **_checkpoint_options(args),
         )  # fmt: skip
     manifest, size = result.manifest, result.path.stat().st_size
     if args.json:
@@ -77,10 +80,9 @@ def verify_against_source(model_path: Path, source: str, args: argparse.Namespac
     from edge_embed._parity import format_report  # noqa: PLC0415
     from edge_embed_convert.verify import verify_file  # noqa: PLC0415
 
-    steps = _Steps(print_notes=not args.json)
-    with steps:
+    with step_bar("verifying") as progress:
         parity, same_weights = verify_file(
-            model_path, source, num_threads=args.threads, progress=steps.begin, **_checkpoint_options(args)
+            model_path, source, num_threads=args.threads, progress=progress, **_checkpoint_options(args)
         )
     if args.json:
         from dataclasses import asdict  # noqa: PLC0415
@@ -88,24 +90,11 @@ def verify_against_source(model_path: Path, source: str, args: argparse.Namespac
         options.print_json({"same_weights": same_weights, "parity": asdict(parity)}, indent=1)
     else:
         print(format_report(parity))
-        print("source weights: " + ("the ones it was made from" if same_weights else "not the ones it was made from"))
+        print(
+            "source weights: "
+            + ("the ones it was made from" if same_weights else "not the ones it was made from")
+        )
     return 0 if parity.passed and same_weights else 1
-
-
-class _Steps:
-    """A bar over the steps of a conversion, named as they begin."""
-
-    def __init__(self, print_notes: bool) -> None:
-        self._bar = progress_bar(None, "convert", unit="step") if print_notes else None
-
-    def __enter__(self) -> _Steps:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        return None
-
-    def begin(self, step: str) -> None:
-        """Shows the next step."""
 
 
 def _checkpoint_options(args: argparse.Namespace) -> dict[str, object]:

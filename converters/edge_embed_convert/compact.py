@@ -17,6 +17,9 @@ import flatbuffers
 import numpy as np
 import numpy.typing as npt
 
+from edge_embed_convert.fold_reshapes import fold_reshapes
+from edge_embed_convert.row_scales import separate_row_scales
+
 ALIGNMENT = 64
 """Where a constant may start: a cache line, above the 16 bytes that the TFLite schema asks for."""
 
@@ -25,10 +28,14 @@ INLINE_BELOW = 1024
 
 
 def compact(graph: bytes) -> bytes:
-    """Returns the graph with shared vectors, shared constants, and short tensor names."""
+    """Returns the graph with shared vectors and constants, row scales as data, and short tensor names."""
     from ai_edge_litert.tools import flatbuffer_utils as utils  # noqa: PLC0415 - loads the whole schema
 
     model = utils.read_model_from_bytearray(graph)
+    before = [_numbered_tensors(subgraph) for subgraph in model.subgraphs]
+    separate_row_scales(model)
+    fold_reshapes(model)
+    _renumber_signatures(model, before)
     _merge_equal_buffers(model)
     for subgraph in model.subgraphs:
         outer = {*subgraph.inputs, *subgraph.outputs}
@@ -52,6 +59,19 @@ def compact(graph: bytes) -> bytes:
     for index, place in places.items():
         utils.update_packed_buffer(packed.Buffers(index), start + store.offset(place), place.size)
     return bytes(head.ljust(start, b"\0")) + store.content()
+
+
+def _numbered_tensors(subgraph: Any) -> dict[int, Any]:
+    return dict(enumerate(subgraph.tensors))
+
+
+def _renumber_signatures(model: Any, before: list[dict[int, Any]]) -> None:
+    """Points the signatures to where their tensors are now."""
+    for signature in model.signatureDefs:
+        index = signature.subgraphIndex
+        now = {id(tensor): number for number, tensor in enumerate(model.subgraphs[index].tensors)}
+        for entry in (*signature.inputs, *signature.outputs):
+            entry.tensorIndex = now[id(before[index][entry.tensorIndex])]
 
 
 def _merge_equal_buffers(model: Any) -> None:

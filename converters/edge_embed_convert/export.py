@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
 from edge_embed._manifest import INPUT_NAME, signature_name
 from edge_embed.errors import CheckpointError
+from edge_embed_convert._quiet import quiet
 from edge_embed_convert.encoders import EmbeddingModel
 
 SMALLEST_BUCKET = 16
+
+EXPORT_STEPS = 2
+"""Steps that `export` reports beside one per signature."""
 
 
 def default_buckets(max_tokens: int) -> list[int]:
@@ -48,7 +48,10 @@ def check_buckets(buckets: Sequence[int], max_tokens: int) -> list[int]:
 
 
 def export(
-    model: EmbeddingModel, buckets: Sequence[int], path: Path, progress: Callable[[str], None] = lambda _: None
+    model: EmbeddingModel,
+    buckets: Sequence[int],
+    path: Path,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Writes the float32 flatbuffer.
 
@@ -61,9 +64,9 @@ def export(
         path: Where to write.
         progress: Called with the name of each step.
     """
-    import litert_torch  # noqa: PLC0415 - five seconds, and only exporting needs it
+    with quiet():
+        import litert_torch  # noqa: PLC0415 - five seconds, and only exporting needs it
 
-    with _quiet():
         converter = None
         for length in sorted(buckets, reverse=True):
             progress(f"signature {signature_name(length)}")
@@ -76,16 +79,3 @@ def export(
         exported = converter.convert(lightweight_conversion=True, runtime_constant_folding=False)
         progress("writing the float32 graph")
         exported.export(str(path))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the converter's own step log and deprecation notes from the user's terminal."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(previous)

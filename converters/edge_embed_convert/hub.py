@@ -51,7 +51,14 @@ def _download(hub_id: str, revision: str | None) -> tuple[Path, str | None]:
             f"the hub has no {hub_id}" + (f" at revision {revision}" if revision else ""),
             fix="check the spelling; if it is private run `hf auth login`; or pass a directory with the files",
         ) from error
-    except (OSError, errors.HfHubHTTPError, errors.LocalEntryNotFoundError) as error:
+    except errors.HFValidationError as error:
+        raise CheckpointError(
+            f"{hub_id} is not a hub id",
+            got=str(error),
+            fix="check the spelling, owner/name, or pass a directory",
+        ) from error
+    # Its bases are OSError and what the HTTP library underneath raises, whose name depends on the release.
+    except (OSError, errors.HfHubHTTPError, *errors.HfHubHTTPError.__bases__) as error:
         raise CheckpointError(
             f"{hub_id} could not be fetched from the hub",
             got=str(error).splitlines()[0] if str(error) else type(error).__name__,

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from edge_embed import Embedder, __version__
-from edge_embed import _manifest as manifest_module
 from edge_embed._manifest import (
     MANIFEST_NAME,
     PROBES_NAME,
@@ -26,20 +25,23 @@ from edge_embed._manifest import (
     encode_vector,
 )
 from edge_embed._modelfile import write_model_file
+from edge_embed._progress import Step, Ticker
 from edge_embed._tokenizer import Tokenizer, load_tokenizer
 from edge_embed.errors import ConversionError, ParityError
 from edge_embed_convert import verify
 from edge_embed_convert.checkpoint import Checkpoint, load
 from edge_embed_convert.compact import compact
 from edge_embed_convert.encoders import build, family_of
-from edge_embed_convert.export import check_buckets, default_buckets, export
+from edge_embed_convert.export import EXPORT_STEPS, check_buckets, default_buckets, export
+from edge_embed_convert.planes import split_planes
 from edge_embed_convert.probes import SELF_CHECK_TEXT, probe_texts
 from edge_embed_convert.quantize import quantize
 from edge_embed_convert.recipes import Recipe
 from edge_embed_convert.reference import Reference
 from edge_embed_convert.tokenizers import ConvertedTokenizer, convert_tokenizer
 
-Progress = Callable[[str], None]
+FIXED_STEPS = 9
+"""Steps of a conversion that are there whatever the model: see the calls of `ticker` below."""
 
 TOOLS = ("litert-torch", "ai-edge-quantizer", "ai-edge-litert", "torch", "transformers")
 
@@ -73,7 +75,7 @@ def convert(
     revision: str | None = None,
     num_threads: int | None = None,
     force: bool = False,
-    progress: Progress = lambda step: None,
+    progress: Step = lambda step, done, total: None,
 ) -> Conversion:
     """Turns a checkpoint into one verified model file.
 
@@ -91,7 +93,7 @@ def convert(
         revision: Hub revision.
         num_threads: Threads for the runtime while verifying.
         force: Saves a file that failed verification; its manifest says so.
-        progress: Called with the name of each step as it begins.
+        progress: Called as each step begins with its name, the steps done, and the steps in all.
 
     Returns:
         The file and its manifest.
@@ -103,42 +105,53 @@ def convert(
         ConversionError: If the file cannot be written.
     """
     parsed = Recipe.parse(recipe) if recipe is not None else None
-    progress("reading the checkpoint")
+    ticker = Ticker(progress, FIXED_STEPS)
+    ticker("reading the checkpoint")
     checkpoint = load(
         source, pooling=pooling, sliding_window=sliding_window, without_dense=without_dense,
         max_tokens=max_tokens, revision=revision,
     )  # fmt: skip
     family = family_of(checkpoint)
     chosen = parsed or Recipe.parse(family.default_recipe)
-    lengths = check_buckets(buckets, checkpoint.max_tokens) if buckets else default_buckets(checkpoint.max_tokens)
+    lengths = (
+        default_buckets(checkpoint.max_tokens)
+        if buckets is None
+        else check_buckets(buckets, checkpoint.max_tokens)
+    )
     label = name or checkpoint.id.rsplit("/", 1)[-1]
     target = _target(output, f"{label}.{chosen.name}.tflite")
     with _workspace(target) as work:
-        progress("converting the tokenizer")
+        ticker("converting the tokenizer")
         tokenizer = convert_tokenizer(
-            checkpoint.transformer_path, lowercase=checkpoint.lowercase, extra_texts=tuple(checkpoint.prompts.values())
+            checkpoint.transformer_path,
+            lowercase=checkpoint.lowercase,
+            extra_texts=tuple(checkpoint.prompts.values()),
         )
         probes = probe_texts(lengths, checkpoint.prompts, _counter(tokenizer))
+        ticker.expect(2 * len(probes) + len(lengths) + EXPORT_STEPS)
 
-        progress("loading the source model")
-        reference = Reference(checkpoint)
-        expected = verify.expect(reference, probes, checkpoint.prompts, progress)
-        del reference
-        gc.collect()
-
-        progress("rewriting the encoder")
+        # Ahead of the source model, which would take a damaged checkpoint and find other words for it.
+        ticker("rewriting the encoder")
         model = build(checkpoint, tokenizer.record.pad_id)
         parameters = sum(p.numel() for p in model.parameters())
         fp16_safe = bool(model.encoder.fp16_safe)
+
+        ticker("loading the source model")
+        reference = Reference(checkpoint)
+        expected = verify.expect(reference, probes, checkpoint.prompts, ticker)
+        del reference
+        gc.collect()
+
+        split_planes(model, chosen)
         float_graph = work / "float32.tflite"
-        export(model, lengths, float_graph, progress)
+        export(model, lengths, float_graph, ticker)
         del model
         gc.collect()
 
-        progress(f"quantizing to {chosen.name}")
+        ticker(f"quantizing to {chosen.name}")
         quantized = quantize(float_graph, chosen)
         float_graph.unlink()
-        progress("compacting the graph")
+        ticker("compacting the graph")
         graph = compact(quantized)
         del quantized
 
@@ -167,7 +180,7 @@ def convert(
         draft_path = work / "draft.tflite"
         _write(draft_path, graph, draft, members)
         draft = replace(draft, self_check=_answer(draft_path, draft, chosen))
-        parity = verify.measure(draft_path, expected, chosen, num_threads, progress)
+        parity = verify.measure(draft_path, expected, chosen.thresholds.as_dict(), num_threads, ticker)
         draft_path.unlink()
         manifest = replace(draft, parity=parity)
         if not parity.passed and not force:
@@ -177,9 +190,11 @@ def convert(
                 expected=", ".join(f"{metric} {bound:g}" for metric, bound in parity.thresholds.items()),
                 fix="choose a finer recipe (int8, fp32), or insist with --force: the manifest then says that it failed",
             )
-        progress("saving")
+        ticker("saving")
         stored = [asdict(probe) for probe in verify.stored_probes(expected, manifest)]
-        members[PROBES_NAME] = json.dumps({"schema_version": 1, "probes": stored}, ensure_ascii=False).encode()
+        members[PROBES_NAME] = json.dumps(
+            {"schema_version": 1, "probes": stored}, ensure_ascii=False
+        ).encode()
         _write(target, graph, manifest, members)
     with Embedder(target, weight_cache="memory", num_threads=num_threads):
         pass  # the file proves itself once as every later load will

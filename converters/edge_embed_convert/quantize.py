@@ -6,14 +6,31 @@ from pathlib import Path
 from typing import Any
 
 from edge_embed.errors import RecipeError
+from edge_embed_convert._quiet import quiet
 from edge_embed_convert.recipes import Recipe, Scheme
 
-GROUP_PATTERNS = {
-    "attention": r".*Linear_(qkv|output)\b.*",
-    "feed_forward": r".*Linear_(gate_up|up|down)\b.*",
-    "projection": r".*Head_head/.*Linear_\d+\b.*",
+MODULE_GROUPS = {
+    "qkv": "attention",
+    "output": "attention",
+    "gate_up": "feed_forward",
+    "up": "feed_forward",
+    "down": "feed_forward",
+    "dense": "projection",
 }
-"""Which FULLY_CONNECTED belongs to which group, by the module path that export writes into its name."""
+"""The group of a projection, by the name that its encoder or head gives it."""
+
+
+def group_of(path: str) -> str:
+    """Returns the group of a module path such as `encoder.layers.3.qkv` or `head.dense.0`."""
+    return next(MODULE_GROUPS[part] for part in reversed(path.split(".")) if part in MODULE_GROUPS)
+
+
+def _pattern(group: str) -> str:
+    """Returns the regular expression for a group's FULLY_CONNECTED, by the module path in its tensor's name."""
+    if group == "projection":
+        return r".*Head_head/.*"
+    names = "|".join(name for name, owner in MODULE_GROUPS.items() if owner == group)
+    return rf".*encoder/.*_({names})\b.*"
 
 
 def quantize(float_graph: Path, recipe: Recipe) -> bytes:
@@ -30,11 +47,11 @@ def quantize(float_graph: Path, recipe: Recipe) -> bytes:
     rules = _rules(recipe)
     if not rules:
         return float_graph.read_bytes()
-    from ai_edge_quantizer import quantizer  # noqa: PLC0415 - two seconds, and fp32 does not need it
-
-    worker = quantizer.Quantizer(str(float_graph), quantization_recipe=rules)
     try:
-        result = worker.quantize()
+        with quiet():
+            from ai_edge_quantizer import quantizer  # noqa: PLC0415 - two seconds, and fp32 does not need it
+
+            result = quantizer.Quantizer(str(float_graph), quantization_recipe=rules).quantize()
     except (ValueError, NotImplementedError) as error:
         raise RecipeError(
             f"the recipe {recipe.name} cannot be applied to this model",
@@ -45,7 +62,8 @@ def quantize(float_graph: Path, recipe: Recipe) -> bytes:
 
 
 def _rules(recipe: Recipe) -> list[dict[str, Any]]:
-    rules = [_rule(pattern, "FULLY_CONNECTED", getattr(recipe, group)) for group, pattern in GROUP_PATTERNS.items()]
+    groups = dict.fromkeys(MODULE_GROUPS.values())
+    rules = [_rule(_pattern(group), "FULLY_CONNECTED", getattr(recipe, group)) for group in groups]
     rules.append(_rule(".*", "EMBEDDING_LOOKUP", recipe.embedding))
     return [rule for rule in rules if rule]
 
@@ -59,7 +77,9 @@ def _rule(pattern: str, operation: str, scheme: Scheme) -> dict[str, Any]:
         algorithm, precision = "float_casting", "FLOAT"
     else:
         granularity = f"BLOCKWISE_{scheme.block}" if scheme.block else "CHANNELWISE"
-        weights = {"num_bits": scheme.bits, "symmetric": True, "granularity": granularity, "dtype": "INT"}
+        # int8 per block has been split into two planes of int4 by now: see planes.py.
+        bits = 4 if scheme.block else scheme.bits
+        weights = {"num_bits": bits, "symmetric": True, "granularity": granularity, "dtype": "INT"}
         algorithm, precision = "min_max_uniform_quantize", "INTEGER"
     return {
         "regex": pattern,
@@ -69,7 +89,7 @@ def _rule(pattern: str, operation: str, scheme: Scheme) -> dict[str, Any]:
             "weight_tensor_config": weights,
             "compute_precision": precision,
             "explicit_dequantize": precision == "FLOAT",
-            "skip_checks": scheme.bits == 8 and scheme.block > 0,
+            "skip_checks": False,
             "min_weight_elements": 0,
         },
     }

@@ -13,7 +13,7 @@ A scheme is a number of bits, with the block size where scales are per block and
     16      float16, computed in float32
     8       int8, one scale per output channel
     4       int4, one scale per output channel
-    8b32    int8, one scale per 32 weights
+    8b32    about int8, one scale per 32 weights, in two planes of int4 (see planes.py); not for e
     4b32    int4, one scale per 32 weights
 
 So `e4_a8_f4_p4` stores the table, the feed-forward and the projection in int4 and attention in int8.
@@ -113,7 +113,8 @@ class Recipe:
     def thresholds(self) -> Thresholds:
         """The gate's demands, by the coarsest scheme in the recipe."""
         coarsest = min(
-            (getattr(self, f.name) for f in fields(self) if f.name != "name"), key=lambda s: (s.bits, -s.block)
+            (getattr(self, f.name) for f in fields(self) if f.name != "name"),
+            key=lambda s: (s.bits, -s.block),
         )
         return THRESHOLDS[str(coarsest)]
 
@@ -140,6 +141,12 @@ class Recipe:
                 expected=f"{', '.join(RECIPES)}, or a spelling such as e4_a8_f4_p4",
             )
         schemes = {GROUPS[letter]: Scheme.parse(scheme) for letter, scheme in parts}
+        if str(schemes["embedding"]) == "8b32":
+            raise RecipeError(
+                "the embedding table cannot be int8 per block",
+                got=repr(text),
+                expected="e8: LiteRT's lookup has no such kernel, and a row of its own has one scale already",
+            )
         return cls(name=text, **schemes)
 
 
@@ -153,7 +160,7 @@ RECIPES = {
     "int8": _uniform("8"),
     "int4": _uniform("4"),
     "mixed": "e4_a8_f4_p4",
-    "int8-block32": _uniform("8b32"),
+    "int8-block32": "e8_a8b32_f8b32_p8b32",
     "int4-block32": _uniform("4b32"),
 }
 """Known names and their spellings. `mixed` is the per-channel scheme EmbeddingGemma was published with

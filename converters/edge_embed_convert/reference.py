@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import pickle
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from torch import Tensor
 
 from edge_embed.errors import CheckpointError
@@ -23,6 +26,9 @@ from edge_embed_convert.checkpoint import Checkpoint
 from edge_embed_convert.weights import Weights
 
 Vectors = npt.NDArray[np.float32]
+
+_LOAD_ERRORS = (SafetensorError, pickle.UnpicklingError, EOFError, StrictDataclassError)
+"""What transformers lets out of a damaged weight file or an impossible configuration, beside the usual."""
 
 
 class Reference:
@@ -58,7 +64,9 @@ class Reference:
         """Returns the embedding of one id sequence, shape ``(dimension,)``."""
         with torch.inference_mode():
             tokens = torch.tensor([list(ids)])
-            hidden = self._model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state[0]
+            hidden = self._model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state[
+                0
+            ]
             vector = torch.cat([_pool(hidden, mode) for mode in self._checkpoint.pooling])
             for weight, bias, activation in self._projections:
                 vector = torch.nn.functional.linear(vector, weight, bias)
@@ -90,9 +98,13 @@ def _load_model(checkpoint: Checkpoint) -> torch.nn.Module:
                 # transformers keeps the exclusive bound where the file has the whole window.
                 config.sliding_window = checkpoint.sliding_window // 2 + 1
             model, report = AutoModel.from_pretrained(
-                path, config=config, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+                path,
+                config=config,
+                dtype=torch.float32,
+                attn_implementation="eager",
+                output_loading_info=True,
             )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, *_LOAD_ERRORS) as error:
             raise CheckpointError("transformers cannot load the checkpoint", got=str(error)[:300]) from error
     # A BERT saved without its next-sentence pooler is complete for us: no pooling mode reads it.
     invented = [key for key in report["missing_keys"] if not key.startswith("pooler.")]

@@ -116,7 +116,11 @@ def write_bert(
     """Writes a random BERT checkpoint in the layout of all-MiniLM-L6-v2. Arguments as above."""
     config = {**MINILM_L6, **overrides}
     generator = torch.Generator().manual_seed(seed)
-    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), *([("2_Normalize", "Normalize")] if normalize else [])]
+    modules = [
+        ("", "Transformer"),
+        ("1_Pooling", "Pooling"),
+        *([("2_Normalize", "Normalize")] if normalize else []),
+    ]
     _write_layout(directory, config, dict(_bert_tensors(config, generator)), modules, {}, pooling)
     _write_tokenizer(directory, tokenizer)
     return directory
@@ -144,7 +148,9 @@ def _write_layout(
     _write_json(directory / "sentence_bert_config.json", limit)
     meta = {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"}
     _write_json(directory / "config_sentence_transformers.json", meta)
-    (directory / "README.md").write_text("---\nlicense: apache-2.0\n---\nSynthetic: random weights.\n", "utf-8")
+    (directory / "README.md").write_text(
+        "---\nlicense: apache-2.0\n---\nSynthetic: random weights.\n", "utf-8"
+    )
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
 
 

@@ -5,10 +5,11 @@ SentencePiece model takes milliseconds. So a BPE with byte fallback is written a
 but only where that is exact. Two things stand between the formats:
 
 - SentencePiece ranks pieces, `tokenizers` ranks merges. They choose alike when every way to split a piece
-  into two pieces is a merge and the merges of two pieces do not interleave; this is checked on all merges.
+  into two pieces is a merge and the merges of two pieces do not interleave; this is checked on all merges
+  but those of runs of one character, whose lengths are compared instead.
 - SentencePiece cannot tell a written U+2581 from a space. Where two or more of them in a row are an added
-  token, a text that puts such a row beside a space encodes as the SentencePiece model would (one longer
-  run), which is what the tokenizer was before it was exported to `tokenizer.json`.
+  token, a text that puts such a row beside a space gets the id of one longer run. That is
+  the one known difference; the note of a conversion states it, and no built-in text holds it.
 
 Everything else is compared token for token on `HOSTILE_TEXTS`, on texts made from the vocabulary itself,
 and on the caller's. Any difference keeps `tokenizer.json`.

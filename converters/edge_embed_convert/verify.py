@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from edge_embed import Embedder
 from edge_embed._manifest import Manifest, Parity, encode_vector
-from edge_embed._modelfile import Probe
+from edge_embed._modelfile import ModelFile, Probe
 from edge_embed._parity import compare
+from edge_embed._progress import Step, Ticker
+from edge_embed_convert.checkpoint import load
 from edge_embed_convert.probes import ProbeText
-from edge_embed_convert.recipes import Recipe
 from edge_embed_convert.reference import Reference
 
 NEIGHBOURS = 5
@@ -47,13 +48,19 @@ def expect(
     return Expected(probes, tokens, np.stack(vectors))
 
 
-def measure(path: Path, expected: Expected, recipe: Recipe, num_threads: int | None, progress: Progress) -> Parity:
+def measure(
+    path: Path,
+    expected: Expected,
+    thresholds: Mapping[str, float],
+    num_threads: int | None,
+    progress: Progress,
+) -> Parity:
     """Runs a model file over the probes and compares.
 
     Args:
         path: A model file, complete but for its own parity report.
         expected: The source's answers.
-        recipe: Names the thresholds.
+        thresholds: What the gate demands, by metric.
         num_threads: For the runtime.
         progress: Called once per probe.
     """
@@ -68,8 +75,50 @@ def measure(path: Path, expected: Expected, recipe: Recipe, num_threads: int | N
     lengths = [bucket_of(len(ids), buckets) for ids in expected.tokens]
     return compare(
         np.stack(vectors), expected.vectors, lengths,
-        token_mismatches=mismatches, thresholds=recipe.thresholds.as_dict(), k=NEIGHBOURS,
+        token_mismatches=mismatches, thresholds=thresholds, k=NEIGHBOURS,
     )  # fmt: skip
+
+
+def verify_file(
+    path: Path,
+    source: str,
+    *,
+    pooling: str | None = None,
+    max_tokens: int | None = None,
+    sliding_window: int | None = None,
+    without_dense: bool = False,
+    revision: str | None = None,
+    num_threads: int | None = None,
+    progress: Step = lambda step, done, total: None,
+) -> tuple[Parity, bool]:
+    """Runs the gate again on a saved file.
+
+    Args:
+        path: The model file.
+        source: The checkpoint it was made from; the further arguments as for `convert`.
+        pooling: As for `convert`.
+        max_tokens: As for `convert`.
+        sliding_window: As for `convert`.
+        without_dense: As for `convert`.
+        revision: As for `convert`.
+        num_threads: Threads for the runtime.
+        progress: As for `convert`.
+
+    Returns:
+        The report, judged by the thresholds in the file's own manifest, and whether the checkpoint's
+        weights are the ones that the file was made from.
+    """
+    checkpoint = load(
+        source, pooling=pooling, sliding_window=sliding_window, without_dense=without_dense,
+        max_tokens=max_tokens, revision=revision,
+    )  # fmt: skip
+    file = ModelFile.open(path)
+    probes = [ProbeText(probe.text, probe.prompt_name) for probe in file.probes()]
+    ticker = Ticker(progress, 1 + 2 * len(probes))
+    ticker("loading the source model")
+    expected = expect(Reference(checkpoint), probes, checkpoint.prompts, ticker)
+    parity = measure(path, expected, file.manifest.parity.thresholds, num_threads, ticker)
+    return parity, checkpoint.weights_sha256() == file.manifest.source.sha256
 
 
 def stored_probes(expected: Expected, manifest: Manifest) -> list[Probe]:

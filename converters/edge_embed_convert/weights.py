@@ -6,6 +6,7 @@ there, does not fit, holds a NaN, or was never taken is an error that names it.
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -181,7 +182,7 @@ def _loaders(file: Path) -> dict[str, Callable[[], Tensor]]:
         return {name: _slice(handle, name) for name in handle.keys()}  # noqa: SIM118 - not a mapping
     try:
         tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, ValueError, EOFError, OSError) as error:
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
         raise damaged from error
     return {name: _constant(tensor) for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
 

@@ -56,13 +56,13 @@ def run(args: argparse.Namespace) -> int:
     from edge_embed._modelfile import ModelFile  # noqa: PLC0415 - the help must not wait for these
 
     model = ModelFile.open(args.model)
-    if args.source:
+    checks = [_integrity(model)]
+    # A damaged graph is not given to native code.
+    if args.source and checks[0].passed:
         with needs_extra("convert", "edge_embed verify --source"):
             code: int = load(VERIFY_AGAINST_SOURCE)(args.model, args.source, args)
         return code
-    checks = [_integrity(model)]
     parity = None
-    # A damaged graph is not given to native code.
     if checks[0].passed:
         checks.append(_self_check(model, args.threads))
         parity = compare_probes(model, args.threads)
@@ -77,8 +77,8 @@ def run(args: argparse.Namespace) -> int:
             "checks": [dataclasses.asdict(c) for c in checks],
         }
         _options.print_json(report | {"parity": parity and dataclasses.asdict(parity)}, indent=1)
-        return 0 if passed else 1
-    _print(checks, parity)
+    else:
+        _print(checks, parity)
     return 0 if passed else 1
 
 

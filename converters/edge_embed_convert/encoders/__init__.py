@@ -43,7 +43,9 @@ class Family:
 
 
 def _build_gemma3(weights: Weights, checkpoint: Checkpoint, pad_id: int) -> nn.Module:
-    return gemma3.Gemma3(weights, gemma3.Gemma3Config.parse(checkpoint.config, checkpoint.sliding_window), pad_id)
+    return gemma3.Gemma3(
+        weights, gemma3.Gemma3Config.parse(checkpoint.config, checkpoint.sliding_window), pad_id
+    )
 
 
 def _build_bert(weights: Weights, checkpoint: Checkpoint, pad_id: int) -> nn.Module:

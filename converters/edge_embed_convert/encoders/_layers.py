@@ -87,7 +87,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
     """
     _, heads, queries, dim = query.shape
     groups, keys = key.shape[1], key.shape[2]
-    rows = heads // groups * queries
-    scores = bmm_4d(query.reshape(1, groups, rows, dim), key).reshape(1, heads, queries, keys)
-    weights = torch.softmax(scores + bias, dim=-1).reshape(1, groups, rows, keys)
+    folded = (1, groups, heads // groups * queries, keys)
+    scores = bmm_4d(query.reshape(*folded[:3], dim), key)
+    if bias.shape[2] == 1:  # the same for every query, hence for the folded rows as well
+        weights = torch.softmax(scores + bias, dim=-1)
+    else:
+        weights = torch.softmax(scores.reshape(1, heads, queries, keys) + bias, dim=-1).reshape(folded)
     return bmm_4d(weights, value).reshape(1, heads, queries, dim)

@@ -78,7 +78,9 @@ class BertConfig:
                 activation=checks["hidden_act"][0],
             )
         except KeyError as error:
-            raise CheckpointError("config.json is incomplete", got=f"no {error}", expected="a BERT config") from error
+            raise CheckpointError(
+                "config.json is incomplete", got=f"no {error}", expected="a BERT config"
+            ) from error
 
 
 class BertLayer(nn.Module):
@@ -109,7 +111,10 @@ class BertLayer(nn.Module):
         length = x.shape[1]
         query, key, value = self.qkv(x).reshape(1, length, 3, self.heads, self.head_dim).unbind(2)
         out = attend(
-            (query * self.head_dim**-0.5).transpose(1, 2), key.transpose(1, 2), value.permute(0, 2, 3, 1), bias
+            (query * self.head_dim**-0.5).transpose(1, 2),
+            key.transpose(1, 2),
+            value.permute(0, 2, 3, 1),
+            bias,
         )
         return out.transpose(1, 2).reshape(1, length, self.heads * self.head_dim)
 
@@ -155,4 +160,6 @@ class Bert(nn.Module):
 
 
 def _norm(weights: Weights, config: BertConfig) -> LayerNorm:
-    return LayerNorm(weights.take("weight", config.hidden_size), weights.take("bias", config.hidden_size), config.eps)
+    return LayerNorm(
+        weights.take("weight", config.hidden_size), weights.take("bias", config.hidden_size), config.eps
+    )

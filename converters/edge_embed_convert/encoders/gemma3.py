@@ -132,7 +132,9 @@ class Gemma3Layer(nn.Module):
         self.output = _scaled(
             attention.take_linear("o_proj", hidden, self.heads * self.head_dim, bias=bias), 1 / BRANCH_SCALE
         )
-        self.gate_up = linear(torch.cat([mlp.take(f"{n}_proj.weight", inner, hidden) for n in ("gate", "up")]))
+        self.gate_up = linear(
+            torch.cat([mlp.take(f"{n}_proj.weight", inner, hidden) for n in ("gate", "up")])
+        )
         self.down = _scaled(mlp.take_linear("down_proj", hidden, inner, bias=False), 1 / BRANCH_SCALE)
 
         read_eps = config.eps / RESIDUAL_SCALE**2
@@ -168,7 +170,9 @@ class Gemma3Layer(nn.Module):
             out = context.attend_in_window(query, key, value)
         else:
             bias = context.window if self.sliding else context.padding
-            out = attend(query.transpose(1, 2), key.transpose(1, 2), value.permute(0, 2, 3, 1), bias).transpose(1, 2)
+            out = attend(
+                query.transpose(1, 2), key.transpose(1, 2), value.permute(0, 2, 3, 1), bias
+            ).transpose(1, 2)
         return out.reshape(1, length, self.heads * self.head_dim)
 
 
@@ -191,7 +195,9 @@ class Gemma3(nn.Module):
         self.layers = nn.ModuleList(
             Gemma3Layer(weights.at(f"layers.{index}"), config, index) for index in range(config.layers)
         )
-        self.norm = RMSNorm(1 + weights.take("norm.weight", config.hidden_size), config.eps / RESIDUAL_SCALE**2)
+        self.norm = RMSNorm(
+            1 + weights.take("norm.weight", config.hidden_size), config.eps / RESIDUAL_SCALE**2
+        )
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Encodes ids ``(1, L)`` to vectors ``(1, L, hidden)`` and the token mask ``(1, L)``."""
@@ -214,7 +220,10 @@ class AttentionContext:
     def __init__(self, config: Gemma3Config, mask: Tensor) -> None:
         length, dtype = mask.shape[1], mask.dtype
         self._radius = config.window_radius
-        rotary = {True: (config.rope_theta_local, 1.0), False: (config.rope_theta_global, config.rope_factor_global)}
+        rotary = {
+            True: (config.rope_theta_local, 1.0),
+            False: (config.rope_theta_global, config.rope_factor_global),
+        }
         self._tables = {
             sliding: _rotary_tables(length, config.head_dim, theta, factor, dtype)
             for sliding, (theta, factor) in rotary.items()
@@ -251,7 +260,9 @@ class AttentionContext:
         groups, blocks, radius = key.shape[2], self.blocks, self._radius
         rows, whole = heads // groups * radius, blocks * radius
         query = nn.functional.pad(query, (0, 0, 0, 0, 0, whole - length)) if whole > length else query
-        query = query.reshape(blocks, radius, heads, dim).transpose(1, 2).reshape(1, blocks * groups, rows, dim)
+        query = (
+            query.reshape(blocks, radius, heads, dim).transpose(1, 2).reshape(1, blocks * groups, rows, dim)
+        )
         near_keys, near_values = (self._neighbours(t.permute(0, 2, 1, 3)) for t in (key, value))
         scores = bmm_4d(query, near_keys).reshape(blocks, heads, radius, 3 * radius)
         weights = torch.softmax(scores + self.window, dim=-1).reshape(1, blocks * groups, rows, 3 * radius)
@@ -298,7 +309,9 @@ def window_bias(queries: int, keys: int, offset: int, radius: int) -> Tensor:
     return beyond[None, None] * MASKED
 
 
-def _rotary_tables(length: int, dim: int, theta: float, factor: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _rotary_tables(
+    length: int, dim: int, theta: float, factor: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
     # Float32 throughout, as transformers computes them: at position 2000 the rounding shows otherwise.
     frequency = 1.0 / theta ** (torch.arange(0, dim, 2, dtype=torch.float32) / dim)
     angle = torch.arange(length, dtype=torch.float32)[:, None] * (frequency / factor)
@@ -313,7 +326,9 @@ def _scaled(layer: nn.Linear, factor: float) -> nn.Linear:
 def _positive(raw: Mapping[str, Any], key: str) -> int:
     value = raw.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise CheckpointError(f"config.json lacks a usable {key}", got=repr(value), expected="a positive integer")
+        raise CheckpointError(
+            f"config.json lacks a usable {key}", got=repr(value), expected="a positive integer"
+        )
     return value
 
 
@@ -352,7 +367,8 @@ def _checked_window(raw: Mapping[str, Any]) -> int:
 def _sliding_layers(raw: Mapping[str, Any], layers: int) -> tuple[bool, ...]:
     types = raw.get("layer_types")
     if types is None:
-        pattern = int(raw.get("sliding_window_pattern") or raw.get("_sliding_window_pattern") or 6)
+        # Not `_sliding_window_pattern`: transformers writes that one and never reads it.
+        pattern = int(raw.get("sliding_window_pattern") or 6)
         return tuple((index + 1) % pattern != 0 for index in range(layers))
     if len(types) != layers or not set(types) <= {"sliding_attention", "full_attention"}:
         raise CheckpointError(
