@@ -174,7 +174,7 @@ class Manifest:
         """Parses and checks manifest text.
 
         Raises:
-            ManifestError: If it is not JSON, is of a newer schema, or a field is missing or of the wrong type.
+            ManifestError: If it is not JSON, of a newer schema, or a field is missing or of the wrong type.
         """
         try:
             raw = json.loads(text)
@@ -186,9 +186,7 @@ class Manifest:
             raise ManifestError("the manifest is not a JSON object", got=type(raw).__name__)
         version = raw.get("schema_version")
         if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-            raise ManifestError(
-                "the manifest has no schema version", got=repr(version), expected="an integer"
-            )
+            raise ManifestError("the manifest has no schema version", got=repr(version), expected="a number")
         if version > SCHEMA_VERSION:
             raise ManifestError(
                 "the file was written by a newer edge_embed",

@@ -27,12 +27,14 @@ class Plan:
         weights: Content tokens that each window adds, for the mean over windows.
         tokens: How many tokens the whole text has, special tokens included.
         truncated: Whether some of them are not run.
+        padding: Whether the text spells the padding token. The graph tells padding by its id alone.
     """
 
     windows: list[list[int]]
     weights: list[int]
     tokens: int
     truncated: bool = False
+    padding: bool = False
 
 
 def as_texts(sentences: Any) -> tuple[list[str], bool]:
@@ -155,14 +157,15 @@ def plan(
     content = tokenizer.encode(prompt + text)
     room = manifest.max_tokens - len(record.prefix_ids) - len(record.suffix_ids)
     total = manifest.max_tokens - room + len(content)
+    padding = record.pad_id in content
 
     def window(ids: Sequence[int]) -> list[int]:
         return [*record.prefix_ids, *ids, *record.suffix_ids]
 
     if len(content) <= room:
-        return Plan([window(content)], [1], total)
+        return Plan([window(content)], [1], total, padding=padding)
     if overflow == "truncate":
-        return Plan([window(content[:room])], [1], total, truncated=True)
+        return Plan([window(content[:room])], [1], total, truncated=True, padding=padding)
     if overflow == "error":
         raise TextTooLongError(
             f"text {index} is longer than the model takes",
@@ -181,7 +184,8 @@ def plan(
         )
     body = content[len(lead) :]
     parts = [body[start : start + step] for start in range(0, len(body), step)]
-    return Plan([window([*lead, *part]) for part in parts], [len(part) for part in parts], total)
+    windows = [window([*lead, *part]) for part in parts]
+    return Plan(windows, [len(part) for part in parts], total, padding=padding)
 
 
 def _common_prefix(a: Sequence[int], b: Sequence[int]) -> list[int]:

@@ -31,7 +31,7 @@ from edge_embed._text import (
 )
 from edge_embed._tokenizer import Tokenizer, load_tokenizer
 from edge_embed._warn import warn
-from edge_embed.errors import InputError, RuntimeFailure, TokenizerError, TruncationWarning
+from edge_embed.errors import InputError, PaddingWarning, RuntimeFailure, TokenizerError, TruncationWarning
 
 if TYPE_CHECKING:
     from edge_embed._litert import Engine
@@ -103,7 +103,7 @@ class Embedder:
         self._load()
         _embedders.add(self)
 
-    def encode(  # noqa: PLR0917 - the order is sentence-transformers'
+    def encode(
         self,
         sentences: Texts,
         prompt_name: str | None = None,
@@ -147,7 +147,7 @@ class Embedder:
         )
         return vectors[0] if single else vectors
 
-    def encode_query(  # noqa: PLR0917
+    def encode_query(
         self,
         sentences: Texts,
         prompt_name: str | None = None,
@@ -172,7 +172,7 @@ class Embedder:
             overflow,
         )
 
-    def encode_document(  # noqa: PLR0917, D417 - documented at `encode`
+    def encode_document(  # noqa: D417 - documented at `encode`
         self,
         sentences: Texts,
         prompt_name: str | None = None,
@@ -334,7 +334,7 @@ class Embedder:
                 self._tokenizer = load_tokenizer(record, self._file.read(record.file))
             return self._tokenizer
 
-    def _encode(  # noqa: PLR0917
+    def _encode(
         self,
         prompts: list[str],
         texts: list[str],
@@ -359,11 +359,12 @@ class Embedder:
         if not texts:
             return vectors
         tokenizer = self._load_tokenizer()
-        cut, longest = 0, 0
+        cut, longest, padding = 0, 0, 0
         with progress_bar(len(texts), "embedding", show=show_progress_bar) as advance:
             for index, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
                 work = plan(tokenizer, manifest, prompt, text, policy, index=index)
                 cut += work.truncated
+                padding += work.padding
                 longest = max(longest, work.tokens)
                 vector = self._run(work)[:dimension]
                 vectors[index] = unit(vector) if normalize else vector
@@ -374,6 +375,12 @@ class Embedder:
                 f"the longest has {longest}. Choose overflow='mean' to read all of it, "
                 "overflow='error' to refuse it.",
                 TruncationWarning,
+            )
+        if padding:
+            warn(
+                f"{padding} of {len(texts)} texts spell the padding token, which the model does not see. "
+                "Spell it otherwise if it is meant as text.",
+                PaddingWarning,
             )
         return vectors
 

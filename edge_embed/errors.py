@@ -16,7 +16,8 @@ EdgeEmbedError
     └── ParityError         the converted file does not agree with its source
 ```
 
-Warnings: `TruncationWarning` when a text was cut, `WeightCacheWarning` when packed weights could not be kept.
+Warnings: `TruncationWarning` when a text was cut, `PaddingWarning` when a text spells the padding token,
+`WeightCacheWarning` when packed weights could not be kept.
 
 Every message says what happened, what was got, what was expected, and what to do.
 """
@@ -107,6 +108,10 @@ class ParityError(ConversionError):
 
 class TruncationWarning(UserWarning):
     """Some text was cut to the model's maximum length."""
+
+
+class PaddingWarning(UserWarning):
+    """Some text spells the padding token, which the model then does not see."""
 
 
 class WeightCacheWarning(UserWarning):

@@ -19,12 +19,13 @@ def quiet() -> Iterator[None]:
     """Swallows what the block, its C++ part included, writes to stdout and stderr.
 
     The converter, the quantizer and XLA print step logs, bars and deprecation notes; a user sees our
-    progress bar. If the block raises, the end of what was swallowed is attached to the exception.
+    progress bar. The recursion limit, which the converter raises beyond what the C stack bears, is put
+    back. If the block raises, the end of what was swallowed is attached to the exception.
     Output of other threads in that time is swallowed too, which is why this belongs to no runtime code.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    previous = logging.root.manager.disable
+    previous, recursion = logging.root.manager.disable, sys.getrecursionlimit()
     with tempfile.TemporaryFile() as sink, contextlib.ExitStack() as stack:
         for descriptor in (1, 2):
             saved = os.dup(descriptor)
@@ -32,6 +33,7 @@ def quiet() -> Iterator[None]:
             stack.callback(os.dup2, saved, descriptor)
             os.dup2(sink.fileno(), descriptor)
         stack.callback(logging.disable, previous)
+        stack.callback(sys.setrecursionlimit, recursion)
         stack.callback(sys.stderr.flush)
         stack.callback(sys.stdout.flush)
         logging.disable(logging.WARNING)

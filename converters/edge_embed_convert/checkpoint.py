@@ -12,7 +12,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
+
+from typing_extensions import Unpack  # in typing from Python 3.11 on; torch brings it
 
 from edge_embed.errors import CheckpointError
 from edge_embed_convert.hub import fetch
@@ -97,29 +99,36 @@ class Checkpoint:
         return digest.hexdigest()
 
 
-def load(
-    source: str | Path,
-    *,
-    pooling: str | None = None,
-    sliding_window: int | None = None,
-    without_dense: bool = False,
-    max_tokens: int | None = None,
-    revision: str | None = None,
-) -> Checkpoint:
+class CheckpointOptions(TypedDict, total=False):
+    """What a user says of a checkpoint beside its place; `load`, `convert` and `verify_file` take all of it.
+
+    Attributes:
+        pooling: The pooling of a plain transformers directory; refused where modules.json names one.
+        max_tokens: Lowers the longest input.
+        sliding_window: Overrides `sliding_window` of a Gemma checkpoint.
+        without_dense: Accepts an EmbeddingGemma checkpoint that has no Dense modules.
+        revision: Hub revision: a branch, tag or commit.
+    """
+
+    pooling: str | None
+    max_tokens: int | None
+    sliding_window: int | None
+    without_dense: bool
+    revision: str | None
+
+
+def load(source: str | Path, **options: Unpack[CheckpointOptions]) -> Checkpoint:
     """Reads a checkpoint's description.
 
     Args:
         source: A directory, or a hub id such as `google/embeddinggemma-300m`.
-        pooling: The pooling of a plain transformers directory; refused where modules.json names one.
-        sliding_window: Overrides `sliding_window` of a Gemma checkpoint.
-        without_dense: Accepts an EmbeddingGemma checkpoint that has no Dense modules.
-        max_tokens: Lowers the longest input.
-        revision: Hub revision.
+        **options: See `CheckpointOptions`.
 
     Raises:
         CheckpointError: If the directory is absent, incomplete, or holds a module that cannot be exported.
     """
-    path, commit = fetch(str(source), revision)
+    pooling = options.get("pooling")
+    path, commit = fetch(str(source), options.get("revision"))
     modules = _modules(path, pooling)
     transformer = path / modules[0][1]
     config = _read_object(transformer / "config.json", "the encoder's configuration")
@@ -144,15 +153,15 @@ def load(
         pooling=modes,
         dense=dense,
         normalize=normalize,
-        max_tokens=_max_tokens(transformer, config, bert_config, max_tokens),
+        max_tokens=_max_tokens(transformer, config, bert_config, options.get("max_tokens")),
         prompts=prompts,
         default_prompt_name=default_prompt,
         similarity=str(st_config.get("similarity_fn_name") or "cosine"),
         lowercase=bool(bert_config.get("do_lower_case", False)),
         licence=_licence(path),
         licence_files=_licence_files(path),
-        sliding_window=sliding_window,
-        without_dense=without_dense,
+        sliding_window=options.get("sliding_window"),
+        without_dense=options.get("without_dense", False),
     )
     _check_widths(result)
     return result
@@ -198,7 +207,7 @@ def _modules(path: Path, pooling: str | None) -> list[tuple[str, str]]:
             "modules.json does not list every module of the checkpoint",
             got=f"directories it leaves out: {', '.join(stray)}",
             expected="an entry for each; without its Dense layers a model returns meaningless vectors",
-            fix="restore modules.json from the original checkpoint, or remove the directories if they do not belong",
+            fix="restore modules.json from the original, or remove the directories if they do not belong",
         )
     order = "".join(
         {"Transformer": "T", "Pooling": "P", "Dense": "D", "Normalize": "N"}.get(k, "?") for k, _ in modules
@@ -228,7 +237,7 @@ def _head(path: Path, modules: Sequence[tuple[str, str]]) -> tuple[tuple[str, ..
 def _pooling_modes(config: dict[str, Any]) -> tuple[str, ...]:
     if config.get("include_prompt") is False:
         raise CheckpointError(
-            "this checkpoint leaves the prompt out of its pooling, which one input of token ids cannot express",
+            "the checkpoint leaves the prompt out of its pooling, which token ids alone cannot express",
             got="include_prompt = false", expected="true",
         )  # fmt: skip
     named = config.get("pooling_mode")

@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_embed._progress import step_bar
 from edge_embed.cli import _options as options
+
+if TYPE_CHECKING:
+    from edge_embed_convert.checkpoint import CheckpointOptions
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -97,9 +101,14 @@ def verify_against_source(model_path: Path, source: str, args: argparse.Namespac
     return 0 if parity.passed and same_weights else 1
 
 
-def _checkpoint_options(args: argparse.Namespace) -> dict[str, object]:
-    names = ("pooling", "max_tokens", "sliding_window", "without_dense", "revision")
-    return {name: getattr(args, name) for name in names}
+def _checkpoint_options(args: argparse.Namespace) -> CheckpointOptions:
+    return {
+        "pooling": args.pooling,
+        "max_tokens": args.max_tokens,
+        "sliding_window": args.sliding_window,
+        "without_dense": args.without_dense,
+        "revision": args.revision,
+    }
 
 
 def _lengths(text: str) -> list[int]:

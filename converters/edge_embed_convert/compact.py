@@ -141,20 +141,20 @@ def _padded(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
-class _SharingBuilder(flatbuffers.Builder):
+class _SharingBuilder(flatbuffers.Builder):  # type: ignore[misc]
     """A builder that hands out the offset of an equal vector or string where it has one."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
         self._known: dict[tuple[str, int, bytes], int] = {}
 
-    def CreateNumpyVector(self, x: npt.NDArray[Any]) -> int:  # noqa: N802 - the name it overrides
+    def CreateNumpyVector(self, x: npt.NDArray[Any]) -> int:
         key = (x.dtype.str, x.size, hashlib.blake2b(np.ascontiguousarray(x).tobytes()).digest())
         if key not in self._known:
             self._known[key] = super().CreateNumpyVector(x)
         return self._known[key]
 
-    def CreateString(self, s: Any, *args: Any, **kwargs: Any) -> int:  # noqa: N802 - the name it overrides
+    def CreateString(self, s: Any, *args: Any, **kwargs: Any) -> int:
         key = ("str", len(s), s.encode() if isinstance(s, str) else bytes(s))
         if key not in self._known:
             self._known[key] = super().CreateString(s, *args, **kwargs)

@@ -82,6 +82,9 @@ class _Graph:
 def _drop_unused_tensors(subgraph: Any) -> None:
     used = {int(i) for i in (*subgraph.inputs, *subgraph.outputs)}
     used |= {int(i) for op in subgraph.operators for i in (*op.inputs, *op.outputs) if i >= 0}
+    # Weights with a scale per block name the tensor that holds their scales.
+    blockwise = [d for i in used if (d := _block_details(subgraph.tensors[i])) is not None]
+    used |= {int(details.scales) for details in blockwise}
     kept = sorted(used)
     moved = {old: new for new, old in enumerate(kept)} | {-1: -1}  # -1: an optional input left out
     subgraph.tensors = [subgraph.tensors[index] for index in kept]
@@ -90,3 +93,10 @@ def _drop_unused_tensors(subgraph: Any) -> None:
     for op in subgraph.operators:
         op.inputs = [moved[int(i)] for i in op.inputs]
         op.outputs = [moved[int(i)] for i in op.outputs]
+    for details in blockwise:
+        details.scales = moved[int(details.scales)]
+
+
+def _block_details(tensor: Any) -> Any | None:
+    details = getattr(tensor.quantization, "details", None)
+    return details if hasattr(details, "blockSize") else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from edge_embed.errors import CheckpointError
 
@@ -49,7 +50,7 @@ def _download(hub_id: str, revision: str | None) -> tuple[Path, str | None]:
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         raise CheckpointError(
             f"the hub has no {hub_id}" + (f" at revision {revision}" if revision else ""),
-            fix="check the spelling; if it is private run `hf auth login`; or pass a directory with the files",
+            fix="check the spelling; if it is private run `hf auth login`; or pass a directory",
         ) from error
     except errors.HFValidationError as error:
         raise CheckpointError(
@@ -57,11 +58,15 @@ def _download(hub_id: str, revision: str | None) -> tuple[Path, str | None]:
             got=str(error),
             fix="check the spelling, owner/name, or pass a directory",
         ) from error
-    # Its bases are OSError and what the HTTP library underneath raises, whose name depends on the release.
-    except (OSError, errors.HfHubHTTPError, *errors.HfHubHTTPError.__bases__) as error:
+    except _unreachable(errors) as error:
         raise CheckpointError(
             f"{hub_id} could not be fetched from the hub",
             got=str(error).splitlines()[0] if str(error) else type(error).__name__,
             fix="connect to the network, or pass a directory with the files",
         ) from error
     return Path(where), Path(where).name
+
+
+def _unreachable(errors: Any) -> tuple[type[Exception], ...]:
+    """Returns what a failed download raises: also the HTTP library's own, which depends on the release."""
+    return (OSError, errors.HfHubHTTPError, *errors.HfHubHTTPError.__bases__)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from typing_extensions import Unpack
+
 from edge_embed import Embedder, __version__
 from edge_embed._manifest import (
     MANIFEST_NAME,
@@ -24,12 +26,12 @@ from edge_embed._manifest import (
     Source,
     encode_vector,
 )
-from edge_embed._modelfile import write_model_file
+from edge_embed._modelfile import Probe, write_model_file
 from edge_embed._progress import Step, Ticker
 from edge_embed._tokenizer import Tokenizer, load_tokenizer
 from edge_embed.errors import ConversionError, ParityError
 from edge_embed_convert import verify
-from edge_embed_convert.checkpoint import Checkpoint, load
+from edge_embed_convert.checkpoint import Checkpoint, CheckpointOptions, load
 from edge_embed_convert.compact import compact
 from edge_embed_convert.encoders import build, family_of
 from edge_embed_convert.export import EXPORT_STEPS, check_buckets, default_buckets, export
@@ -68,14 +70,10 @@ def convert(
     recipe: str | None = None,
     buckets: Sequence[int] | None = None,
     name: str | None = None,
-    pooling: str | None = None,
-    max_tokens: int | None = None,
-    sliding_window: int | None = None,
-    without_dense: bool = False,
-    revision: str | None = None,
     num_threads: int | None = None,
     force: bool = False,
     progress: Step = lambda step, done, total: None,
+    **options: Unpack[CheckpointOptions],
 ) -> Conversion:
     """Turns a checkpoint into one verified model file.
 
@@ -86,14 +84,10 @@ def convert(
         recipe: A known recipe or a spelling of the grammar in `recipes`; by default the family's.
         buckets: Input lengths; by default the powers of two from 16 up to the maximum.
         name: What the manifest calls the model; by default the checkpoint's own name.
-        pooling: The pooling of a plain transformers directory.
-        max_tokens: Lowers the longest input.
-        sliding_window: Overrides the window of a Gemma checkpoint.
-        without_dense: Accepts an EmbeddingGemma checkpoint without Dense modules.
-        revision: Hub revision.
         num_threads: Threads for the runtime while verifying.
         force: Saves a file that failed verification; its manifest says so.
         progress: Called as each step begins with its name, the steps done, and the steps in all.
+        **options: What the checkpoint leaves open; see `checkpoint.CheckpointOptions`.
 
     Returns:
         The file and its manifest.
@@ -107,103 +101,113 @@ def convert(
     parsed = Recipe.parse(recipe) if recipe is not None else None
     ticker = Ticker(progress, FIXED_STEPS)
     ticker("reading the checkpoint")
-    checkpoint = load(
-        source, pooling=pooling, sliding_window=sliding_window, without_dense=without_dense,
-        max_tokens=max_tokens, revision=revision,
-    )  # fmt: skip
-    family = family_of(checkpoint)
-    chosen = parsed or Recipe.parse(family.default_recipe)
+    checkpoint = load(source, **options)
+    chosen = parsed or Recipe.parse(family_of(checkpoint).default_recipe)
     lengths = (
-        default_buckets(checkpoint.max_tokens)
-        if buckets is None
-        else check_buckets(buckets, checkpoint.max_tokens)
+        check_buckets(buckets, checkpoint.max_tokens) if buckets else default_buckets(checkpoint.max_tokens)
     )
     label = name or checkpoint.id.rsplit("/", 1)[-1]
     target = _target(output, f"{label}.{chosen.name}.tflite")
-    with _workspace(target) as work:
+    with _workspace(target) as scratch:
+        work = Path(scratch)
         ticker("converting the tokenizer")
         tokenizer = convert_tokenizer(
             checkpoint.transformer_path,
             lowercase=checkpoint.lowercase,
             extra_texts=tuple(checkpoint.prompts.values()),
         )
-        probes = probe_texts(lengths, checkpoint.prompts, _counter(tokenizer))
-        ticker.expect(2 * len(probes) + len(lengths) + EXPORT_STEPS)
-
-        # Ahead of the source model, which would take a damaged checkpoint and find other words for it.
-        ticker("rewriting the encoder")
-        model = build(checkpoint, tokenizer.record.pad_id)
-        parameters = sum(p.numel() for p in model.parameters())
-        fp16_safe = bool(model.encoder.fp16_safe)
-
-        ticker("loading the source model")
-        reference = Reference(checkpoint)
-        expected = verify.expect(reference, probes, checkpoint.prompts, ticker)
-        del reference
-        gc.collect()
-
-        split_planes(model, chosen)
-        float_graph = work / "float32.tflite"
-        export(model, lengths, float_graph, ticker)
-        del model
-        gc.collect()
-
-        ticker(f"quantizing to {chosen.name}")
-        quantized = quantize(float_graph, chosen)
-        float_graph.unlink()
-        ticker("compacting the graph")
-        graph = compact(quantized)
-        del quantized
-
-        draft = Manifest(
-            name=label,
-            source=Source(checkpoint.id, checkpoint.revision, checkpoint.weights_sha256()),
-            architecture=Architecture(family.name, parameters, checkpoint.config),
-            recipe=chosen.record(),
-            graph=Graph(len(graph), hashlib.sha256(graph).hexdigest(), fp16_safe),
-            buckets=lengths,
-            max_tokens=checkpoint.max_tokens,
-            pooling=list(checkpoint.pooling),
-            normalize=checkpoint.normalize,
-            dimension=checkpoint.dimension,
-            matryoshka_dimensions=_matryoshka(family.matryoshka, checkpoint.dimension),
-            similarity=checkpoint.similarity,
-            prompts=checkpoint.prompts,
-            default_prompt_name=checkpoint.default_prompt_name,
-            tokenizer=tokenizer.record,
-            licence=Licence(checkpoint.licence, [file.name for file in checkpoint.licence_files]),
-            tools={"edge-embed": __version__, **{tool: importlib.metadata.version(tool) for tool in TOOLS}},
-            parity=_NOT_YET,
-            self_check=_self_check_tokens(tokenizer, lengths, checkpoint.dimension),
-        )
+        expected = _ask_source(checkpoint, tokenizer, lengths, ticker)
+        graph, blank = _make_graph(checkpoint, tokenizer, lengths, chosen, work, ticker)
+        unproved = replace(blank, name=label)
         members = _members(checkpoint, tokenizer)
-        draft_path = work / "draft.tflite"
-        _write(draft_path, graph, draft, members)
-        draft = replace(draft, self_check=_answer(draft_path, draft, chosen))
-        parity = verify.measure(draft_path, expected, chosen.thresholds.as_dict(), num_threads, ticker)
-        draft_path.unlink()
-        manifest = replace(draft, parity=parity)
+        draft = work / "draft.tflite"
+        _write(draft, graph, unproved, members)
+        unproved = replace(unproved, self_check=_answer(draft, unproved, chosen))
+        parity = verify.measure(draft, expected, chosen.thresholds.as_dict(), num_threads, ticker)
+        draft.unlink()
         if not parity.passed and not force:
-            raise ParityError(
-                f"the {chosen.name} file does not agree with its source; nothing was written",
-                got="; ".join(parity.failures),
-                expected=", ".join(f"{metric} {bound:g}" for metric, bound in parity.thresholds.items()),
-                fix="choose a finer recipe (int8, fp32), or insist with --force: the manifest then says that it failed",
-            )
+            raise _refusal(parity, chosen)
         ticker("saving")
-        stored = [asdict(probe) for probe in verify.stored_probes(expected, manifest)]
-        members[PROBES_NAME] = json.dumps(
-            {"schema_version": 1, "probes": stored}, ensure_ascii=False
-        ).encode()
+        manifest = replace(unproved, parity=parity)
+        members[PROBES_NAME] = _probes_member(verify.stored_probes(expected, manifest))
         _write(target, graph, manifest, members)
     with Embedder(target, weight_cache="memory", num_threads=num_threads):
         pass  # the file proves itself once as every later load will
-    return Conversion(target, manifest, tuple(note for note in (tokenizer.note,) if note))
+    return Conversion(target, manifest, (tokenizer.note,) if tokenizer.note else ())
+
+
+def _ask_source(
+    checkpoint: Checkpoint, tokenizer: ConvertedTokenizer, lengths: Sequence[int], ticker: Ticker
+) -> verify.Expected:
+    """Returns the source's answers to the probes; the source is gone from memory afterwards."""
+    probes = probe_texts(lengths, checkpoint.prompts, _counter(tokenizer))
+    ticker.expect(2 * len(probes) + len(lengths) + EXPORT_STEPS)
+    ticker("loading the source model")
+    expected = verify.expect(Reference(checkpoint), probes, checkpoint.prompts, ticker)
+    gc.collect()
+    return expected
+
+
+def _make_graph(
+    checkpoint: Checkpoint,
+    tokenizer: ConvertedTokenizer,
+    lengths: list[int],
+    recipe: Recipe,
+    work: Path,
+    ticker: Ticker,
+) -> tuple[bytes, Manifest]:
+    """Returns the finished flatbuffer, and a manifest that lacks its name, its proof and its report."""
+    family = family_of(checkpoint)
+    ticker("rewriting the encoder")
+    model = build(checkpoint, tokenizer.record.pad_id)
+    parameters = sum(p.numel() for p in model.parameters())
+    fp16_safe = bool(model.encoder.fp16_safe)
+    split_planes(model, recipe)
+    float_graph = work / "float32.tflite"
+    export(model, lengths, float_graph, ticker)
+    del model
+    gc.collect()
+    ticker(f"quantizing to {recipe.name}")
+    quantized = quantize(float_graph, recipe)
+    float_graph.unlink()
+    ticker("compacting the graph")
+    graph = compact(quantized)
+    return graph, Manifest(
+        name="",
+        source=Source(checkpoint.id, checkpoint.revision, checkpoint.weights_sha256()),
+        architecture=Architecture(family.name, parameters, checkpoint.config),
+        recipe=recipe.record(),
+        graph=Graph(len(graph), hashlib.sha256(graph).hexdigest(), fp16_safe),
+        buckets=lengths,
+        max_tokens=checkpoint.max_tokens,
+        pooling=list(checkpoint.pooling),
+        normalize=checkpoint.normalize,
+        dimension=checkpoint.dimension,
+        matryoshka_dimensions=_matryoshka(family.matryoshka, checkpoint.dimension),
+        similarity=checkpoint.similarity,
+        prompts=checkpoint.prompts,
+        default_prompt_name=checkpoint.default_prompt_name,
+        tokenizer=tokenizer.record,
+        licence=Licence(checkpoint.licence, [file.name for file in checkpoint.licence_files]),
+        tools={"edge-embed": __version__, **{tool: importlib.metadata.version(tool) for tool in TOOLS}},
+        parity=_NOT_YET,
+        self_check=_self_check_tokens(tokenizer, lengths, checkpoint.dimension),
+    )
+
+
+def _refusal(parity: Parity, recipe: Recipe) -> ParityError:
+    return ParityError(
+        f"the {recipe.name} file does not agree with its source; nothing was written",
+        got="; ".join(parity.failures),
+        expected=", ".join(f"{metric} {bound:g}" for metric, bound in parity.thresholds.items()),
+        fix="choose a finer recipe (int8, fp32), or insist with --force, which the manifest then tells",
+    )
 
 
 _NOT_YET = Parity(
-    passed=False, failures=["not measured yet"], probes=0, cosine_mean=0.0, cosine_min=0.0, norm_error_max=0.0,
-    non_finite=0, zero_vectors=0, token_mismatches=0, neighbours=0.0, neighbours_k=0, thresholds={}, buckets=[],
+    passed=False, failures=["not measured yet"], probes=0, cosine_mean=0.0, cosine_min=0.0,
+    norm_error_max=0.0, non_finite=0, zero_vectors=0, token_mismatches=0, neighbours=0.0, neighbours_k=0,
+    thresholds={}, buckets=[],
 )  # fmt: skip
 
 SELF_CHECK_COSINE = {32: 0.9999, 16: 0.999, 8: 0.995, 4: 0.99}
@@ -252,6 +256,11 @@ def _matryoshka(released: Sequence[int], dimension: int) -> list[int]:
     return list(released) if dimension in released else [dimension]
 
 
+def _probes_member(probes: Sequence[Probe]) -> bytes:
+    record = {"schema_version": 1, "probes": [asdict(probe) for probe in probes]}
+    return json.dumps(record, ensure_ascii=False).encode()
+
+
 def _target(output: str | Path | None, default_name: str) -> Path:
     path = Path(output or ".").expanduser()
     return path / default_name if path.is_dir() else path
@@ -260,7 +269,7 @@ def _target(output: str | Path | None, default_name: str) -> Path:
 def _workspace(target: Path) -> tempfile.TemporaryDirectory[str]:
     """Returns a scratch directory beside the output, so that the last step is a rename on one disk."""
     try:
-        return _Workspace(prefix=f".{target.name}.", dir=target.parent)
+        return tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent)
     except OSError as error:
         raise ConversionError(
             f"cannot write into {target.parent}",
@@ -268,10 +277,3 @@ def _workspace(target: Path) -> tempfile.TemporaryDirectory[str]:
             expected="an existing, writable directory",
             fix="create it, or choose another place with --output",
         ) from error
-
-
-class _Workspace(tempfile.TemporaryDirectory):  # type: ignore[type-arg]
-    """A scratch directory that hands out a `Path`."""
-
-    def __enter__(self) -> Path:  # type: ignore[override]
-        return Path(super().__enter__())

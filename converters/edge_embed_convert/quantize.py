@@ -26,7 +26,7 @@ def group_of(path: str) -> str:
 
 
 def _pattern(group: str) -> str:
-    """Returns the regular expression for a group's FULLY_CONNECTED, by the module path in its tensor's name."""
+    """Returns the pattern of a group's FULLY_CONNECTED, by the module path in its tensor's name."""
     if group == "projection":
         return r".*Head_head/.*"
     names = "|".join(name for name, owner in MODULE_GROUPS.items() if owner == group)

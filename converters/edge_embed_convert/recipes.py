@@ -114,7 +114,7 @@ class Recipe:
         """The gate's demands, by the coarsest scheme in the recipe."""
         coarsest = min(
             (getattr(self, f.name) for f in fields(self) if f.name != "name"),
-            key=lambda s: (s.bits, -s.block),
+            key=lambda s: (s.bits, s.block),  # no block is a scale for a whole channel, the coarsest
         )
         return THRESHOLDS[str(coarsest)]
 

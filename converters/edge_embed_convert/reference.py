@@ -13,6 +13,7 @@ import pickle
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -54,7 +55,7 @@ class Reference:
         ]  # fmt: skip
 
     def tokenize(self, text: str) -> list[int]:
-        """Returns the ids of a text as the source tokenizes it, special tokens included, cut to the maximum."""
+        """Returns the ids of a text as the source has them, special tokens included, cut to the maximum."""
         if self._checkpoint.lowercase:
             text = text.lower()
         ids = self._tokenizer(text, truncation=True, max_length=self._checkpoint.max_tokens)["input_ids"]
@@ -116,7 +117,7 @@ def _load_model(checkpoint: Checkpoint) -> torch.nn.Module:
     return model.eval()
 
 
-def _load_tokenizer(path: Path) -> object:
+def _load_tokenizer(path: Path) -> Any:
     from transformers import AutoTokenizer  # noqa: PLC0415
 
     with _quiet():

@@ -32,7 +32,9 @@ def separate_row_scales(model: Any) -> None:
                 continue
             table = subgraph.tensors[operator.inputs[1]]
             quantization = table.quantization
-            per_row = quantization is not None and quantization.scale is not None and len(quantization.scale) > 1
+            per_row = (
+                quantization is not None and quantization.scale is not None and len(quantization.scale) > 1
+            )
             if not per_row or quantization.details is not None:  # details: a scale per block, not per row
                 continue
             if table.buffer not in scale_buffers:

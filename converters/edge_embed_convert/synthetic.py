@@ -141,8 +141,8 @@ def _write_layout(
              for i, (path, kind) in enumerate(modules)]  # fmt: skip
     _write_json(directory / "modules.json", index)
     pool = {"word_embedding_dimension": config["hidden_size"], "include_prompt": True}
-    flags = {f"pooling_mode_{key}": mode == pooling
-             for key, mode in (("cls_token", "cls"), ("mean_tokens", "mean"), ("max_tokens", "max"))}  # fmt: skip
+    keys = {"cls_token": "cls", "mean_tokens": "mean", "max_tokens": "max"}
+    flags = {f"pooling_mode_{key}": mode == pooling for key, mode in keys.items()}
     _write_json(directory / "1_Pooling" / "config.json", pool | flags)
     limit = {"max_seq_length": config["max_position_embeddings"], "do_lower_case": False}
     _write_json(directory / "sentence_bert_config.json", limit)

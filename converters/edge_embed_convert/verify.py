@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import Unpack
 
 from edge_embed import Embedder
 from edge_embed._manifest import Manifest, Parity, encode_vector
 from edge_embed._modelfile import ModelFile, Probe
 from edge_embed._parity import compare
 from edge_embed._progress import Step, Ticker
-from edge_embed_convert.checkpoint import load
+from edge_embed.errors import TruncationWarning
+from edge_embed_convert.checkpoint import CheckpointOptions, load
 from edge_embed_convert.probes import ProbeText
 from edge_embed_convert.reference import Reference
 
@@ -64,7 +67,12 @@ def measure(
         num_threads: For the runtime.
         progress: Called once per probe.
     """
-    with Embedder(path, self_check=False, weight_cache="memory", num_threads=num_threads) as model:
+    with (
+        warnings.catch_warnings(),
+        Embedder(path, self_check=False, weight_cache="memory", num_threads=num_threads) as model,
+    ):
+        # Probes beyond a small maximum are cut on both sides, which is no news to the user.
+        warnings.simplefilter("ignore", TruncationWarning)
         vectors, mismatches = [], 0
         for probe, ids in zip(expected.probes, expected.tokens, strict=True):
             progress("converted file in its runtime")
@@ -83,35 +91,24 @@ def verify_file(
     path: Path,
     source: str,
     *,
-    pooling: str | None = None,
-    max_tokens: int | None = None,
-    sliding_window: int | None = None,
-    without_dense: bool = False,
-    revision: str | None = None,
     num_threads: int | None = None,
     progress: Step = lambda step, done, total: None,
+    **options: Unpack[CheckpointOptions],
 ) -> tuple[Parity, bool]:
     """Runs the gate again on a saved file.
 
     Args:
         path: The model file.
-        source: The checkpoint it was made from; the further arguments as for `convert`.
-        pooling: As for `convert`.
-        max_tokens: As for `convert`.
-        sliding_window: As for `convert`.
-        without_dense: As for `convert`.
-        revision: As for `convert`.
+        source: The checkpoint it was made from, a directory or a hub id.
         num_threads: Threads for the runtime.
         progress: As for `convert`.
+        **options: See `checkpoint.CheckpointOptions`.
 
     Returns:
         The report, judged by the thresholds in the file's own manifest, and whether the checkpoint's
         weights are the ones that the file was made from.
     """
-    checkpoint = load(
-        source, pooling=pooling, sliding_window=sliding_window, without_dense=without_dense,
-        max_tokens=max_tokens, revision=revision,
-    )  # fmt: skip
+    checkpoint = load(source, **options)
     file = ModelFile.open(path)
     probes = [ProbeText(probe.text, probe.prompt_name) for probe in file.probes()]
     ticker = Ticker(progress, 1 + 2 * len(probes))

@@ -179,7 +179,7 @@ def _loaders(file: Path) -> dict[str, Callable[[], Tensor]]:
             handle = safe_open(file, framework="pt")
         except SafetensorError as error:
             raise damaged from error
-        return {name: _slice(handle, name) for name in handle.keys()}  # noqa: SIM118 - not a mapping
+        return {name: _slice(handle, name) for name in handle.keys()}  # type: ignore[no-untyped-call]  # noqa: SIM118
     try:
         tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
@@ -188,7 +188,7 @@ def _loaders(file: Path) -> dict[str, Callable[[], Tensor]]:
 
 
 def _slice(handle: safe_open, name: str) -> Callable[[], Tensor]:
-    return lambda: handle.get_tensor(name)
+    return lambda: handle.get_tensor(name)  # type: ignore[no-untyped-call]
 
 
 def _constant(tensor: Tensor) -> Callable[[], Tensor]:

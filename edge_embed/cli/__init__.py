@@ -25,6 +25,7 @@ from edge_embed._version import __version__
 from edge_embed.errors import (
     EdgeEmbedError,
     MissingExtraError,
+    PaddingWarning,
     ParityError,
     SelfCheckError,
     TruncationWarning,
@@ -261,7 +262,7 @@ def _found(module: str) -> bool:
 @contextlib.contextmanager
 def _our_warnings() -> Iterator[None]:
     """Shows our own warnings as one line each, every time; leaves those of others as they are."""
-    ours = (TruncationWarning, WeightCacheWarning)
+    ours = (TruncationWarning, PaddingWarning, WeightCacheWarning)
     with warnings.catch_warnings():
         for category in ours:
             warnings.simplefilter("always", category)

@@ -47,6 +47,9 @@ def gemma_tokenizer() -> dict[str, bytes]:
     special = ("<pad>", "<eos>", "<bos>", "<unk>")
     learned = sorted(spec["model"]["vocab"], key=spec["model"]["vocab"].__getitem__)
     pieces = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), *learned]
+    # Every way to split a piece is a merge, as in Gemma, so that SentencePiece can carry it.
+    known = set(learned)
+    merges = [[p[:k], p[k:]] for p in learned for k in range(1, len(p)) if {p[:k], p[k:]} <= known]
     spec["pre_tokenizer"] = None
     spec["added_tokens"] = [
         {"id": i, "content": token, "single_word": False, "lstrip": False, "rstrip": False,
@@ -54,7 +57,7 @@ def gemma_tokenizer() -> dict[str, bytes]:
         for i, token in enumerate(special)
     ]  # fmt: skip
     spec["model"] |= {
-        "unk_token": "<unk>", "byte_fallback": True, "fuse_unk": True,
+        "unk_token": "<unk>", "byte_fallback": True, "fuse_unk": True, "merges": merges,
         "vocab": {piece: i for i, piece in enumerate(pieces)},
     }  # fmt: skip
     template = processors.TemplateProcessing(
@@ -87,7 +90,10 @@ def bert_tokenizer() -> dict[str, bytes]:
 
 
 def _files(tokenizer: Tokenizer, config: dict[str, Any]) -> dict[str, bytes]:
-    return {"tokenizer.json": tokenizer.to_str().encode(), "tokenizer_config.json": json.dumps(config).encode()}
+    return {
+        "tokenizer.json": tokenizer.to_str().encode(),
+        "tokenizer_config.json": json.dumps(config).encode(),
+    }
 
 
 Writer = Callable[..., Path]
@@ -170,7 +176,10 @@ class Source:
         modules = json.loads((directory / "modules.json").read_text("utf-8"))
         self.kinds = [(m["type"].rsplit(".", 1)[-1], directory / m["path"]) for m in modules]
         self.dense = {
-            path: (json.loads((path / "config.json").read_text("utf-8")), load_file(path / "model.safetensors"))
+            path: (
+                json.loads((path / "config.json").read_text("utf-8")),
+                load_file(path / "model.safetensors"),
+            )
             for kind, path in self.kinds
             if kind == "Dense"
         }

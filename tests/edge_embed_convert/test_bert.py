@@ -79,7 +79,9 @@ def test_pooling_in_the_new_spelling(write_tiny_bert, edit, ours, random_ids, tm
     assert (ours.run(ours.load(tmp_path), ids) == old).all()
 
 
-@pytest.mark.parametrize("activation", ["torch.nn.modules.activation.Tanh", "torch.nn.modules.linear.Identity", None])
+@pytest.mark.parametrize(
+    "activation", ["torch.nn.modules.activation.Tanh", "torch.nn.modules.linear.Identity", None]
+)
 @pytest.mark.parametrize("bias", [True, False])
 def test_dense(bias, activation, write_tiny_bert, ours, source_of, random_ids, tmp_path) -> None:
     write_tiny_bert(tmp_path, normalize=False)
@@ -100,7 +102,9 @@ def test_dense(bias, activation, write_tiny_bert, ours, source_of, random_ids, t
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"])
-def test_activations(activation, write_tiny_bert, rewrite_tensors, ours, source_of, random_ids, tmp_path) -> None:
+def test_activations(
+    activation, write_tiny_bert, rewrite_tensors, ours, source_of, random_ids, tmp_path
+) -> None:
     write_tiny_bert(tmp_path, hidden_act=activation, layer_norm_eps=1e-3)
 
     def strengthen(tensors: dict[str, torch.Tensor]) -> None:
@@ -120,7 +124,10 @@ def test_the_activations_differ(write_tiny_bert, rewrite_tensors, ours, random_i
     for activation in ("gelu", "gelu_new", "relu"):
         directory = tmp_path / activation
         write_tiny_bert(directory, hidden_act=activation)
-        rewrite_tensors(directory, lambda t: [v.mul_(3) for n, v in t.items() if ".intermediate." in n or ".output.dense." in n])
+        rewrite_tensors(
+            directory,
+            lambda t: [v.mul_(3) for n, v in t.items() if ".intermediate." in n or ".output.dense." in n],
+        )
         vectors.append(ours.run(ours.load(directory), random_ids(20)))
     distances = [_far(a, b) for a, b in itertools.combinations(vectors, 2)]
     assert min(distances) > 2 * TOLERANCE, distances
@@ -197,7 +204,9 @@ def test_fused_projections_are_the_separate_ones(model, bert_checkpoint) -> None
     x = torch.randn(5, 64, generator=torch.Generator().manual_seed(3))
     for index, layer in enumerate(model.encoder.layers):
         at = f"encoder.layer.{index}.attention.self"
-        separate = [x @ tensors[f"{at}.{n}.weight"].T + tensors[f"{at}.{n}.bias"] for n in ("query", "key", "value")]
+        separate = [
+            x @ tensors[f"{at}.{n}.weight"].T + tensors[f"{at}.{n}.bias"] for n in ("query", "key", "value")
+        ]
         torch.testing.assert_close(layer.qkv(x), torch.cat(separate, -1), rtol=0, atol=1e-6)
 
 
@@ -205,10 +214,14 @@ def test_layers_one_by_one(model, source, random_ids) -> None:
     ids = random_ids(20)
     states: list[torch.Tensor] = []
     for layer in source.model.encoder.layer:
-        layer.register_forward_hook(lambda _, __, out: states.append(out[0] if isinstance(out, tuple) else out))
+        layer.register_forward_hook(
+            lambda _, __, out: states.append(out[0] if isinstance(out, tuple) else out)
+        )
     source.hidden(ids)
     got: list[torch.Tensor] = []
-    hooks = [layer.register_forward_hook(lambda _, __, out: got.append(out)) for layer in model.encoder.layers]
+    hooks = [
+        layer.register_forward_hook(lambda _, __, out: got.append(out)) for layer in model.encoder.layers
+    ]
     model(torch.tensor([ids]))
     for hook in hooks:
         hook.remove()

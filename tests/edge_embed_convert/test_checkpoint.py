@@ -71,12 +71,16 @@ def test_missing_weight_of_bert(bert, rewrite_tensors, refused) -> None:
 
 
 def test_extra_weight(gemma, rewrite_tensors, refused) -> None:
-    rewrite_tensors(gemma, lambda tensors: tensors.update({"layers.4.mlp.up_proj.weight": torch.zeros(96, 64)}))
+    rewrite_tensors(
+        gemma, lambda tensors: tensors.update({"layers.4.mlp.up_proj.weight": torch.zeros(96, 64)})
+    )
     refused(gemma, "layers.4.mlp.up_proj.weight", "does not use", "to fix it")
 
 
 def test_adapter_weights_beside(bert, rewrite_tensors, refused) -> None:
-    rewrite_tensors(bert, lambda tensors: tensors.update({"encoder.layer.0.lora_A.weight": torch.zeros(4, 64)}))
+    rewrite_tensors(
+        bert, lambda tensors: tensors.update({"encoder.layer.0.lora_A.weight": torch.zeros(4, 64)})
+    )
     refused(bert, "encoder.layer.0.lora_A.weight", "adapters must be merged")
 
 
@@ -274,7 +278,9 @@ def test_plain_directory_needs_a_pooling(plain, refused) -> None:
 
 def test_plain_directory_with_a_pooling(plain, bert_checkpoint, ours, random_ids) -> None:
     ids = random_ids(9)
-    assert (ours.run(ours.load(plain, pooling="mean"), ids) == ours.run(ours.load(bert_checkpoint), ids)).all()
+    assert (
+        ours.run(ours.load(plain, pooling="mean"), ids) == ours.run(ours.load(bert_checkpoint), ids)
+    ).all()
     assert load(plain, pooling="cls").pooling == ("cls",)
 
 
@@ -313,7 +319,11 @@ def test_gemma_config_that_cannot_be_used(key, value, ours, gemma, edit) -> None
         assert key not in config
     with pytest.raises(CheckpointError) as caught:
         ours.load(gemma)
-    named = {"hidden_activation": "activation", "attn_logit_softcapping": "softcapping", "rope_scaling": "yarn"}
+    named = {
+        "hidden_activation": "activation",
+        "attn_logit_softcapping": "softcapping",
+        "rope_scaling": "yarn",
+    }
     assert named.get(key, key) in str(caught.value)
 
 
@@ -357,7 +367,9 @@ def test_maximum_is_the_least_of_all_limits(bert, edit) -> None:
     assert load(bert).max_tokens == 64
 
 
-@pytest.mark.parametrize("buckets", [[], [3, 64], [0, 64], [-8, 64], [16, 16, 64], [16, 32], [16, 128], [64, 64]])
+@pytest.mark.parametrize(
+    "buckets", [[], [3, 64], [0, 64], [-8, 64], [16, 16, 64], [16, 32], [16, 128], [64, 64]]
+)
 def test_bad_buckets(buckets) -> None:
     with pytest.raises(CheckpointError, match="bucket list") as caught:
         check_buckets(buckets, 64)
@@ -406,7 +418,9 @@ def test_neither_path_nor_hub_id(source, refused) -> None:
 
 
 def _response(status: int) -> Any:
-    return httpx.Response(status, request=httpx.Request("GET", "https://huggingface.co/api/models/owner/name"))
+    return httpx.Response(
+        status, request=httpx.Request("GET", "https://huggingface.co/api/models/owner/name")
+    )
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,9 @@ def test_the_source_really_has_a_window(seven_layers, source, source_of, tmp_pat
     ids=["mha1", "gqa2of4", "mha3", "gqa3of6", "linear", "bases", "scale", "layer_types", "all_global",
          "pattern", "ignored_pattern", "new_rope"],
 )  # fmt: skip
-def test_variants_equal_transformers(config, write_gemma, edit, ours, source_of, random_ids, tmp_path) -> None:
+def test_variants_equal_transformers(
+    config, write_gemma, edit, ours, source_of, random_ids, tmp_path
+) -> None:
     write_gemma(tmp_path, **{"max_position_embeddings": 256, **config})
     edit(tmp_path / "config.json")  # drops the entries that are None
     model, source = ours.load(tmp_path), source_of(tmp_path)

@@ -9,8 +9,14 @@ column by column, so that a checkpoint trained with quantization in the loop sta
 from __future__ import annotations
 
 import torch
-from litert_torch.generative.custom_ops.bmm_4d import bmm_4d
 from torch import Tensor, nn
+
+from edge_embed_convert._quiet import quiet
+
+with quiet():  # importing it logs, from Python and from C++
+    from litert_torch.generative.custom_ops.bmm_4d import bmm_4d
+
+__all__ = ["MASKED", "LayerNorm", "RMSNorm", "attend", "bmm_4d", "padding_bias", "token_mask"]
 
 MASKED = -2e4
 """Additive score of a key that must not be seen.

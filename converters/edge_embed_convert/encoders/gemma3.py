@@ -20,11 +20,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from litert_torch.generative.custom_ops.bmm_4d import bmm_4d
 from torch import Tensor, nn
 
 from edge_embed.errors import CheckpointError
-from edge_embed_convert.encoders._layers import MASKED, RMSNorm, attend, padding_bias, token_mask
+from edge_embed_convert.encoders._layers import MASKED, RMSNorm, attend, bmm_4d, padding_bias, token_mask
 from edge_embed_convert.weights import Weights, linear
 
 MODEL_TYPES = ("gemma3_text",)
@@ -162,9 +161,10 @@ class Gemma3Layer(nn.Module):
 
     def _attention(self, x: Tensor, context: AttentionContext) -> Tensor:
         length, groups = x.shape[1], self.heads + self.kv_heads
-        qk, value = self.qkv(x).split([groups * self.head_dim, self.kv_heads * self.head_dim], dim=-1)
+        sizes = [groups * self.head_dim, self.kv_heads * self.head_dim]
+        qk, value = torch.split(self.qkv(x), sizes, dim=-1)
         qk = context.rotate(self.qk_norm(qk.reshape(1, length, groups, self.head_dim)), self.sliding)
-        query, key = qk.split([self.heads, self.kv_heads], dim=2)
+        query, key = torch.split(qk, [self.heads, self.kv_heads], dim=2)
         value = value.reshape(1, length, self.kv_heads, self.head_dim)
         if self.sliding and context.blocks:
             out = context.attend_in_window(query, key, value)
@@ -271,7 +271,7 @@ class AttentionContext:
         return out[:, :length]
 
     def _neighbours(self, x: Tensor) -> Tensor:
-        """Returns for every block its own and both neighbouring blocks: ``(1, K, L, d)`` to ``(1, blocks * K, 3r, d)``."""
+        """Returns every block between its neighbours: ``(1, K, L, d)`` to ``(1, blocks * K, 3r, d)``."""
         _, groups, length, dim = x.shape
         radius, whole = self._radius, self.blocks * self._radius
         x = nn.functional.pad(x, (0, 0, radius, radius + whole - length))

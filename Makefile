@@ -1,0 +1,37 @@
+# Everything installs into .venv here; nothing else on the machine is touched.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.PHONY: demo test lint full clean
+
+demo: $(VENV)/.demo ## convert the real all-MiniLM-L6-v2, show its parity, search a small collection
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/.test lint ## what continuous integration runs
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+full: $(VENV)/.test ## the full-size EmbeddingGemma checks; TOKENIZER=path/to/gemma/tokenizer.json for the real one
+	$(BIN)/python -m edge_embed_bench.full_size $(if $(TOKENIZER),--tokenizer $(TOKENIZER))
+
+clean:
+	rm -rf $(VENV) build dist
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing into $(VENV) (PyTorch among it: a minute or more)"
+	$(PIP) --editable '.[convert,demo]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing into $(VENV) (PyTorch among it: a minute or more)"
+	$(PIP) --editable '.[test]'
+	@touch $@

