@@ -169,12 +169,9 @@ def _speed(path: Path, work: Path, report: Report) -> None:
                 model.encode_tokens(ids)
                 samples[16 if ids is content else 256].append(time.perf_counter() - started)
     medians = {length: statistics.median(times[2:]) for length, times in samples.items()}
-    print(
-        f"       medians, 2 threads: 16 tokens {medians[16] * 1e3:.1f} ms, 256 tokens {medians[256] * 1e3:.1f} ms"
-    )
-    report.at_least(
-        "16-token query against the same graph with the 256 bucket only", medians[256] / medians[16], 6, "x"
-    )
+    ratio = medians[256] / medians[16]
+    report.at_least("16-token query against the same graph with the 256 bucket only", ratio, 6, "x")
+    print(f"       2 threads: 16 tokens {medians[16] * 1e3:.1f} ms, 256 tokens {medians[256] * 1e3:.1f} ms")
 
 
 CHILD = """

@@ -32,6 +32,12 @@ def quiet() -> Iterator[None]:
             stack.callback(os.close, saved)
             stack.callback(os.dup2, saved, descriptor)
             os.dup2(sink.fileno(), descriptor)
+        # Where Python's streams are not those descriptors, as in a notebook, they are swallowed as well.
+        text = stack.enter_context(
+            open(sink.fileno(), "w", encoding="utf-8", errors="replace", closefd=False)
+        )
+        stack.enter_context(contextlib.redirect_stdout(text))
+        stack.enter_context(contextlib.redirect_stderr(text))
         stack.callback(logging.disable, previous)
         stack.callback(sys.setrecursionlimit, recursion)
         stack.callback(sys.stderr.flush)

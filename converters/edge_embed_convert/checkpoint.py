@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -145,7 +146,7 @@ def load(source: str | Path, **options: Unpack[CheckpointOptions]) -> Checkpoint
         )
     result = Checkpoint(
         path=path,
-        id=str(source) if commit else path.resolve().name,
+        id=str(source) if commit else Path(os.path.abspath(path)).name,
         revision=commit,
         transformer_path=transformer,
         config=config,

@@ -33,7 +33,7 @@ from edge_embed.errors import ConversionError, ParityError
 from edge_embed_convert import verify
 from edge_embed_convert.checkpoint import Checkpoint, CheckpointOptions, load
 from edge_embed_convert.compact import compact
-from edge_embed_convert.encoders import build, family_of
+from edge_embed_convert.encoders import build, family_of, survives_float16
 from edge_embed_convert.export import EXPORT_STEPS, check_buckets, default_buckets, export
 from edge_embed_convert.planes import split_planes
 from edge_embed_convert.probes import SELF_CHECK_TEXT, probe_texts
@@ -42,8 +42,11 @@ from edge_embed_convert.recipes import Recipe
 from edge_embed_convert.reference import Reference
 from edge_embed_convert.tokenizers import ConvertedTokenizer, convert_tokenizer
 
-FIXED_STEPS = 9
+FIXED_STEPS = 8
 """Steps of a conversion that are there whatever the model: see the calls of `ticker` below."""
+
+FLOAT16_PROBES = 4
+"""How many short probes are run in float16 to see whether the graph may."""
 
 TOOLS = ("litert-torch", "ai-edge-quantizer", "ai-edge-litert", "torch", "transformers")
 
@@ -104,7 +107,9 @@ def convert(
     checkpoint = load(source, **options)
     chosen = parsed or Recipe.parse(family_of(checkpoint).default_recipe)
     lengths = (
-        check_buckets(buckets, checkpoint.max_tokens) if buckets else default_buckets(checkpoint.max_tokens)
+        default_buckets(checkpoint.max_tokens)
+        if buckets is None
+        else check_buckets(buckets, checkpoint.max_tokens)
     )
     label = name or checkpoint.id.rsplit("/", 1)[-1]
     target = _target(output, f"{label}.{chosen.name}.tflite")
@@ -116,8 +121,12 @@ def convert(
             lowercase=checkpoint.lowercase,
             extra_texts=tuple(checkpoint.prompts.values()),
         )
+        # Built once ahead of everything slow: a damaged checkpoint ends here, in words of ours, and not
+        # in those that transformers finds for it.
+        ticker("checking the weights")
+        build(checkpoint, tokenizer.record.pad_id)
         expected = _ask_source(checkpoint, tokenizer, lengths, ticker)
-        graph, blank = _make_graph(checkpoint, tokenizer, lengths, chosen, work, ticker)
+        graph, blank = _make_graph(checkpoint, tokenizer, expected, lengths, chosen, work, ticker)
         unproved = replace(blank, name=label)
         members = _members(checkpoint, tokenizer)
         draft = work / "draft.tflite"
@@ -151,6 +160,7 @@ def _ask_source(
 def _make_graph(
     checkpoint: Checkpoint,
     tokenizer: ConvertedTokenizer,
+    expected: verify.Expected,
     lengths: list[int],
     recipe: Recipe,
     work: Path,
@@ -161,7 +171,8 @@ def _make_graph(
     ticker("rewriting the encoder")
     model = build(checkpoint, tokenizer.record.pad_id)
     parameters = sum(p.numel() for p in model.parameters())
-    fp16_safe = bool(model.encoder.fp16_safe)
+    short = [ids for ids in expected.tokens if len(ids) <= lengths[0]][:FLOAT16_PROBES]
+    fp16_safe = survives_float16(model, short)
     split_planes(model, recipe)
     float_graph = work / "float32.tflite"
     export(model, lengths, float_graph, ticker)

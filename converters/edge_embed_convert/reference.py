@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from edge_embed.errors import CheckpointError
+from edge_embed_convert._quiet import quiet
 from edge_embed_convert.checkpoint import Checkpoint
 from edge_embed_convert.weights import Weights
 
@@ -89,10 +90,11 @@ def _pool(hidden: Tensor, mode: str) -> Tensor:
 
 
 def _load_model(checkpoint: Checkpoint) -> torch.nn.Module:
-    from transformers import AutoConfig, AutoModel  # noqa: PLC0415 - two seconds, and only the gate needs it
+    with quiet():  # importing it logs
+        from transformers import AutoConfig, AutoModel  # noqa: PLC0415 - two seconds, only for the gate
 
     path = checkpoint.transformer_path
-    with _quiet():
+    with _hushed():
         try:
             config = AutoConfig.from_pretrained(path)
             if checkpoint.sliding_window is not None:
@@ -118,9 +120,10 @@ def _load_model(checkpoint: Checkpoint) -> torch.nn.Module:
 
 
 def _load_tokenizer(path: Path) -> Any:
-    from transformers import AutoTokenizer  # noqa: PLC0415
+    with quiet():
+        from transformers import AutoTokenizer  # noqa: PLC0415
 
-    with _quiet():
+    with _hushed():
         try:
             return AutoTokenizer.from_pretrained(path)
         except (OSError, ValueError, KeyError) as error:
@@ -128,7 +131,7 @@ def _load_tokenizer(path: Path) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _hushed() -> Iterator[None]:
     from transformers.utils import logging as hf_logging  # noqa: PLC0415
 
     level = hf_logging.get_verbosity()

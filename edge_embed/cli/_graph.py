@@ -23,12 +23,16 @@ def graph_sizes(path: Path, graph_bytes: int) -> dict[str, int]:
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         model = schema.Model.GetRootAs(data, 0)
         buffers = [model.Buffers(i) for i in range(model.BuffersLength())]
-        # Data beyond 2 GiB lie outside the flatbuffer, by offset and size.
-        sizes = [buffer.DataLength() or (buffer.Size() if buffer.Offset() > 1 else 0) for buffer in buffers]
+        # Large constants lie behind the flatbuffer, by offset and size; one may be the beginning of another.
+        outside: dict[int, int] = {}
+        for buffer in buffers:
+            if buffer.Offset() > 1:
+                outside[buffer.Offset()] = max(buffer.Size(), outside.get(buffer.Offset(), 0))
+        sizes = [buffer.DataLength() or outside.get(buffer.Offset(), 0) for buffer in buffers]
         table = max((sizes[index] for index in _looked_up(model, schema)), default=0)
+        constants = sum(buffer.DataLength() for buffer in buffers) + sum(outside.values())
         # Every view into the mapping must go before it closes.
         del model, buffers
-    constants = sum(sizes)
     return {
         "embedding table": table,
         "other constants": constants - table,

@@ -108,7 +108,7 @@ def _facts(manifest: Manifest) -> Iterable[str]:
     yield from _fact("tokenizer", f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens")
     yield from _fact("recipe", f"{manifest.recipe.name} = {manifest.recipe.spec}")
     for group, scheme in manifest.recipe.groups.items():
-        yield from _fact("", f"{group}: {', '.join(f'{key} {value}' for key, value in scheme.items())}")
+        yield from _fact("", f"{group.replace('_', '-')} in {_scheme(scheme)}")
     yield from _fact("fp16", "safe" if manifest.graph.fp16_safe else "not safe: activations may overflow")
     for index, (name, prompt) in enumerate(manifest.prompts.items()):
         default = "  (default)" if name == manifest.default_prompt_name else ""
@@ -116,6 +116,13 @@ def _facts(manifest: Manifest) -> Iterable[str]:
     if not manifest.prompts:
         yield from _fact("prompts", "none")
     yield from _fact("tools", ", ".join(f"{name} {version}" for name, version in manifest.tools.items()))
+
+
+def _scheme(scheme: dict[str, Any]) -> str:
+    bits, block = scheme.get("bits"), scheme.get("block")
+    if bits in (16, 32):
+        return f"float{bits}"
+    return f"int{bits}, one scale per {f'block of {block}' if block else 'output channel'}"
 
 
 def _fact(label: str, text: str) -> list[str]:

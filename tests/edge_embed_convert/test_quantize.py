@@ -126,10 +126,14 @@ def test_rows_that_blocks_do_not_divide(
     """80 is two and a half blocks of 32."""
     model = ours.load(write_gemma(tmp_path / "gemma", hidden_size=80, num_hidden_layers=1))
     recipe = Recipe.parse(name)
-    with pytest.raises(RecipeError) as caught:
+
+    def apply() -> None:
         split_planes(model, recipe)
         export(model, [4], tmp_path / "graph.tflite")
         quantize(tmp_path / "graph.tflite", recipe)
+
+    with pytest.raises(RecipeError) as caught:
+        apply()
     message = str(caught.value)
     assert name in message
     assert "per-channel recipe such as int8" in message

@@ -56,7 +56,8 @@ def test_everything_else_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "q8", "INT8", "int8 ", "e4_a8_f4", "e4_a8_f4_p4_p4", "e4a8f4p4", "e4_a8_f4_p4_", "_e4_a8_f4_p4",
+    "text", ["", "q8", "INT8", "int8 ", "e4_a8_f4", "e4_a8_f4_p4_p4", "e4a8f4p4",
+             "e4_a8_f4_p4_", "_e4_a8_f4_p4",
              "e4_a8_f4_x4", "e4__a8_f4_p4", "e4_e4_f4_p4"],
 )  # fmt: skip
 def test_unknown_names_list_the_known_ones(text: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from edge_embed._manifest import OUTPUT_NAME
@@ -14,7 +16,7 @@ from edge_embed_convert.encoders import bert, gemma3
 from edge_embed_convert.encoders.head import Head
 from edge_embed_convert.weights import Weights
 
-__all__ = ["FAMILIES", "EmbeddingModel", "Family", "build", "family_of"]
+__all__ = ["FAMILIES", "EmbeddingModel", "Family", "build", "family_of", "survives_float16"]
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,31 @@ class EmbeddingModel(nn.Module):
     def forward(self, tokens: Tensor) -> dict[str, Tensor]:
         """Embeds int32 ids ``(1, L)``, right-padded, to ``{"embedding": (1, dimension)}``."""
         return {OUTPUT_NAME: self.head(*self.encoder(tokens))}
+
+
+FLOAT16_COSINE = 0.999
+"""Least cosine between a vector computed in float16 and in float32 for a graph to count as safe."""
+
+
+def survives_float16(model: EmbeddingModel, sequences: Sequence[Sequence[int]]) -> bool:
+    """Tells, by trying, whether a graph may run in float16 arithmetic.
+
+    Args:
+        model: The graph, in float32.
+        sequences: Token ids of some texts.
+
+    Returns:
+        Whether every vector stays finite and close to the one in float32.
+    """
+    half = copy.deepcopy(model).half()
+    with torch.inference_mode():
+        for ids in sequences:
+            tokens = torch.tensor([list(ids)], dtype=torch.int32)
+            exact, rounded = model(tokens)[OUTPUT_NAME], half(tokens)[OUTPUT_NAME].float()
+            cosine = torch.nn.functional.cosine_similarity(exact, rounded)
+            if not bool(torch.isfinite(rounded).all()) or not float(cosine) >= FLOAT16_COSINE:
+                return False
+    return True
 
 
 def build(checkpoint: Checkpoint, pad_id: int) -> EmbeddingModel:

@@ -133,8 +133,6 @@ class Bert(nn.Module):
         pad_id: The id that marks padding.
     """
 
-    fp16_safe = True
-
     def __init__(self, weights: Weights, config: BertConfig, pad_id: int) -> None:
         super().__init__()
         self.pad_id = pad_id

@@ -185,8 +185,6 @@ class Gemma3(nn.Module):
         pad_id: The id that marks padding.
     """
 
-    fp16_safe = True
-
     def __init__(self, weights: Weights, config: Gemma3Config, pad_id: int) -> None:
         super().__init__()
         self.config, self.pad_id = config, pad_id

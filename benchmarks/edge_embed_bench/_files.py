@@ -1,0 +1,42 @@
+"""Files that are either the old one or the whole new one."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+
+from edge_embed.errors import InputError
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Writes a file beside its place and renames it.
+
+    Raises:
+        InputError: If it cannot be written; nothing is left behind then.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise InputError(f"cannot write {path}", got=error.strerror or str(error)) from error
+        raise
+
+
+def sha256_of(path: Path) -> str:
+    """Returns a file's hash."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def bytes_under(directory: Path) -> int:
+    """Returns the size of every file under a directory."""
+    return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())

