@@ -125,20 +125,20 @@ def convert(
         # in those that transformers finds for it.
         ticker("checking the weights")
         build(checkpoint, tokenizer.record.pad_id)
-        expected = _ask_source(checkpoint, tokenizer, lengths, ticker)
-        graph, blank = _make_graph(checkpoint, tokenizer, expected, lengths, chosen, work, ticker)
+        probes = _ask_source(checkpoint, tokenizer, lengths, ticker)
+        graph, blank = _make_graph(checkpoint, tokenizer, probes, lengths, chosen, work, ticker)
         unproved = replace(blank, name=label)
         members = _members(checkpoint, tokenizer)
         draft = work / "draft.tflite"
         _write(draft, graph, unproved, members)
         unproved = replace(unproved, self_check=_answer(draft, unproved, chosen))
-        parity = verify.measure(draft, expected, chosen.thresholds.as_dict(), num_threads, ticker)
+        parity = verify.measure(draft, probes, chosen.thresholds.as_dict(), num_threads, ticker)
         draft.unlink()
         if not parity.passed and not force:
             raise _refusal(parity, chosen)
         ticker("saving")
         manifest = replace(unproved, parity=parity)
-        members[PROBES_NAME] = _probes_member(verify.stored_probes(expected, manifest))
+        members[PROBES_NAME] = _probes_member(probes)
         _write(target, graph, manifest, members)
     with Embedder(target, weight_cache="memory", num_threads=num_threads):
         pass  # the file proves itself once as every later load will
@@ -147,20 +147,20 @@ def convert(
 
 def _ask_source(
     checkpoint: Checkpoint, tokenizer: ConvertedTokenizer, lengths: Sequence[int], ticker: Ticker
-) -> verify.Expected:
+) -> list[Probe]:
     """Returns the source's answers to the probes; the source is gone from memory afterwards."""
-    probes = probe_texts(lengths, checkpoint.prompts, _counter(tokenizer))
-    ticker.expect(2 * len(probes) + len(lengths) + EXPORT_STEPS)
+    texts = probe_texts(lengths, checkpoint.prompts, _counter(tokenizer))
+    ticker.expect(2 * len(texts) + len(lengths) + EXPORT_STEPS)
     ticker("loading the source model")
-    expected = verify.expect(Reference(checkpoint), probes, checkpoint.prompts, ticker)
+    probes = verify.ask_source(Reference(checkpoint), texts, checkpoint.prompts, lengths, ticker)
     gc.collect()
-    return expected
+    return probes
 
 
 def _make_graph(
     checkpoint: Checkpoint,
     tokenizer: ConvertedTokenizer,
-    expected: verify.Expected,
+    probes: Sequence[Probe],
     lengths: list[int],
     recipe: Recipe,
     work: Path,
@@ -171,7 +171,7 @@ def _make_graph(
     ticker("rewriting the encoder")
     model = build(checkpoint, tokenizer.record.pad_id)
     parameters = sum(p.numel() for p in model.parameters())
-    short = [ids for ids in expected.tokens if len(ids) <= lengths[0]][:FLOAT16_PROBES]
+    short = [probe.tokens for probe in probes if len(probe.tokens) <= lengths[0]][:FLOAT16_PROBES]
     fp16_safe = survives_float16(model, short)
     split_planes(model, recipe)
     float_graph = work / "float32.tflite"

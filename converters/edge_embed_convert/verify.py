@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 from typing_extensions import Unpack
 
-from edge_embed import Embedder
-from edge_embed._manifest import Manifest, Parity, encode_vector
+from edge_embed._manifest import Parity, encode_vector
 from edge_embed._modelfile import ModelFile, Probe
-from edge_embed._parity import compare
 from edge_embed._progress import Step, Ticker
-from edge_embed.errors import TruncationWarning
+from edge_embed._rerun import rerun_probes
 from edge_embed_convert.checkpoint import CheckpointOptions, load
 from edge_embed_convert.probes import ProbeText
 from edge_embed_convert.reference import Reference
@@ -25,35 +19,43 @@ NEIGHBOURS = 5
 """How many nearest neighbours of each probe are compared."""
 
 Progress = Callable[[str], None]
-Vectors = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Expected:
-    """What the source says of the probes: its ids and its vectors, ``(n, dimension)``."""
+def ask_source(
+    reference: Reference,
+    texts: Sequence[ProbeText],
+    prompts: Mapping[str, str],
+    buckets: Sequence[int],
+    progress: Progress,
+) -> list[Probe]:
+    """Returns the probes with the source's ids and vectors: one text at a time, without padding.
 
-    probes: Sequence[ProbeText]
-    tokens: list[list[int]]
-    vectors: Vectors
-
-
-def expect(
-    reference: Reference, probes: Sequence[ProbeText], prompts: dict[str, str], progress: Progress
-) -> Expected:
-    """Runs the source over the probes, one at a time and without padding."""
-    tokens, vectors = [], []
-    for probe in probes:
+    Args:
+        reference: The source.
+        texts: What to ask.
+        prompts: The checkpoint's prompts.
+        buckets: The file's lengths, ascending.
+        progress: Called once per probe.
+    """
+    probes = []
+    for probe in texts:
         progress("source model in float32")
-        prompt = prompts[probe.prompt_name] if probe.prompt_name else ""
-        ids = reference.tokenize(prompt + probe.text)
-        tokens.append(ids)
-        vectors.append(reference.embed_tokens(ids))
-    return Expected(probes, tokens, np.stack(vectors))
+        ids = reference.tokenize((prompts[probe.prompt_name] if probe.prompt_name else "") + probe.text)
+        probes.append(
+            Probe(
+                text=probe.text,
+                prompt_name=probe.prompt_name,
+                tokens=ids,
+                length=next(length for length in buckets if length >= len(ids)),
+                embedding=encode_vector(reference.embed_tokens(ids)),
+            )
+        )
+    return probes
 
 
 def measure(
     path: Path,
-    expected: Expected,
+    probes: Sequence[Probe],
     thresholds: Mapping[str, float],
     num_threads: int | None,
     progress: Progress,
@@ -62,29 +64,19 @@ def measure(
 
     Args:
         path: A model file, complete but for its own parity report.
-        expected: The source's answers.
+        probes: The source's answers.
         thresholds: What the gate demands, by metric.
         num_threads: For the runtime.
         progress: Called once per probe.
     """
-    with (
-        warnings.catch_warnings(),
-        Embedder(path, self_check=False, weight_cache="memory", num_threads=num_threads) as model,
-    ):
-        # Probes beyond a small maximum are cut on both sides, which is no news to the user.
-        warnings.simplefilter("ignore", TruncationWarning)
-        vectors, mismatches = [], 0
-        for probe, ids in zip(expected.probes, expected.tokens, strict=True):
-            progress("converted file in its runtime")
-            prompt = model.prompts[probe.prompt_name] if probe.prompt_name else ""
-            mismatches += _tokens(model, prompt + probe.text) != ids
-            vectors.append(model.encode(probe.text, prompt=prompt))
-        buckets = model.manifest.buckets
-    lengths = [bucket_of(len(ids), buckets) for ids in expected.tokens]
-    return compare(
-        np.stack(vectors), expected.vectors, lengths,
-        token_mismatches=mismatches, thresholds=thresholds, k=NEIGHBOURS,
-    )  # fmt: skip
+    return rerun_probes(
+        path,
+        probes,
+        thresholds=thresholds,
+        k=NEIGHBOURS,
+        num_threads=num_threads,
+        advance=lambda _: progress("converted file in its runtime"),
+    )
 
 
 def verify_file(
@@ -110,35 +102,9 @@ def verify_file(
     """
     checkpoint = load(source, **options)
     file = ModelFile.open(path)
-    probes = [ProbeText(probe.text, probe.prompt_name) for probe in file.probes()]
-    ticker = Ticker(progress, 1 + 2 * len(probes))
+    texts = [ProbeText(probe.text, probe.prompt_name) for probe in file.probes()]
+    ticker = Ticker(progress, 1 + 2 * len(texts))
     ticker("loading the source model")
-    expected = expect(Reference(checkpoint), probes, checkpoint.prompts, ticker)
-    parity = measure(path, expected, file.manifest.parity.thresholds, num_threads, ticker)
+    probes = ask_source(Reference(checkpoint), texts, checkpoint.prompts, file.manifest.buckets, ticker)
+    parity = measure(path, probes, file.manifest.parity.thresholds, num_threads, ticker)
     return parity, checkpoint.weights_sha256() == file.manifest.source.sha256
-
-
-def stored_probes(expected: Expected, manifest: Manifest) -> list[Probe]:
-    """Returns the probes as they are kept in the file, so that a device can verify without the source."""
-    return [
-        Probe(
-            text=probe.text,
-            prompt_name=probe.prompt_name,
-            tokens=ids,
-            length=bucket_of(len(ids), manifest.buckets),
-            embedding=encode_vector(vector),
-        )
-        for probe, ids, vector in zip(expected.probes, expected.tokens, expected.vectors, strict=True)
-    ]
-
-
-def bucket_of(tokens: int, buckets: Sequence[int]) -> int:
-    """Returns the smallest bucket that holds `tokens` tokens."""
-    return next(length for length in buckets if length >= tokens)
-
-
-def _tokens(model: Embedder, text: str) -> list[int]:
-    """Returns what the runtime feeds for a text: its ids, cut to the maximum as truncation cuts them."""
-    ids = model.tokenize([text])[0]
-    limit, suffix = model.max_seq_length, model.manifest.tokenizer.suffix_ids
-    return ids if len(ids) <= limit else ids[: limit - len(suffix)] + suffix

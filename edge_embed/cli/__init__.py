@@ -67,6 +67,9 @@ COMMANDS = {
     "embed": Command("edge_embed.cli.embed", "turn texts into vectors"),
     "similarity": Command("edge_embed.cli.similarity", "rank documents by similarity to queries"),
     "verify": Command("edge_embed.cli.verify", "check a model file against what its source answered"),
+    "eval": Command(
+        "edge_embed_bench.quality.cli", "score models on a task, beside their fp32 source", extra="quality"
+    ),
     "bench": Command(
         "edge_embed_bench.cli", "measure latency, memory and quality", extra="bench", optional=True
     ),

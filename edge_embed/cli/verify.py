@@ -10,10 +10,8 @@ from edge_embed.cli import VERIFY_AGAINST_SOURCE, _options, load, needs_extra
 from edge_embed.errors import ModelFileError, SelfCheckError, TokenizerError
 
 if TYPE_CHECKING:
-    from edge_embed import Embedder
-    from edge_embed._manifest import Parity, Vector
+    from edge_embed._manifest import Parity
     from edge_embed._modelfile import ModelFile, Probe
-    from edge_embed._progress import Advance
 
 _EPILOG = """\
 The file carries its probes with the vectors that its source gave for them in float32, so that any
@@ -88,40 +86,20 @@ def compare_probes(model: ModelFile, num_threads: int | None) -> Parity:
     Raises:
         ModelFileError: If the file's probes cannot be read or do not belong to its manifest.
     """
-    import numpy as np  # noqa: PLC0415
-
-    from edge_embed import Embedder  # noqa: PLC0415
-    from edge_embed._parity import compare  # noqa: PLC0415
     from edge_embed._progress import progress_bar  # noqa: PLC0415
+    from edge_embed._rerun import rerun_probes  # noqa: PLC0415
 
     probes, manifest = model.probes(), model.manifest
     _check_probes(probes, model)
-    # Packed anew and in memory: what is verified is the file, not a cache of it.
-    with (
-        Embedder(model.path, num_threads=num_threads, weight_cache="memory", self_check=False) as embedder,
-        progress_bar(len(probes), "probes", unit="probe") as advance,
-    ):
-        answers = [_ask(embedder, probe, advance) for probe in probes]
-    return compare(
-        np.stack([vector for vector, _ in answers]),
-        np.stack([probe.vector for probe in probes]),
-        lengths=[probe.length for probe in probes],
-        token_mismatches=sum(not same for _, same in answers),
-        thresholds=manifest.parity.thresholds,
-        k=manifest.parity.neighbours_k,
-    )
-
-
-def _ask(embedder: Embedder, probe: Probe, advance: Advance) -> tuple[Vector, bool]:
-    """Returns the file's vector for a probe's text, and whether its tokens are those of the source."""
-    prompt = embedder.prompts[probe.prompt_name] if probe.prompt_name is not None else ""
-    ids = embedder.tokenize([prompt + probe.text])[0]
-    limit, suffix = embedder.max_seq_length, embedder.manifest.tokenizer.suffix_ids
-    if len(ids) > limit:
-        ids = ids[: limit - len(suffix)] + suffix
-    vector = embedder.encode(probe.text, prompt=prompt)
-    advance(1)
-    return vector, ids == probe.tokens
+    with progress_bar(len(probes), "probes", unit="probe") as advance:
+        return rerun_probes(
+            model.path,
+            probes,
+            thresholds=manifest.parity.thresholds,
+            k=manifest.parity.neighbours_k,
+            num_threads=num_threads,
+            advance=advance,
+        )
 
 
 def _check_probes(probes: list[Probe], model: ModelFile) -> None:

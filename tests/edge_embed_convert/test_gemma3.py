@@ -248,6 +248,8 @@ def _with_outliers(tensors: dict[str, torch.Tensor]) -> None:
     for name, tensor in tensors.items():
         if name.endswith("_proj.weight"):
             tensor.mul_(3.5)  # the narrow projections answer as strongly as 768 wide ones do
+        elif name == "embed_tokens.weight":
+            tensor.mul_(3.5)  # sqrt(768 / 64): the stream begins as large as the released model's
         elif name.endswith(("post_attention_layernorm.weight", "post_feedforward_layernorm.weight")):
             tensor.add_(500.0)
             tensor[[5, 40]] = torch.tensor([15000.0, -10500.0])

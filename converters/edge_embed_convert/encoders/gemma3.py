@@ -31,7 +31,7 @@ MODEL_TYPES = ("gemma3_text",)
 RESIDUAL_SCALE = 512.0
 """What the residual stream is divided by: a power of two, so that the division itself is exact."""
 
-BRANCH_SCALE = 64.0
+BRANCH_SCALE = 16.0
 """What attention and feed-forward outputs are divided by ahead of their post-norm.
 
 The post-norm is scale-invariant too; without this the squares of a branch's outliers would overflow
