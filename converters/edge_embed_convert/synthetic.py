@@ -209,3 +209,48 @@ def _write_tokenizer(directory: Path, files: Mapping[str, bytes]) -> None:
 
 def _write_json(file: Path, value: object) -> None:
     file.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def gemma_sized_tokenizer() -> bytes:
+    """Returns a tokenizer.json of Gemma's kind and size: BPE with byte fallback and 262144 entries.
+
+    The merges are made up, syllables first and pairs of them after, so it costs what Gemma's costs to load
+    and to run, and says nothing.
+    """
+    special = ["<pad>", "<eos>", "<bos>", "<unk>"]
+    pieces = special + [f"<0x{byte:02X}>" for byte in range(256)]
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    pieces += ["\u2581", *letters]
+    merges: list[list[str]] = []
+
+    def grow(lefts: list[str], rights: list[str]) -> list[str]:
+        made = [(left, right) for left in lefts for right in rights]
+        made = made[: EMBEDDINGGEMMA_300M["vocab_size"] - len(pieces)]
+        merges.extend([left, right] for left, right in made)
+        pieces.extend(left + right for left, right in made)
+        return [left + right for left, right in made]
+
+    syllables = grow(["b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z"], list("aeiouy"))
+    openings = grow(["\u2581"], syllables)
+    words = grow(openings, syllables)
+    grow(words, syllables)
+    vocabulary = {piece: index for index, piece in enumerate(pieces)}
+    added = [{"id": index, "content": piece, "single_word": False, "lstrip": False, "rstrip": False,
+              "normalized": False, "special": True} for index, piece in enumerate(special)]  # fmt: skip
+    around = [{"SpecialToken": {"id": "<bos>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+              {"SpecialToken": {"id": "<eos>", "type_id": 0}}]  # fmt: skip
+    ids = {
+        name: {"id": name, "ids": [index], "tokens": [name]} for name, index in (("<bos>", 2), ("<eos>", 1))
+    }
+    return json.dumps({
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": added,
+        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"},
+        "pre_tokenizer": {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious",
+                          "invert": False},
+        "post_processor": {"type": "TemplateProcessing", "single": around, "pair": around,
+                           "special_tokens": ids},
+        "decoder": None,
+        "model": {"type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None,
+                  "end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": True,
+                  "ignore_merges": False, "vocab": vocabulary, "merges": merges},
+    }, ensure_ascii=False).encode()  # fmt: skip

@@ -106,3 +106,7 @@ def test_it_means_what_it_says(default: Conversion) -> None:
         scores = model.similarity(model.encode_query(TEXTS[1]), model.encode_document(documents))[0]
     assert int(np.argmax(scores)) == 1
     assert int(np.argmin(scores)) == 3
+
+
+def test_it_survives_float16(fp32: Conversion) -> None:
+    assert fp32.manifest.graph.fp16_safe

@@ -83,7 +83,8 @@ def test_what_the_manifest_of_gemma_says(gemma_file: Conversion, gemma_checkpoin
         [1],
         0,
     )
-    assert manifest.graph.fp16_safe
+    # Found by trying: rows of 64 random numbers begin so small that their squares leave float16 below.
+    assert not manifest.graph.fp16_safe
     assert (manifest.licence.name, manifest.licence.files) == ("apache-2.0", ["LICENSE", "NOTICE"])
     assert {"edge-embed", *pipeline.TOOLS} == set(manifest.tools)
 
