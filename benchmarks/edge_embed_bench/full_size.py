@@ -100,7 +100,9 @@ def half_precision(report: Report) -> None:
     torch.manual_seed(0)
     plain = Gemma3TextModel(Gemma3TextConfig(**shape)).eval()
     for name, parameter in plain.named_parameters():
-        if "norm" in name and not name.endswith(("q_norm.weight", "k_norm.weight")):
+        if "embed_tokens" in name:
+            parameter.data = torch.randn_like(parameter) * 0.05  # as in the synthetic checkpoint
+        elif "norm" in name and not name.endswith(("q_norm.weight", "k_norm.weight")):
             parameter.data = torch.randn_like(parameter).abs() * 2
             parameter.data[:4] = 4000.0 if "post_" in name else 30.0
     encoder = Gemma3(Weights.from_tensors(dict(plain.state_dict())), Gemma3Config.parse(shape), 0).eval()

@@ -126,8 +126,18 @@ def convert(
         ticker("checking the weights")
         build(checkpoint, tokenizer.record.pad_id)
         probes = _ask_source(checkpoint, tokenizer, lengths, ticker)
-        graph, blank = _make_graph(checkpoint, tokenizer, probes, lengths, chosen, work, ticker)
-        unproved = replace(blank, name=label)
+        float_graph = work / "float32.tflite"
+        blank = replace(
+            _export(checkpoint, tokenizer, probes, lengths, chosen, float_graph, ticker), name=label
+        )
+        exact = verify.measure_graph(float_graph, blank, probes, num_threads, ticker)
+        if not exact.passed and not force:
+            raise _refusal(
+                exact, "float32 graph, not yet quantized,", "report it: the recipe has no part in this"
+            )
+        graph = _quantize(float_graph, chosen, ticker)
+        size, digest = len(graph), hashlib.sha256(graph).hexdigest()
+        unproved = replace(blank, graph=replace(blank.graph, bytes=size, sha256=digest))
         members = _members(checkpoint, tokenizer)
         draft = work / "draft.tflite"
         _write(draft, graph, unproved, members)
@@ -135,9 +145,13 @@ def convert(
         parity = verify.measure(draft, probes, chosen.thresholds.as_dict(), num_threads, ticker)
         draft.unlink()
         if not parity.passed and not force:
-            raise _refusal(parity, chosen)
+            raise _refusal(
+                parity,
+                f"{chosen.name} file",
+                "choose a finer recipe (int8, fp32), or insist with --force, which the manifest then tells",
+            )
         ticker("saving")
-        manifest = replace(unproved, parity=parity)
+        manifest = replace(unproved, parity=_with_failures(parity, exact))
         members[PROBES_NAME] = _probes_member(probes)
         _write(target, graph, manifest, members)
     with Embedder(target, weight_cache="memory", num_threads=num_threads):
@@ -150,45 +164,39 @@ def _ask_source(
 ) -> list[Probe]:
     """Returns the source's answers to the probes; the source is gone from memory afterwards."""
     texts = probe_texts(lengths, checkpoint.prompts, _counter(tokenizer))
-    ticker.expect(2 * len(texts) + len(lengths) + EXPORT_STEPS)
+    ticker.expect(3 * len(texts) + len(lengths) + EXPORT_STEPS)
     ticker("loading the source model")
     probes = verify.ask_source(Reference(checkpoint), texts, checkpoint.prompts, lengths, ticker)
     gc.collect()
     return probes
 
 
-def _make_graph(
+def _export(
     checkpoint: Checkpoint,
     tokenizer: ConvertedTokenizer,
     probes: Sequence[Probe],
     lengths: list[int],
     recipe: Recipe,
-    work: Path,
+    path: Path,
     ticker: Ticker,
-) -> tuple[bytes, Manifest]:
-    """Returns the finished flatbuffer, and a manifest that lacks its name, its proof and its report."""
-    family = family_of(checkpoint)
+) -> Manifest:
+    """Writes the float32 flatbuffer; returns a manifest that lacks its name, its graph and every proof."""
     ticker("rewriting the encoder")
     model = build(checkpoint, tokenizer.record.pad_id)
     parameters = sum(p.numel() for p in model.parameters())
     short = [probe.tokens for probe in probes if len(probe.tokens) <= lengths[0]][:FLOAT16_PROBES]
     fp16_safe = survives_float16(model, short)
     split_planes(model, recipe)
-    float_graph = work / "float32.tflite"
-    export(model, lengths, float_graph, ticker)
+    export(model, lengths, path, ticker)
     del model
     gc.collect()
-    ticker(f"quantizing to {recipe.name}")
-    quantized = quantize(float_graph, recipe)
-    float_graph.unlink()
-    ticker("compacting the graph")
-    graph = compact(quantized)
-    return graph, Manifest(
+    family = family_of(checkpoint)
+    return Manifest(
         name="",
         source=Source(checkpoint.id, checkpoint.revision, checkpoint.weights_sha256()),
         architecture=Architecture(family.name, parameters, checkpoint.config),
         recipe=recipe.record(),
-        graph=Graph(len(graph), hashlib.sha256(graph).hexdigest(), fp16_safe),
+        graph=Graph(bytes=0, sha256="", fp16_safe=fp16_safe),
         buckets=lengths,
         max_tokens=checkpoint.max_tokens,
         pooling=list(checkpoint.pooling),
@@ -206,12 +214,29 @@ def _make_graph(
     )
 
 
-def _refusal(parity: Parity, recipe: Recipe) -> ParityError:
+def _quantize(float_graph: Path, recipe: Recipe, ticker: Ticker) -> bytes:
+    """Returns the finished flatbuffer; the float32 one is gone from disk afterwards."""
+    ticker(f"quantizing to {recipe.name}")
+    quantized = quantize(float_graph, recipe)
+    float_graph.unlink()
+    ticker("compacting the graph")
+    return compact(quantized)
+
+
+def _with_failures(parity: Parity, exact: Parity) -> Parity:
+    """Returns the file's report, failed if the graph ahead of quantization had failed already."""
+    if exact.passed:
+        return parity
+    failures = [*parity.failures, *(f"float32 graph: {failure}" for failure in exact.failures)]
+    return replace(parity, passed=False, failures=failures)
+
+
+def _refusal(parity: Parity, what: str, fix: str) -> ParityError:
     return ParityError(
-        f"the {recipe.name} file does not agree with its source; nothing was written",
+        f"the {what} does not agree with its source; nothing was written",
         got="; ".join(parity.failures),
         expected=", ".join(f"{metric} {bound:g}" for metric, bound in parity.thresholds.items()),
-        fix="choose a finer recipe (int8, fp32), or insist with --force, which the manifest then tells",
+        fix=fix,
     )
 
 

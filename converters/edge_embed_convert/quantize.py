@@ -7,7 +7,7 @@ from typing import Any
 
 from edge_embed.errors import RecipeError
 from edge_embed_convert._quiet import quiet
-from edge_embed_convert.recipes import Recipe, Scheme
+from edge_embed_convert.recipes import MIN_MAX, Recipe, Scheme
 
 MODULE_GROUPS = {
     "qkv": "attention",
@@ -18,6 +18,10 @@ MODULE_GROUPS = {
     "dense": "projection",
 }
 """The group of a projection, by the name that its encoder or head gives it."""
+
+
+ALGORITHM_KEYS = {MIN_MAX: "min_max_uniform_quantize", "octav": "OCTAV", "mse": "MSE"}
+"""ai-edge-quantizer's names for what the grammar spells."""
 
 
 def group_of(path: str) -> str:
@@ -80,7 +84,7 @@ def _rule(pattern: str, operation: str, scheme: Scheme) -> dict[str, Any]:
         # int8 per block has been split into two planes of int4 by now: see planes.py.
         bits = 4 if scheme.block else scheme.bits
         weights = {"num_bits": bits, "symmetric": True, "granularity": granularity, "dtype": "INT"}
-        algorithm, precision = "min_max_uniform_quantize", "INTEGER"
+        algorithm, precision = ALGORITHM_KEYS[scheme.algorithm], "INTEGER"
     return {
         "regex": pattern,
         "operation": operation,

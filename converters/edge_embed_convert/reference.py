@@ -136,13 +136,16 @@ def _hushed() -> Iterator[None]:
 
     level = hf_logging.get_verbosity()
     bars = hf_logging.is_progress_bar_enabled()
+    disabled = logging.root.manager.disable
     hf_logging.set_verbosity(logging.ERROR)
+    logging.disable(logging.WARNING)  # what it imports on the way logs to others
     hf_logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        logging.disable(disabled)
         hf_logging.set_verbosity(level)
         if bars:
             hf_logging.enable_progress_bar()

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from typing_extensions import Unpack
 
-from edge_embed._manifest import Parity, encode_vector
+from edge_embed._litert import IN_MEMORY, Engine
+from edge_embed._manifest import Manifest, Parity, encode_vector
 from edge_embed._modelfile import ModelFile, Probe
+from edge_embed._options import check_threads
+from edge_embed._parity import compare
 from edge_embed._progress import Step, Ticker
 from edge_embed._rerun import rerun_probes
 from edge_embed_convert.checkpoint import CheckpointOptions, load
 from edge_embed_convert.probes import ProbeText
+from edge_embed_convert.recipes import THRESHOLDS
 from edge_embed_convert.reference import Reference
 
 NEIGHBOURS = 5
@@ -76,6 +81,39 @@ def measure(
         k=NEIGHBOURS,
         num_threads=num_threads,
         advance=lambda _: progress("converted file in its runtime"),
+    )
+
+
+def measure_graph(
+    path: Path, manifest: Manifest, probes: Sequence[Probe], num_threads: int | None, progress: Progress
+) -> Parity:
+    """Runs the float32 graph over the probes, ahead of quantization, and compares.
+
+    A wrong window or a lost layer can hide in the noise of int4. Here there is no noise: what the export
+    and the rewrites did must be exact, and what is lost later is the recipe's doing alone.
+
+    Args:
+        path: The flatbuffer as exported.
+        manifest: Names the graph's buckets and dimension.
+        probes: The source's answers.
+        num_threads: For the runtime.
+        progress: Called once per probe.
+    """
+    engine = Engine(path, manifest, check_threads(num_threads), IN_MEMORY)
+    vectors = []
+    try:
+        for probe in probes:
+            progress("exported graph in float32")
+            vectors.append(engine.run(probe.length, probe.tokens))
+    finally:
+        engine.close()
+    return compare(
+        np.stack(vectors),
+        np.stack([probe.vector for probe in probes]),
+        [probe.length for probe in probes],
+        token_mismatches=0,
+        thresholds=THRESHOLDS["32"].as_dict(),
+        k=NEIGHBOURS,
     )
 
 
