@@ -4,13 +4,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint full clean
+.PHONY: demo test test-android lint full clean
 
 demo: $(VENV)/.demo ## convert the real all-MiniLM-L6-v2, show its parity, search a small collection
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.test lint ## what continuous integration runs
 	$(BIN)/python -m pytest
+
+test-android: ## compile the Android demo and test its core on the JVM; FETCH=1 fetches the tools
+	android_demo/test.sh $(if $(FETCH),--fetch)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -1,0 +1,82 @@
+package edgeembed.core
+
+/** What happens to a text that does not fit into the model. */
+enum class Overflow {
+    TRUNCATE, ERROR, MEAN
+}
+
+/**
+ * How one text is run.
+ *
+ * @property windows Token ids of each run, special tokens included.
+ * @property weights Content tokens that each window adds, for the mean over windows.
+ * @property tokens How many tokens the whole text has, special tokens included.
+ * @property truncated Whether some of them are not run.
+ * @property padding Whether the text spells the padding token. The graph tells padding by its id alone.
+ */
+class Plan(
+    val windows: List<IntArray>,
+    val weights: List<Int>,
+    val tokens: Int,
+    val truncated: Boolean,
+    val padding: Boolean,
+)
+
+private val QUERY_PROMPTS = listOf("query")
+private val DOCUMENT_PROMPTS = listOf("document", "passage", "corpus")
+private const val NO_TITLE = "title: none"
+
+/** Returns the prompt of that name, "" for none. */
+fun Manifest.prompt(name: String?): String = when (name) {
+    null -> ""
+    else -> prompts[name] ?: throw InputException(
+        "the model has no prompt of that name", name, "choose one of: ${prompts.keys.joinToString()}",
+    )
+}
+
+/** Returns the name of the prompt for queries, else of the model's default one. */
+fun Manifest.queryPromptName(): String? = QUERY_PROMPTS.firstOrNull { it in prompts } ?: defaultPromptName
+
+/** Returns the name of the prompt for documents, else of the model's default one. */
+fun Manifest.documentPromptName(): String? = DOCUMENT_PROMPTS.firstOrNull { it in prompts } ?: defaultPromptName
+
+/** Returns prompt and text with the title worked in: into the prompt's place for it, else before the text. */
+fun withTitle(prompt: String, text: String, title: String?): Pair<String, String> {
+    val label = checkText(title ?: "").trim(::isBlank)
+    return when {
+        label.isEmpty() -> prompt to text
+        NO_TITLE in prompt -> prompt.replaceFirst(NO_TITLE, "title: $label") to text
+        else -> prompt to "$label $text".trim(::isBlank)
+    }
+}
+
+/** Python's `str.isspace`, which decides what is stripped. */
+private fun isBlank(c: Char) = isSpace(c.code) || c in '\u001C'..'\u001F'
+
+/** Returns the windows in which a text is run after a prompt. */
+fun plan(tokenizer: Tokenizer, manifest: Manifest, prompt: String, text: String, overflow: Overflow): Plan {
+    val record = manifest.tokenizer
+    val content = tokenizer.encode(prompt + text)
+    val room = manifest.maxTokens - record.prefixIds.size - record.suffixIds.size
+    val total = manifest.maxTokens - room + content.size
+    val padding = record.padId in content
+    val prefix = record.prefixIds.toIntArray()
+    val suffix = record.suffixIds.toIntArray()
+    if (content.size <= room || overflow == Overflow.TRUNCATE) {
+        val kept = content.copyOf(minOf(content.size, room))
+        return Plan(listOf(prefix + kept + suffix), listOf(1), total, content.size > room, padding)
+    }
+    if (overflow == Overflow.ERROR) {
+        throw TextTooLongException(
+            "a text is longer than the model takes", "$total tokens, at most ${manifest.maxTokens}",
+            "split the text, or choose to cut it or to take the mean of its parts",
+        )
+    }
+    // The prompt's last token may have merged with the text.
+    val asked = if (prompt.isEmpty()) IntArray(0) else tokenizer.encode(prompt)
+    val lead = content.copyOf(asked.indices.firstOrNull { it >= content.size || asked[it] != content[it] } ?: asked.size)
+    val step = room - lead.size
+    if (step < 1) throw InputException("the prompt leaves no room for text", "${lead.size} tokens", "choose a shorter one")
+    val parts = (lead.size until content.size step step).map { content.copyOfRange(it, minOf(it + step, content.size)) }
+    return Plan(parts.map { prefix + lead + it + suffix }, parts.map { it.size }, total, false, padding)
+}

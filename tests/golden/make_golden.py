@@ -1,0 +1,399 @@
+"""Writes the golden files: what the Python runtime makes of texts, manifests and model files.
+
+`tests/android_demo/test_golden.py` asserts that Python still gives them, and JUnit that Kotlin does. Beside
+them lie the three small tokenizers they were made with, built here without chance.
+
+Run `python tests/golden/make_golden.py` after a change that is meant to change them.
+"""
+
+# ruff: noqa: RUF001 - lookalike characters are what these texts are for
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+import io
+import json
+import struct
+import sys
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_embed import Embedder
+from edge_embed._manifest import (
+    Architecture,
+    BucketParity,
+    Graph,
+    Licence,
+    Manifest,
+    Parity,
+    RecipeRecord,
+    SelfCheck,
+    Source,
+    TokenizerRecord,
+    encode_vector,
+)
+from edge_embed._modelfile import ModelFile, write_model_file
+from edge_embed._selfcheck import bucket_for
+from edge_embed._similarity import similarity
+from edge_embed._text import OVERFLOWS, plan
+from edge_embed._tokenizer import Tokenizer, load_tokenizer
+from edge_embed.errors import EdgeEmbedError
+from edge_embed_bench import record
+from edge_embed_convert.tokenizer_texts import HOSTILE_TEXTS
+
+sys.path.insert(0, str(Path(__file__).parent))
+from small_tokenizers import bpe, unigram, wordpiece
+
+HERE = Path(__file__).parent
+TOKENIZERS = ("bpe.model", "unigram.model", "wordpiece.json")
+DIMENSION = 8
+_GRAPH = b"\x1c\0\0\0TFL3" + bytes(range(56))
+
+TEXTS = (
+    *HOSTILE_TEXTS,
+    "The quick brown fox jumps over the lazy dog, twice; the red planet is known as Mars.",
+    "ΟΔΥΣΣΕΥΣ ΣΑΣ Σ ΑΣ1Β ΑΣ.Σ Σ'Α ΑΣ\u0301 ΑΣ",
+    "unaffable embeddings' re-embedding of EMBEDDINGS isn't unembeddable",
+    "ﬁne ①②③ ｆｕｌｌ\u3000ｗｉｄｔｈ \u212b \u00c5 ﷺ",
+    "[CLS][SEP] [MASK]ed  [MASK]  lone[MASK]end\t[MASK]\n<tag> <TAG>two<tag><b></b><bb>",
+    "a" * 100 + " " + "b" * 101,
+    "x<s>y</s>z<unk>w<pad>",
+    "\U00010570\u1c89\ua7cb\u2c2f\u0820\u11938 \u09fd\u0a76\u07fd newer letters and marks",
+)
+"""The hostile texts of the conversion and some that the three small tokenizers find hard."""
+
+
+class Toy(Embedder):
+    """The real `Embedder` on arithmetic in place of a graph: exact in both languages."""
+
+    def _load(self) -> Any:
+        return self
+
+    def run(self, length: int, ids: Sequence[int]) -> Any:
+        """Returns a vector that depends on every id, its place, and the bucket."""
+        rows = [
+            sum((i + 1) * (token + 1) * (j + 3) for i, token in enumerate(ids)) + length * (j + 1)
+            for j in range(DIMENSION)
+        ]
+        return np.array([(row % 257 - 128.5) / 64 for row in rows], dtype=np.float32)
+
+
+def make_manifest(file: str, data: bytes) -> Manifest:
+    """Returns the manifest of a model with that tokenizer and 24 tokens at most."""
+    kind = "tokenizers" if file.endswith(".json") else "sentencepiece"
+    around = {"bpe.model": ([2], [1]), "unigram.model": ([], [3]), "wordpiece.json": ([2], [3])}[file]
+    bucket = BucketParity(8, 1, 1.0, 1.0)
+    parity = Parity(True, [], 1, 1.0, 1.0, 0.0, 0, 0, 0, 1.0, 1, {"cosine_min": 0.99}, [bucket])
+    return Manifest(
+        name="golden", source=Source("tests/golden", None, "0" * 64),
+        architecture=Architecture("toy", 64, {"layers": [1, None, 2.5]}),
+        recipe=RecipeRecord("fp32", "fp32", {"all": {"bits": 32}}),
+        graph=Graph(len(_GRAPH), hashlib.sha256(_GRAPH).hexdigest(), True),
+        buckets=[8, 16, 24], max_tokens=24, pooling=["mean"], normalize=True, dimension=DIMENSION,
+        matryoshka_dimensions=[8, 4], similarity="cosine",
+        prompts={
+            "query": "task: search result | query: ", "document": "title: none | text: ",
+            "long": "the red planet " * 9,
+        },
+        default_prompt_name=None,
+        tokenizer=TokenizerRecord(
+            file, kind, hashlib.sha256(data).hexdigest(), file == "unigram.model", 0, *around, 1000
+        ),
+        licence=Licence("apache-2.0", []), tools={"edge-embed": "0"}, parity=parity,
+        self_check=SelfCheck([2, 5, 3], encode_vector(Toy.run(None, 8, [2, 5, 3])), 0.9999),  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def texts_golden(file: str, data: bytes) -> dict[str, Any]:
+    """Returns, for each text, its ids, and what is run under each prompt and policy."""
+    manifest = make_manifest(file, data)
+    tokenizer = load_tokenizer(manifest.tokenizer, data)
+    cases = []
+    for text in TEXTS:
+        ids = tokenizer.encode(text)
+        # The ids of long runs are told by their hash: they would be most of the file.
+        case: dict[str, Any] = {"text": text, "ids": ids if len(ids) <= 400 else [len(ids), _digest(ids)]}
+        if len(text) < 400:
+            case["plans"] = _plans(tokenizer, manifest, text)
+        cases.append(case)
+    return {"manifest": json.loads(manifest.to_json()), "cases": cases}
+
+
+def _plans(tokenizer: Tokenizer, manifest: Manifest, text: str) -> dict[str, Any]:
+    plans = {}
+    for name, prompt in {"": "", **manifest.prompts}.items():
+        for overflow in OVERFLOWS:
+            answer = _verdict(lambda p=prompt, o=overflow: plan(tokenizer, manifest, p, text, o, index=0))
+            plans[f"{name} {overflow}"] = answer if isinstance(answer, str) else [
+                _digest([token for window in answer.windows for token in window]),
+                [bucket_for(len(window), manifest) for window in answer.windows],
+                answer.weights, answer.tokens, answer.truncated, answer.padding,
+            ]  # fmt: skip
+    return plans
+
+
+def _digest(ids: Sequence[int]) -> str:
+    return hashlib.sha256(struct.pack(f"<{len(ids)}i", *ids)).hexdigest()[:16]
+
+
+def _verdict(action: Callable[[], Any]) -> Any:
+    """Returns what an action gives, or the name of our error that it ends in."""
+    try:
+        return action()
+    except EdgeEmbedError as error:
+        return type(error).__name__
+
+
+def vectors_golden(file: str, data: bytes) -> list[dict[str, Any]]:
+    """Returns vectors of the public `Embedder` on the toy graph."""
+    cases = []
+    long = "mars is known as the red planet " * 5
+    texts = ("", "the red planet", "Größe straße " * 3, long, "<pad>", "a\ud800b")
+    titles = (None, "", "  Mars ", "\x1f\x85Water\u3000", "\udc00")
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "toy.tflite"
+        for index, document in enumerate(("title: none | text: ", "", "passage: title: none title: none ")):
+            manifest = make_manifest(file, data)
+            manifest = replace(
+                manifest, prompts={"query": "query: ", "document": document}, normalize=index != 1,
+                default_prompt_name=None if index else "query",
+            )  # fmt: skip
+            members = {"edge_embed.json": manifest.to_json().encode(), file: data}
+            write_model_file(path, _GRAPH, members)
+            for dimension in (None, 3, 8, 9, 0):
+                for overflow in OVERFLOWS:
+                    answers = _answers(path, dimension, overflow, texts, titles)
+                    case = {"dimension": dimension, "overflow": overflow, "answers": answers}
+                    cases.append({"manifest": json.loads(manifest.to_json()), **case})
+    return cases
+
+
+def _answers(path: Path, dimension: int | None, overflow: str, texts: Any, titles: Any) -> list[Any]:
+    opened = _verdict(lambda: Toy(path, truncate_dim=dimension, overflow=overflow))
+    if isinstance(opened, str):
+        return [["open", None, None, opened]]
+    answers: list[Any] = []
+    for text in texts:
+        answers.append(["encode", text, None, _vector(lambda t=text: opened.encode(t))])
+        answers.append(["encode_query", text, None, _vector(lambda t=text: opened.encode_query(t))])
+        for title in titles:
+            call = _vector(lambda t=text, n=title: opened.encode_document(t, titles=n))
+            answers.append(["encode_document", text, title, call])
+    return answers
+
+
+def _vector(action: Callable[[], Any]) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # cut texts are the matter here
+        answer = _verdict(action)
+    return answer if isinstance(answer, str) else encode_vector(answer)
+
+
+_REPLACEMENTS = ("<removed>", None, True, 0, 1, -1, 2.5, 1e400, "x", "AAAA", [], [8], ["x"], {}, {"a": "b"})
+
+
+def manifests_golden(data: bytes) -> dict[str, Any]:
+    """Returns a manifest and what becomes of it when each field is removed or replaced, and hostile JSON."""
+    base = json.loads(make_manifest("wordpiece.json", data).to_json())
+    cases = []
+    for path in _paths(base):
+        for value in _REPLACEMENTS:
+            changed = copy.deepcopy(base)
+            parent = changed
+            for key in path[:-1]:
+                parent = parent[key]
+            if value == "<removed>":
+                del parent[path[-1]]
+            else:
+                parent[path[-1]] = value
+            cases.append([list(path), value, _parse_verdict(json.dumps(changed).encode())])
+    good = json.dumps(base)
+    raw = [
+        good, "\ufeff" + good, good + "x", good[:-1], "", "[]", "null", "[" * 100000,
+        '{"schema_version": 2}', '{"schema_version": true}',
+        good.replace("24", "24.0", 1), good.replace("24", "024", 1), good.replace("0.99", "NaN", 1),
+        good.replace('"golden"', '"🚀\\ud800"'), good.replace('"golden"', '"a\tb"'), good.replace('"', "'"),
+        good.replace("{", '{"unknown": [{}, -0.5e-3, "\\u00e9\\/"],', 1),
+        good.replace("24", "+24", 1), good.replace("24", "24 ,", 1),
+        good.replace(": ", ":\r\n\t "), good.replace(": ", ":\x0c "),
+        good.replace('"name"', '"name": 3, "name"', 1), good.replace("24", "-Infinity", 1), good + " \n",
+    ]  # fmt: skip
+    encoded = [text.encode() for text in raw] + [good.encode() + b"\xff"]
+    hostile = [[_b64(text), _parse_verdict(text)] for text in encoded]
+    return {"base": base, "cases": cases, "raw": hostile}
+
+
+def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if path:
+        yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from _paths(item, (*path, key))
+
+
+def _parse_verdict(text: bytes) -> str:
+    answer = _verdict(lambda: Manifest.from_json(text))
+    return answer if isinstance(answer, str) else "ok"
+
+
+def _b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def files_golden(data: bytes) -> dict[str, Any]:
+    """Returns a small model file, patches to it, and whether it can still be opened and read."""
+    manifest = make_manifest("wordpiece.json", data)
+    small = b'{"not": "a tokenizer, but with the right hash"}'
+    record_ = replace(manifest.tokenizer, sha256=hashlib.sha256(small).hexdigest())
+    manifest = replace(manifest, tokenizer=record_)
+    members = {"edge_embed.json": manifest.to_json().encode(), "wordpiece.json": small}
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "toy.tflite"
+        write_model_file(path, _GRAPH, members)
+        whole = path.read_bytes()
+        tail = whole.index(b"PK\1\2")
+        generator = np.random.default_rng(11)
+        cases: list[Any] = [[[], _file_verdict(path, whole)]]
+        for offset in [*range(12), *range(len(_GRAPH), len(_GRAPH) + 60), *range(tail, len(whole))]:
+            for byte in {int(b) for b in generator.integers(0, 256, 3)} | {0, 1, 255}:
+                patch = [[offset, _b64(bytes([byte]))]]
+                cases.append([patch, _file_verdict(path, _apply(whole, patch))])
+        for length in (0, 3, 8, len(_GRAPH), tail, *range(len(whole) - 80, len(whole))):
+            cases.append([length, _file_verdict(path, whole[:length])])
+        built = [[_b64(content), _file_verdict(path, content)] for content in _zips(members, whole)]
+    return {"whole": _b64(whole), "cases": cases, "built": built}
+
+
+def _zips(members: dict[str, bytes], whole: bytes) -> Iterator[bytes]:
+    """Yields files with hostile and unusual zip parts."""
+    unsafe = ["../x", "/x", "a/../b", "a\\b", "C:x", "x/", "..", "a\x00b", "a\nb", "\u202ex"]
+    for name in [*unsafe, "a..b", "é", "日本", " ", "ok"]:
+        yield _GRAPH + _zip({**members, name: b"1"}, len(_GRAPH))
+    yield _GRAPH + _zip(members, 0)  # offsets from the start of the zip
+    yield _GRAPH + b"gap" + _zip(members, len(_GRAPH) + 3)
+    yield _GRAPH[:40] + _zip(members, 40)
+    yield _GRAPH + _zip({k: v for k, v in members.items() if k == "wordpiece.json"}, len(_GRAPH))
+    yield _GRAPH + _zip({}, len(_GRAPH))
+    yield _GRAPH + _zip(members, len(_GRAPH), zipfile.ZIP_DEFLATED)
+    yield _GRAPH + _zip(members, len(_GRAPH), comment=b"hello")
+    yield _GRAPH + _zip(members, len(_GRAPH), double=True)
+    yield whole + b"\0"
+    yield whole[:-2] + b"\1\0" + b"x"
+    yield b"plain text, no model at all"
+    yield _GRAPH
+    directory = whole[whole.index(b"PK\1\2") : -22]
+    yield whole[:-22] + directory + whole[-22:]
+    yield whole[:-22] + struct.pack("<4sLQL", b"PK\6\7", 0, 0, 1) + whole[-22:]
+
+
+def _zip(
+    members: dict[str, bytes],
+    start: int,
+    method: int = zipfile.ZIP_STORED,
+    comment: bytes = b"",
+    double: bool = False,
+) -> bytes:
+    buffer = io.BytesIO(b"\0" * start)
+    buffer.seek(start)
+    with warnings.catch_warnings(), zipfile.ZipFile(buffer, "w", method) as archive:
+        warnings.simplefilter("ignore")  # of the name that is there twice
+        for name, data in [*members.items(), *([("wordpiece.json", b"again")] if double else [])]:
+            info = zipfile.ZipInfo("placeholder", date_time=(1980, 1, 1, 0, 0, 0))
+            info.filename = info.orig_filename = name  # as it is, without zipfile's own cleaning
+            info.create_system = 3
+            info.compress_type = method
+            archive.writestr(info, data)
+        archive.comment = comment
+    return buffer.getvalue()[start:]
+
+
+def _apply(whole: bytes, patch: Sequence[Any]) -> bytes:
+    data = bytearray(whole)
+    for offset, content in patch:
+        raw = base64.b64decode(content)
+        data[offset : offset + len(raw)] = raw
+    return bytes(data)
+
+
+def _file_verdict(path: Path, content: bytes) -> str:
+    path.write_bytes(content)
+
+    def use() -> str:
+        opened = ModelFile.open(path)
+        opened.read(opened.manifest.tokenizer.file)
+        opened.verify_graph()
+        return "ok"
+
+    return str(_verdict(use))
+
+
+def similarity_golden() -> dict[str, Any]:
+    """Returns vectors and their similarities by each measure."""
+    rows = np.random.default_rng(5).normal(size=(40, 16)).astype(np.float32)
+    names = ("cosine", "dot", "euclidean", "manhattan")
+    scores = {name: encode_vector(similarity(name, rows[:3], rows).ravel()) for name in names}
+    return {"dimension": 16, "rows": encode_vector(rows.ravel()), "queries": 3, "scores": scores}
+
+
+def record_golden(file: bytes) -> dict[str, Any]:
+    """Returns what edge_embed_bench writes for the figures that the JUnit test lets the demo measure."""
+    samples = [0.25, 0.5, 0.25, 0.75]
+    reasons = {
+        "text_latency": "the activity measures token ids in, vector out",
+        "text_memory": "the activity measures token ids in, vector out",
+        "delegate": "the Android runtime does not report it",
+        "storage.cache_bytes": "packed weights are kept in memory",
+    }
+    measured = record.Record(
+        kind=record.LATENCY, status=record.OK, error=None,
+        engine=record.EngineFacts(record.OURS, {"litert": "2.3.0"}, {"runtime": "android"}),
+        model=record.ModelFacts(
+            "golden", "toy.tflite", hashlib.sha256(file).hexdigest(), "fp32", 64, DIMENSION, [8, 16, 24],
+            synthetic=False,
+        ),
+        cell=record.Cell("adb", "cpu", 8, 2, 1),
+        machine=record.Machine("Exynos", "arm64-v8a", 8, ["asimd"], None, 4 << 30, "Android 16", None),
+        run=record.Run("am start", "2026-01-01T00:00:00Z", 2, 4, 7, []),
+        load=record.Load(0.125, 1.0, 0.5, [], []),
+        latency=record.Latency.of(samples, tokens=8, batch=1),
+        memory=record.Memory(3 << 20, 1 << 20, 4 << 20),
+        storage=record.Storage(len(file), None), not_measured=reasons,
+    )  # fmt: skip
+    return json.loads(record.to_json([measured]))  # type: ignore[no-any-return]
+
+
+def golden_files() -> dict[str, bytes]:
+    """Returns every golden file by name, the tokenizers as they lie here."""
+    data = {name: (HERE / name).read_bytes() for name in TOKENIZERS}
+    contents: dict[str, Any] = {}
+    for name in TOKENIZERS:
+        contents[f"texts.{Path(name).stem}.json"] = texts_golden(name, data[name])
+    contents["vectors.json"] = vectors_golden("bpe.model", data["bpe.model"])
+    contents["manifests.json"] = manifests_golden(data["wordpiece.json"])
+    contents["files.json"] = files_golden(data["wordpiece.json"])
+    contents["similarity.json"] = similarity_golden()
+    contents["record.json"] = record_golden(base64.b64decode(contents["files.json"]["whole"]))
+    packed = {name: json.dumps(value, separators=(",", ":")) + "\n" for name, value in contents.items()}
+    return {name: text.encode() for name, text in packed.items()}
+
+
+def main() -> int:
+    """Writes the tokenizers and everything made with them."""
+    for name, make in zip(TOKENIZERS, (bpe, unigram, wordpiece), strict=True):
+        (HERE / name).write_bytes(make())
+    for name, content in golden_files().items():
+        (HERE / name).write_bytes(content)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
