@@ -1,4 +1,4 @@
-"""The house: what the wheel holds, which way imports point, what loads when, and that public things are documented."""
+"""The house: what the wheel holds, which way imports point, what loads when, what is documented."""
 
 from __future__ import annotations
 
@@ -116,8 +116,10 @@ def test_import_loads_nothing_late(wheel: Path) -> None:
     assert not loaded & {*HEAVY, *LATE, "edge_embed_convert", "edge_embed_bench"}
 
 
-@pytest.mark.parametrize("words", [["--help"], ["convert", "--help"], ["inspect", "--help"], ["embed", "--help"],
-                                   ["similarity", "--help"], ["verify", "--help"]])  # fmt: skip
+HELP = [["--help"], *([verb, "--help"] for verb in ("convert", "inspect", "embed", "similarity", "verify"))]
+
+
+@pytest.mark.parametrize("words", HELP)
 def test_help_works_with_the_base_install(wheel: Path, words: list[str]) -> None:
     code = (
         "import atexit; from edge_embed.cli import main\n"

@@ -9,7 +9,7 @@ from typing import Any
 from edge_embed_bench.record import CORPUS, OK, OURS, Record
 from edge_embed_bench.stats import median
 
-UNKNOWN = "–"
+UNKNOWN = "\u2013"
 """What a table shows where nothing was measured. Never a zero."""
 
 
@@ -75,8 +75,12 @@ def _where(record: Record) -> str:
 
 _IDENTITY = [
     Column("engine", "engine", lambda r: r.engine.name),
-    Column("model", "model", lambda r: f"{r.model.name}.{r.model.recipe}" if r.engine.name == OURS else r.model.name),
-    Column("synthetic", "weights", lambda r: "synthetic" if r.model.synthetic else "real"),
+    Column(
+        "model",
+        "model",
+        lambda r: f"{r.model.name}.{r.model.recipe}" if r.engine.name == OURS else r.model.name,
+    ),
+    Column("synthetic", "weights", lambda r: "synthetic" if r.model.synthetic else None),
     Column("where", "where", _where),
     Column("threads", "threads", lambda r: r.cell.threads),
     Column("batch", "batch", lambda r: r.cell.batch),
@@ -153,5 +157,8 @@ def remarks(records: Sequence[Record]) -> list[str]:
                 labels = reasons.setdefault((name, reason), [])
                 if record.label not in labels:
                     labels.append(record.label)
-    lines += [f"not measured: {name} of {', '.join(labels)} ({reason})" for (name, reason), labels in reasons.items()]
+    lines += [
+        f"not measured: {name} of {', '.join(labels)} ({reason})"
+        for (name, reason), labels in reasons.items()
+    ]
     return lines

@@ -25,6 +25,7 @@ import numpy as np
 
 from edge_embed import Embedder
 from edge_embed_bench.machine import describe_machine
+from edge_embed_bench.synthetic import gemma_tokenizer_files
 
 LENGTHS = (8, 256, 600, 1800)
 """Token counts at which vectors are compared: short, the window's radius, beyond the window, and long."""
@@ -258,12 +259,13 @@ def main() -> int:
         "--results", type=Path, default=Path("benchmarks/results"), help="where the report goes"
     )
     args = parser.parse_args()
-    from edge_embed_convert.synthetic import gemma_sized_tokenizer, write_embeddinggemma
+    from edge_embed_convert.synthetic import write_embeddinggemma
 
     report = Report()
     with _workspace(args.work) as work:
-        tokenizer = args.tokenizer.read_bytes() if args.tokenizer else gemma_sized_tokenizer()
-        files = {"tokenizer.json": tokenizer}
+        files = gemma_tokenizer_files()
+        if args.tokenizer:
+            files = {"tokenizer.json": args.tokenizer.read_bytes()}
         checkpoint = write_embeddinggemma(work / "synthetic", files)
         steps: list[Callable[[], None]] = [
             lambda: exactness(checkpoint, report),

@@ -6,6 +6,7 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from edge_embed_bench.record import (
     Load,
     Memory,
     Record,
+    Run,
     Storage,
     Throughput,
 )
@@ -60,19 +62,20 @@ class Local:
             for seat in seats:
                 seat.attempt(seat.read_text_memory)
                 seat.close()
-                yield self._record(seat, plan, LATENCY)
+                others = [s.label for s in subjects if s is not seat.subject]
+                yield self._record(seat, replace(plan.run, interleaved_with=others), LATENCY)
 
     def index(self, subject: Subject, cell: Cell, plan: Plan, corpus: Path, texts: Sequence[str]) -> Record:
         """Embeds a corpus, in a process whose engine has its cache already."""
         with contextlib.ExitStack() as stack:
             seat = _Seat(subject, cell, plan, stack)
             seat.attempt(lambda: seat.index(corpus, texts))
-            return self._record(seat, plan, CORPUS)
+            return self._record(seat, plan.run, CORPUS)
 
-    def _record(self, seat: _Seat, plan: Plan, kind: str) -> Record:
-        base = {
+    def _record(self, seat: _Seat, run: Run, kind: str) -> Record:
+        base: dict[str, Any] = {
             "kind": kind, "model": seat.subject.model.facts, "cell": seat.cell, "machine": self._machine,
-            "run": plan.run, "engine": seat.engine, "not_measured": seat.missing,
+            "run": run, "engine": seat.engine, "not_measured": seat.missing,
         }  # fmt: skip
         try:
             if seat.error is None:
@@ -107,7 +110,9 @@ class _Seat:
         self._samples: list[float] = []
         self._text_samples: list[float] = []
         self._text: tuple[str, int] | None = None
-        self._batch = ids.batch(subject.model.manifest.tokenizer, cell.length, cell.batch, plan.run.seed)
+        manifest = subject.model.manifest
+        length = cell.length or len(manifest.self_check.tokens)  # a corpus has lengths of its own
+        self._batch = ids.batch(manifest.tokenizer, length, cell.batch, plan.run.seed)
         self._cache = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-embed-bench-")))
 
     def attempt(self, action: Any) -> None:
@@ -189,11 +194,11 @@ class _Seat:
                 self._load(worker)
         worker = self._worker = self._start()
         load_s = float(worker.ask("load", **self._job())["load_s"])
-        answer = worker.ask("corpus", texts=list(texts), chunk=self.cell.batch)
+        answer = worker.ask("corpus", texts=list(texts), batch=self.cell.batch)
         total = float(answer["total_s"])
         self._parts["throughput"] = Throughput(
             corpus=corpus.name, documents=len(texts), tokens=answer["tokens"], truncated=answer["truncated"],
-            total_s=total, first_vector_s=answer["first_vector_s"],
+            total_s=total, first_vector_s=answer["first_vector_s"], chunks_s=answer["chunks_s"],
             documents_per_s=len(texts) / total, tokens_per_s=answer["tokens"] / total,
         )  # fmt: skip
         self._parts["text_memory"] = self._memory("text_memory")
@@ -253,6 +258,8 @@ class _Seat:
 
     def _memory(self, name: str) -> Memory:
         figures = self._worker.ask("memory")
+        if unread := [key for key in ("rss_bytes", "peak_bytes") if not figures[key]]:
+            raise MeasurementError("the system does not report the process's memory", got=f"no {unread[0]}")
         if figures["anonymous_bytes"] is None:
             self.missing[f"{name}.anonymous_bytes"] = "this system does not report it"
         return Memory(**figures)

@@ -25,6 +25,10 @@ from typing import Any, Protocol  # noqa: E402
 _STATUS = {"VmRSS": "rss_bytes", "RssAnon": "anonymous_bytes", "VmHWM": "peak_bytes"}
 
 
+CALL_BATCHES = 8
+"""Batches that an indexer hands over at a time, so that an engine can put texts of like length together."""
+
+
 @dataclass(frozen=True)
 class Job:
     """What to load.
@@ -63,7 +67,7 @@ class Engine(Protocol):
 class TextEngine(Engine, Protocol):
     """An engine that also tokenizes."""
 
-    def embed_documents(self, texts: Sequence[str]) -> Any:
+    def embed_documents(self, texts: Sequence[str], batch: int) -> Any:
         """Returns the vectors of documents, ``(n, dimension)``."""
         ...
 
@@ -114,22 +118,28 @@ class Worker:
         report: dict[str, Any] = self._engine.delegate(length)
         return report
 
-    def corpus(self, texts: list[str], chunk: int) -> dict[str, Any]:
-        """Embeds documents in order, `chunk` at a time as an indexer would; the first goes alone."""
-        embed = self._engine.embed_documents
+    def prepare(self, checkpoint: str, directory: str) -> dict[str, Any]:
+        """Writes a peer's form of the weights into a directory."""
+        self._engine.prepare(checkpoint, directory)
+        return {}
+
+    def corpus(self, texts: list[str], batch: int) -> dict[str, Any]:
+        """Embeds documents in order, the first alone and then `CALL_BATCHES` batches at a time."""
+        embed, step = self._engine.embed_documents, CALL_BATCHES * batch
         started = time.perf_counter()
-        embed(texts[:1])
+        embed(texts[:1], batch)
         first = time.perf_counter()
-        for start in range(1, len(texts), chunk):
-            embed(texts[start : start + chunk])
+        chunks = []
+        for start in range(1, len(texts), step):
+            before = time.perf_counter()
+            embed(texts[start : start + step], batch)
+            chunks.append(time.perf_counter() - before)
         total = time.perf_counter() - started
         tokens, truncated = self._engine.count(texts)  # after the clock
         return {
-            "total_s": total,
-            "first_vector_s": first - STARTED,
-            "tokens": sum(tokens),
-            "truncated": truncated,
-        }
+            "total_s": total, "first_vector_s": first - STARTED, "chunks_s": chunks,
+            "tokens": sum(tokens), "truncated": truncated,
+        }  # fmt: skip
 
 
 def read_memory() -> dict[str, int | None]:

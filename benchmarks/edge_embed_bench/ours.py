@@ -19,9 +19,24 @@ from edge_embed.errors import PaddingWarning, TruncationWarning
 from edge_embed_bench.measure import Job
 
 WORDS = (
-    "rain fell on the harbour while two boats came home with the morning catch and the old keeper of the light "
-    "counted them from his window as he had done each day for thirty years"
-).split()  # noqa: SIM905 - a sentence is easier to read than a list
+    *(
+        "rain",
+        "fell",
+        "on",
+        "the",
+        "harbour",
+        "while",
+        "two",
+        "boats",
+        "came",
+        "home",
+        "with",
+        "the",
+        "catch",
+    ),
+    *("and", "the", "old", "keeper", "of", "the", "light", "counted", "them", "from", "his", "window", "as"),
+    *("he", "had", "done", "each", "day", "for", "thirty", "years"),
+)
 """Words of ordinary length, so that a token of the text is a token of ordinary prose."""
 
 
@@ -45,13 +60,13 @@ class EdgeEmbed:
         """Tokenizes and embeds texts without a prompt."""
         return self._model.encode(list(texts), prompt="", show_progress_bar=False)
 
-    def embed_documents(self, texts: Sequence[str]) -> Any:
+    def embed_documents(self, texts: Sequence[str], batch: int) -> Any:
         """Tokenizes and embeds documents with the model's document prompt, cut where they do not fit."""
         with warnings.catch_warnings():
             # Expected of a corpus; the record counts what was cut.
             warnings.simplefilter("ignore", TruncationWarning)
             warnings.simplefilter("ignore", PaddingWarning)
-            return self._model.encode_document(list(texts), show_progress_bar=False)
+            return self._model.encode_document(list(texts), batch_size=batch, show_progress_bar=False)
 
     def count(self, texts: Sequence[str]) -> tuple[list[int], int]:
         """Returns the tokens that each document is run with, and how many documents are cut."""

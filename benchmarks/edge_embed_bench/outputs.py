@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from edge_embed.errors import InputError
+from edge_embed.errors import InputError, MissingExtraError
 from edge_embed_bench._files import write_file
 from edge_embed_bench.record import Record, to_json
 from edge_embed_bench.report_csv import to_csv
 from edge_embed_bench.report_markdown import to_markdown
 
-Writer = Callable[[Sequence[Record]], str]
+Quality = Mapping[str, float]
+Writer = Callable[[Sequence[Record], Quality], str | bytes]
 
-WRITERS: dict[str, Writer] = {".json": to_json, ".csv": to_csv, ".md": to_markdown}
+
+def _html(records: Sequence[Record], quality: Quality) -> str:
+    from edge_embed_bench.report_html import to_html  # noqa: PLC0415 - few reports have plots
+
+    return to_html(records, quality)
+
+
+def _png(records: Sequence[Record], quality: Quality) -> bytes:
+    from edge_embed_bench.plots import draw  # noqa: PLC0415
+
+    return draw(records, quality)
+
+
+WRITERS: dict[str, Writer] = {
+    ".json": lambda records, _: to_json(records),
+    ".csv": lambda records, _: to_csv(records),
+    ".md": lambda records, _: to_markdown(records),
+    ".html": _html,
+    ".png": _png,
+}
+
+PLOTTED = (".html", ".png")
 
 
 def check_outputs(paths: Sequence[Path]) -> None:
@@ -22,6 +45,7 @@ def check_outputs(paths: Sequence[Path]) -> None:
 
     Raises:
         InputError: If an ending is unknown, or a directory is missing or cannot be written.
+        MissingExtraError: If it has plots and matplotlib is not installed.
     """
     for path in paths:
         if path.suffix.lower() not in WRITERS:
@@ -29,12 +53,17 @@ def check_outputs(paths: Sequence[Path]) -> None:
                 f"cannot tell what to write to {path}",
                 got=f"the ending {path.suffix!r}", expected=", ".join(WRITERS),
             )  # fmt: skip
+        if path.suffix.lower() in PLOTTED and importlib.util.find_spec("matplotlib") is None:
+            raise MissingExtraError("matplotlib", extra="bench", purpose=f"writing {path.name}")
         folder = path.resolve().parent
         if not folder.is_dir() or not os.access(folder, os.W_OK) or path.is_dir():
-            raise InputError(f"{path} cannot be written", fix="name a file in an existing, writable directory")
+            raise InputError(
+                f"{path} cannot be written", fix="name a file in an existing, writable directory"
+            )
 
 
-def write(paths: Sequence[Path], records: Sequence[Record]) -> None:
+def write(paths: Sequence[Path], records: Sequence[Record], quality: Quality | None = None) -> None:
     """Writes every report anew, each in one step, so that an interrupt leaves the finished records."""
     for path in paths:
-        write_file(path, WRITERS[path.suffix.lower()](records).encode("utf-8"))
+        content = WRITERS[path.suffix.lower()](records, quality or {})
+        write_file(path, content if isinstance(content, bytes) else content.encode("utf-8"))

@@ -85,7 +85,7 @@ class EngineFacts:
 
 @dataclass(frozen=True)
 class Cell:
-    """A point of the matrix. `length` counts tokens, special ones included; 0 where texts have many lengths."""
+    """A point of the matrix. `length` counts tokens, special ones too; 0 where texts have many lengths."""
 
     target: str
     accelerator: str
@@ -205,6 +205,7 @@ class Throughput:
         truncated: How many did not fit and were cut.
         total_s: From the first text to the last vector, the model being loaded.
         first_vector_s: From the start of the process to the first document's vector.
+        chunks_s: Each call after the first document, of `measure.CALL_BATCHES` batches.
     """
 
     corpus: str
@@ -213,6 +214,7 @@ class Throughput:
     truncated: int
     total_s: float
     first_vector_s: float
+    chunks_s: list[float]
     documents_per_s: float
     tokens_per_s: float
 

@@ -8,7 +8,7 @@ from edge_embed_bench.columns import Column, remarks, tables
 from edge_embed_bench.machine import describe
 from edge_embed_bench.record import Record
 
-_TITLES = {"latency": "Latency, memory, size", "corpus": "Corpus throughput"}
+TITLES = {"latency": "Latency, memory, size", "corpus": "Corpus throughput"}
 
 
 def to_markdown(records: Sequence[Record]) -> str:
@@ -21,7 +21,7 @@ def to_markdown(records: Sequence[Record]) -> str:
     parts += [f"CPU features: {text or 'none known'}." for text in features]
     parts += ["", *versions(records)]
     for columns, rows in tables(records):
-        parts += ["", f"## {_TITLES[rows[0].kind]}", "", *_table(columns, rows)]
+        parts += ["", f"## {TITLES[rows[0].kind]}", "", *_table(columns, rows)]
     if notes := remarks(records):
         parts += ["", *(f"- {_escape(note)}" for note in notes)]
     return "\n".join(parts) + "\n"

@@ -28,7 +28,9 @@ def open_targets(axes: Axes) -> dict[str, Target]:
     return targets
 
 
-def measure(targets: dict[str, Target], axes: Axes, subjects: Sequence[Subject], plan: Plan) -> Iterator[Record]:
+def measure(
+    targets: dict[str, Target], axes: Axes, subjects: Sequence[Subject], plan: Plan
+) -> Iterator[Record]:
     """Yields a record per subject and cell."""
     for cell in axes.cells():
         yield from targets[cell.target].measure(subjects, cell, plan)

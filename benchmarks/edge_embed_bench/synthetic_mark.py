@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge_embed._manifest import Manifest
 
-MARK = "synthetic-"
+MARK = "synthetic"
 """The manifest's source of a random checkpoint starts with this; the checkpoint's directory does too."""
 
 

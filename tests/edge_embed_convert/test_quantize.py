@@ -161,3 +161,22 @@ def test_only_the_groups_asked_for_are_split(ours: Any, gemma_checkpoint: Path) 
     split_planes(model, Recipe.parse("e8_a8b32_f8_p8"))
     split = {path.rsplit(".", 1)[1] for path, m in model.named_modules() if isinstance(m, TwoPlanes)}
     assert split == {"qkv", "output"}
+
+
+@pytest.mark.parametrize("scheme", ["4.octav", "4b32.octav", "4.mse"])
+def test_scales_are_found_otherwise(scheme: str, bert_graph: Path) -> None:
+    spell = "_".join(f"{letter}{{}}" for letter in "eafp")
+    plain = quantize(bert_graph, Recipe.parse(spell.replace("{}", scheme.partition(".")[0])))
+    clipped = quantize(bert_graph, Recipe.parse(spell.replace("{}", scheme)))
+    assert len(clipped) == len(plain)
+    assert clipped != plain
+    before, after = _stored(plain), _stored(clipped)
+    assert {group: [kind for kind, _ in tensors] for group, tensors in before.items()} == {
+        group: [kind for kind, _ in tensors] for group, tensors in after.items()
+    }
+    if scheme != "4.octav":
+        return  # those per block are a tensor of their own, and MSE's may exceed the largest weight's
+    for group, tensors in before.items():
+        for (_, largest), (_, tensor) in zip(tensors, after[group], strict=True):
+            assert np.all(tensor.quantization.scale <= largest.quantization.scale * 1.0001)
+            assert np.mean(tensor.quantization.scale) < 0.95 * np.mean(largest.quantization.scale)

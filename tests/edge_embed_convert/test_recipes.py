@@ -11,16 +11,29 @@ from hypothesis import strategies as st
 
 from edge_embed.errors import RecipeError
 from edge_embed_convert import encoders
-from edge_embed_convert.recipes import GROUPS, RECIPES, SCHEMES, THRESHOLDS, Recipe, Scheme
+from edge_embed_convert.recipes import (
+    ALGORITHMS,
+    GROUPS,
+    MIN_MAX,
+    RECIPES,
+    SCHEMES,
+    THRESHOLDS,
+    Recipe,
+    Scheme,
+)
 
 TABLE_SCHEMES = [scheme for scheme in SCHEMES if scheme != "8b32"]
 """Schemes that LiteRT's lookup has a kernel for."""
 
 
+CLIPPED = [f"{storage}.{name}" for name, every in ALGORITHMS.items() for storage in every]
+
+
 @st.composite
 def spellings(draw: st.DrawFn) -> str:
     schemes = {
-        letter: draw(st.sampled_from(TABLE_SCHEMES if letter == "e" else SCHEMES)) for letter in GROUPS
+        letter: draw(st.sampled_from([*(TABLE_SCHEMES if letter == "e" else SCHEMES), *CLIPPED]))
+        for letter in GROUPS
     }
     return "_".join(f"{letter}{schemes[letter]}" for letter in draw(st.permutations(sorted(GROUPS))))
 
@@ -41,7 +54,9 @@ def test_the_record_says_every_group_in_full(text: str) -> None:
     assert list(record.groups) == list(GROUPS.values())
     for letter, group in GROUPS.items():
         scheme = getattr(recipe, group)
-        assert record.groups[group] == {"bits": scheme.bits, "block": scheme.block}
+        plain = {"bits": scheme.bits, "block": scheme.block}
+        named = {} if scheme.algorithm == MIN_MAX else {"algorithm": scheme.algorithm}
+        assert record.groups[group] == plain | named
         assert f"{letter}{scheme}" in record.spec.split("_")
 
 
@@ -67,13 +82,26 @@ def test_unknown_names_list_the_known_ones(text: str) -> None:
     assert all(name in str(caught.value) for name in RECIPES)
 
 
-@pytest.mark.parametrize("scheme", ["2", "8b64", "16b32", "0", "32b32", "4b"])
+@pytest.mark.parametrize(
+    "scheme",
+    ["2", "8b64", "16b32", "0", "32b32", "4b", "8.octav", "8b32.octav", "4b32.mse", "4.gptq", "16.mse"],
+)
 def test_unknown_schemes_list_the_known_ones(scheme: str) -> None:
     with pytest.raises(RecipeError) as caught:
         Recipe.parse(f"e8_a{scheme}_f8_p8")
     message = str(caught.value)
     assert scheme in message
     assert all(known in message for known in (SCHEMES if "scheme" in message else RECIPES))
+
+
+def test_an_algorithm_is_part_of_the_spelling() -> None:
+    recipe = Recipe.parse("e4.octav_a8_f4b32.octav_p4.mse")
+    assert recipe.embedding == Scheme(4, algorithm="octav")
+    assert recipe.feed_forward == Scheme(4, 32, "octav")
+    assert recipe.projection == Scheme(4, algorithm="mse")
+    assert recipe.attention.algorithm == MIN_MAX
+    assert recipe.spec == recipe.name
+    assert recipe.thresholds == THRESHOLDS["4"]
 
 
 def test_the_table_has_no_int8_blocks() -> None:
@@ -120,7 +148,7 @@ def test_a_finer_scheme_must_reach_more() -> None:
 @given(spellings())
 def test_the_coarsest_group_sets_the_demand(text: str) -> None:
     recipe = Recipe.parse(text)
-    every = [THRESHOLDS[str(getattr(recipe, group))] for group in GROUPS.values()]
+    every = [THRESHOLDS[getattr(recipe, group).storage] for group in GROUPS.values()]
     assert recipe.thresholds.cosine_min == min(bounds.cosine_min for bounds in every)
 
 

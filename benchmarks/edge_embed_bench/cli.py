@@ -1,0 +1,156 @@
+"""The command `edge_embed bench`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from edge_embed.cli import _options
+
+SYNTHETIC = ("embeddinggemma-300m", "minilm")
+
+PEERS = (
+    *("onnxruntime-fp32", "onnxruntime-int8", "openvino", "sentence-transformers-fp32"),
+    "sentence-transformers-bf16",
+)
+
+_EPILOG = """\
+Every option that takes a list takes it with commas; the lists form a matrix. Every subject is measured in
+processes of its own, and the subjects of one cell take turns.
+
+examples:
+  edge_embed bench model.tflite --lengths 16,64,256 --threads 1,2
+  edge_embed bench a.tflite b.tflite --output results.json,results.md
+  edge_embed bench model.tflite --corpus documents.jsonl
+  edge_embed bench --synthetic embeddinggemma-300m
+  edge_embed bench --compare old.json new.json"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `edge_embed bench`."""
+    parser.add_argument("files", metavar="FILE", nargs="*", type=Path, help="model files")
+    parser.add_argument(
+        "--synthetic", metavar="NAME,…", type=_names, default=[],
+        help=f"measure random weights of a released shape, built once and kept: {', '.join(SYNTHETIC)}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--recipe", metavar="NAME,…", type=_names, help="recipes of --synthetic (default: the family's)"
+    )
+    matrix = parser.add_argument_group("matrix")
+    matrix.add_argument(
+        "--lengths", metavar="N,…", type=_numbers,
+        help="tokens per text, special ones included (default: the files' buckets)",
+    )  # fmt: skip
+    matrix.add_argument(
+        "--threads", metavar="N,…", type=_numbers, help="threads (default: usable cores, at most 4)"
+    )
+    matrix.add_argument(
+        "--batch", metavar="N,…", type=_numbers, help="texts per call (default: 1; with --corpus 32)"
+    )
+    matrix.add_argument(
+        "--accelerators", metavar="NAME,…", type=_names, default=["cpu"], help="what runs it (default: cpu)"
+    )
+    matrix.add_argument(
+        "--targets", metavar="NAME,…", type=_names, default=["local"], help="where it runs (default: local)"
+    )
+    beside = parser.add_argument_group("peers")
+    beside.add_argument(
+        "--peers", metavar="NAME,…", type=_names, default=[],
+        help=f"engines to measure beside ours, over the same weights and token ids: {', '.join(PEERS)}",
+    )  # fmt: skip
+    beside.add_argument(
+        "--checkpoint", metavar="DIR", type=Path, help="what the files were made from; peers need it"
+    )
+    sampling = parser.add_argument_group("sampling")
+    sampling.add_argument(
+        "--repetitions",
+        metavar="N",
+        type=_options.positive,
+        default=20,
+        help="samples per cell (default: 20)",
+    )
+    sampling.add_argument(
+        "--warmup", metavar="N", type=_whole, default=3, help="untimed calls ahead of them (default: 3)"
+    )
+    sampling.add_argument(
+        "--loads", metavar="N", type=_options.positive, default=3, help="warm loads per cell (default: 3)"
+    )
+    sampling.add_argument("--seed", metavar="N", type=_whole, default=0, help="of the token ids (default: 0)")
+    sampling.add_argument(
+        "--timeout", metavar="SECONDS", type=_options.positive, default=900,
+        help="when a measuring process counts as hung (default: 900)",
+    )  # fmt: skip
+    corpus = parser.add_argument_group("corpus")
+    corpus.add_argument(
+        "--corpus", metavar="FILE", type=Path, help="embed these documents instead (.txt, .jsonl, .parquet)"
+    )
+    _options.add_fields(corpus)
+    corpus.add_argument("--limit", metavar="N", type=_options.positive, help="only the first N documents")
+    compare = parser.add_argument_group("comparing")
+    compare.add_argument(
+        "--compare", nargs=2, metavar=("OLD", "NEW"), type=Path,
+        help="compare two .json reports, or measure two model files by turns and compare them; "
+        "exit code 1 if NEW is worse",
+    )  # fmt: skip
+    compare.add_argument(
+        "--threshold",
+        metavar="PERCENT",
+        type=_percent,
+        default=5.0,
+        help="how much worse is a regression (default: 5)",
+    )
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "-o",
+        "--output",
+        metavar="PATH,…",
+        type=_paths,
+        default=[],
+        help="reports to write: .json, .csv, .md, .html, .png",
+    )
+    output.add_argument(
+        "--quality", metavar="FILE", type=Path,
+        help="scores to plot against size: what `edge_embed eval --json` printed",
+    )  # fmt: skip
+    _options.add_json(parser, "print the result as JSON and no table")
+    parser.epilog = _EPILOG
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures or compares.
+
+    Returns:
+        0, or 1 if a record failed or a comparison found a regression.
+    """
+    from edge_embed_bench import command  # noqa: PLC0415 - the help must not wait for numpy
+
+    return command.compare(args) if args.compare else command.measure(args)
+
+
+def _names(text: str) -> list[str]:
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError(f"expected names with commas between them, got {text!r}")
+    return names
+
+
+def _numbers(text: str) -> list[int]:
+    return [_options.positive(name) for name in _names(text)]
+
+
+def _paths(text: str) -> list[Path]:
+    return [Path(name) for name in _names(text)]
+
+
+def _whole(text: str) -> int:
+    return 0 if text.strip() == "0" else _options.positive(text)
+
+
+def _percent(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1000:
+        raise argparse.ArgumentTypeError(f"expected a percentage of at least 0, got {text!r}")
+    return value

@@ -1,0 +1,160 @@
+"""Other engines over the same weights, measured beside ours.
+
+A peer is an entry of `PEERS`: the engine that `edge_embed_bench.measure` runs in a process of its own, the
+packages it needs, and how near its vectors must come to the fp32 source's. It gets the same token ids and
+threads. Nothing of a peer is imported here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_embed._cache import default_directory
+from edge_embed.errors import InputError
+from edge_embed_bench import ids
+from edge_embed_bench.errors import MeasurementError, WorkerError
+from edge_embed_bench.matrix import Model, choose
+from edge_embed_bench.process import WorkerProcess
+from edge_embed_bench.target import Subject
+
+FP32, BF16, INT8, INT4 = 0.9999, 0.99, 0.95, 0.70
+"""Least cosine to the fp32 source by precision; beyond them an engine computes something else."""
+
+REFERENCE = "edge_embed_bench.peers.reference:FP32Source"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One engine beside ours.
+
+    Attributes:
+        name: As the command line and the records spell it.
+        module: The engine, `module:Class`.
+        packages: Imports that it needs, and what to install for each.
+        least_cosine: What its vectors must reach.
+        artifact: The name under which its form of the weights is kept; peers may share one. Without one it
+            reads the checkpoint.
+        caches: Whether it keeps something that makes later loads quicker.
+    """
+
+    name: str
+    module: str
+    packages: dict[str, str]
+    least_cosine: float
+    artifact: str | None = None
+    caches: bool = False
+
+
+_ONNX = {"onnxruntime": "onnxruntime", "onnx": "onnx", "onnxscript": "onnxscript"}
+_TORCH = {"sentence_transformers": "sentence-transformers"}
+_OPENVINO = {"openvino": "openvino", "onnx": "onnx", "onnxscript": "onnxscript"}
+
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer("onnxruntime-fp32", "edge_embed_bench.peers.onnxruntime:Float32", _ONNX, FP32, "onnx"),
+        Peer("onnxruntime-int8", "edge_embed_bench.peers.onnxruntime:DynamicInt8", _ONNX, INT8, "onnx-int8"),
+        Peer("openvino", "edge_embed_bench.peers.openvino:OpenVINO", _OPENVINO, BF16, "onnx", caches=True),
+        Peer("sentence-transformers-fp32", "edge_embed_bench.peers.torch:Float32", _TORCH, FP32),
+        Peer("sentence-transformers-bf16", "edge_embed_bench.peers.torch:BFloat16", _TORCH, BF16),
+    )
+}
+"""Known peers."""
+
+
+def subjects(
+    names: Sequence[str], model: Model, checkpoint: Path, threads: int, timeout: float
+) -> list[Subject]:
+    """Returns what to measure, after making each peer's form of the weights.
+
+    A peer that lacks a package, or whose form cannot be made, is returned with that as its problem.
+
+    Args:
+        names: Of `PEERS`.
+        model: The file whose weights and ids they share.
+        checkpoint: The source of that file.
+        threads: For making the forms.
+        timeout: Seconds for one of them.
+
+    Raises:
+        InputError: If a name is unknown, or the file was not made from the checkpoint.
+    """
+    chosen = choose("peer", names, PEERS)
+    from edge_embed_convert.checkpoint import load  # noqa: PLC0415 - brings torch
+
+    weights = load(checkpoint).weights_sha256()
+    if weights != model.manifest.source.sha256:
+        raise InputError(
+            f"{model.path.name} was not made from {checkpoint}",
+            got=f"weights {weights[:12]}", expected=f"weights {model.manifest.source.sha256[:12]}",
+            fix="peers must have the same weights: name the file's own checkpoint",
+        )  # fmt: skip
+    return [_subject(peer, model, checkpoint, threads, timeout) for peer in chosen]
+
+
+def reference_vectors(
+    model: Model,
+    checkpoint: Path,
+    lengths: Sequence[int],
+    *,
+    batch: int,
+    seed: int,
+    threads: int,
+    timeout: float,
+) -> dict[tuple[str, int], list[list[float]]]:
+    """Returns the fp32 source's vectors for the ids that will be measured, as `target.Plan.reference`.
+
+    Raises:
+        WorkerError: If the source cannot be run.
+    """
+    found = {}
+    with WorkerProcess(REFERENCE, threads=threads, timeout=timeout) as worker:
+        worker.ask(
+            "load", model=str(model.path), artifact=str(checkpoint), cache="", threads=threads, length=0
+        )
+        for length in lengths:
+            sequences = ids.batch(model.manifest.tokenizer, length, batch, seed)
+            answer = worker.ask("embed", batch=sequences, calls=1, vectors=True)
+            found[model.facts.sha256, length] = answer["vectors"]
+    return found
+
+
+def _subject(peer: Peer, model: Model, checkpoint: Path, threads: int, timeout: float) -> Subject:
+    missing = [pip for package, pip in peer.packages.items() if importlib.util.find_spec(package) is None]
+    problem, artifact = None, checkpoint
+    if missing:
+        problem = f"not installed: pip install {' '.join(missing)}"
+    elif peer.artifact:
+        try:
+            artifact = _prepare(peer, model, checkpoint, threads, timeout)
+        except (WorkerError, MeasurementError, OSError) as error:
+            problem = " ".join(str(error).split())
+    return Subject(
+        model=model, engine=peer.name, module=peer.module, artifact=artifact, tokenizes=False,
+        caches=peer.caches, least_cosine=peer.least_cosine, problem=problem,
+    )  # fmt: skip
+
+
+def _prepare(peer: Peer, model: Model, checkpoint: Path, threads: int, timeout: float) -> Path:
+    """Returns the directory with a peer's form of the weights, made in a process of its own and kept."""
+    assert peer.artifact is not None
+    cache = default_directory()
+    if cache is None:
+        raise MeasurementError("there is no cache directory for the peers' files", fix="set EDGE_EMBED_CACHE")
+    directory = cache / "peers" / model.manifest.source.sha256[:16] / peer.artifact
+    if directory.is_dir():
+        return directory
+    temporary = directory.with_name(f".{directory.name}.{os.getpid()}")
+    try:
+        temporary.mkdir(parents=True)
+        with WorkerProcess(peer.module, threads=threads, timeout=timeout) as worker:
+            worker.ask("prepare", checkpoint=str(checkpoint), directory=str(temporary))
+        os.replace(temporary, directory)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return directory

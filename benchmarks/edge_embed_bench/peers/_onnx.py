@@ -1,0 +1,56 @@
+"""The whole encoder as one ONNX graph with free batch and length: what ONNX Runtime and OpenVINO read."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edge_embed_convert.checkpoint import load
+from edge_embed_convert.reference import Reference
+
+FILE = "model.onnx"
+INPUTS, OUTPUT = ("input_ids", "attention_mask"), "sentence_embedding"
+
+
+class Encoder(nn.Module):
+    """Transformer, pooling, Dense and normalization over padded batches."""
+
+    def __init__(self, checkpoint: str) -> None:
+        super().__init__()
+        source = load(checkpoint)
+        if set(source.pooling) - {"mean", "cls"}:
+            raise ValueError(f"peers do not know the pooling {', '.join(source.pooling)}")
+        reference = Reference(source)
+        self._pooling, self._normalize = source.pooling, source.normalize
+        self.transformer = reference._model
+        self._projections = reference._projections
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Returns ``(n, dimension)`` for ids and mask of ``(n, length)``."""
+        states = self.transformer(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        weights = attention_mask.unsqueeze(-1).to(states.dtype)
+        pooled = {"mean": (states * weights).sum(1) / weights.sum(1), "cls": states[:, 0]}
+        vectors = torch.cat([pooled[mode] for mode in self._pooling], dim=-1)
+        for weight, bias, activation in self._projections:
+            vectors = nn.functional.linear(vectors, weight, bias)
+            vectors = vectors.tanh() if activation == "tanh" else vectors
+        return nn.functional.normalize(vectors, dim=-1) if self._normalize else vectors
+
+
+def export(checkpoint: str, directory: str) -> Path:
+    """Writes the graph in float32 and returns its path."""
+    model, path = Encoder(checkpoint).eval(), Path(directory) / FILE
+    # Two tensors: the exporter takes one object in two places for one input.
+    tokens, mask = (torch.ones(2, 24, dtype=torch.int64) for _ in INPUTS)
+    free: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=4096), 1: torch.export.Dim.DYNAMIC}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's, about itself
+        torch.onnx.export(
+            model, (tokens, mask), str(path), dynamo=True, dynamic_shapes=(free, free),
+            input_names=list(INPUTS), output_names=[OUTPUT], verbose=False,
+        )  # fmt: skip
+    return path

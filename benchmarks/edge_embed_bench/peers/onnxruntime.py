@@ -1,0 +1,63 @@
+"""ONNX Runtime: float32, and its dynamic int8 quantization per channel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+
+from edge_embed_bench.measure import Job
+from edge_embed_bench.peers._base import Ids, TokenPeer
+
+_FILE, _INPUTS = "model.onnx", ("input_ids", "attention_mask")
+
+
+class Float32(TokenPeer):
+    """The exported graph as it is."""
+
+    packages = ("onnxruntime",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._session: Any = None
+
+    def prepare(self, checkpoint: str, directory: str) -> None:
+        """Exports the checkpoint."""
+        from edge_embed_bench.peers._onnx import export  # noqa: PLC0415 - torch must not be in what is measured
+
+        export(checkpoint, directory)
+
+    def load(self, job: Job) -> None:
+        """Opens a session with all graph optimizations."""
+        super().load(job)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = job.threads, 1
+        options.log_severity_level = 3
+        path = Path(str(job.artifact)) / _FILE
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def run(self, tokens: Ids, mask: Ids) -> Any:
+        """Returns ``(n, dimension)``."""
+        return self._session.run(None, dict(zip(_INPUTS, (tokens, mask), strict=True)))[0]
+
+
+class DynamicInt8(Float32):
+    """The graph with int8 weights per channel and activations quantized while running."""
+
+    def prepare(self, checkpoint: str, directory: str) -> None:
+        """Exports and quantizes the checkpoint."""
+        import tempfile  # noqa: PLC0415
+
+        from onnxruntime.quantization import QuantType, quantize_dynamic  # noqa: PLC0415 - brings onnx
+
+        with tempfile.TemporaryDirectory(dir=directory) as work:
+            super().prepare(checkpoint, work)
+            quantize_dynamic(
+                Path(work) / _FILE, Path(directory) / _FILE, per_channel=True, weight_type=QuantType.QInt8
+            )
+
+    def load(self, job: Job) -> None:
+        """Opens a session."""
+        super().load(job)
+        self.settings["quantization"] = "dynamic int8, per channel"

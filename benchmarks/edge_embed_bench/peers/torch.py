@@ -1,0 +1,44 @@
+"""sentence-transformers on PyTorch, on the CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+
+from edge_embed_bench.measure import Job
+from edge_embed_bench.peers._base import Ids, TokenPeer
+
+
+class Float32(TokenPeer):
+    """float32 weights and arithmetic."""
+
+    packages = ("sentence-transformers", "transformers", "torch")
+    dtype = torch.float32
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._model: Any = None
+
+    def load(self, job: Job) -> None:
+        """Loads the checkpoint."""
+        super().load(job)
+        torch.set_num_threads(job.threads)
+        self._model = SentenceTransformer(
+            str(job.artifact), device="cpu", model_kwargs={"dtype": self.dtype}, local_files_only=True
+        )
+        self._model.to(self.dtype)  # the Dense modules too
+        self.settings["dtype"] = str(self.dtype).removeprefix("torch.")
+
+    def run(self, tokens: Ids, mask: Ids) -> Any:
+        """Returns ``(n, dimension)``."""
+        features = {"input_ids": torch.from_numpy(tokens), "attention_mask": torch.from_numpy(mask)}
+        with torch.inference_mode():
+            return self._model(features)["sentence_embedding"].float().numpy()
+
+
+class BFloat16(Float32):
+    """bfloat16 weights and arithmetic."""
+
+    dtype = torch.bfloat16

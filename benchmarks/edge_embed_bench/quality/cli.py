@@ -1,0 +1,97 @@
+"""The command `edge_embed eval`."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+from edge_embed._progress import step_bar
+from edge_embed.cli import _options
+
+_EPILOG = """\
+data, told apart by its layout:
+  similarity      FILE.tsv with a header: sentence1, sentence2, score
+  bitext          FILE.tsv of two columns without a header
+  retrieval       DIRECTORY with corpus.jsonl, queries.jsonl and qrels.tsv (BEIR)
+  classification  DIRECTORY with train.tsv and test.tsv, each with a header: text, label
+
+examples:
+  edge_embed eval model.int8.tflite model.mixed.tflite --source path/to/checkpoint --data scifact sts.tsv
+  edge_embed eval model.int8.tflite --data scifact --dims 768,256,128 --output quality.md,quality.png"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `edge_embed eval`."""
+    parser.add_argument(
+        "models", metavar="MODEL", nargs="+", help="model files, checkpoint directories or hub ids"
+    )
+    parser.add_argument(
+        "--data", metavar="PATH", nargs="+", required=True, help="sets to evaluate on; their kinds are below"
+    )
+    parser.add_argument(
+        "--source", metavar="MODEL",
+        help="the fp32 source that losses are measured against (default: the first checkpoint among the "
+        "models, else the first fp32 file)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dims",
+        metavar="N,…",
+        type=_dims,
+        help="cut vectors to these dimensions (default: each model's own)",
+    )
+    parser.add_argument(
+        "--resamples", metavar="N", type=_options.positive, default=1000,
+        help="bootstrap draws behind each interval (default: 1000)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", "-o", metavar="FILE,…", type=_files, default=[],
+        help="also write the report: .json, .md, .txt, or a plot as .png, .svg, .pdf",
+    )  # fmt: skip
+    _options.add_threads(parser)
+    _options.add_json(parser, "print the report as JSON")
+    _options.add_checkpoint(parser)
+    parser.epilog = _EPILOG
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluates and prints the report."""
+    # Imported here: the help must not wait for scipy and scikit-learn.
+    from edge_embed_bench.quality import report as reports  # noqa: PLC0415
+    from edge_embed_bench.quality.evaluate import evaluate  # noqa: PLC0415
+
+    for path in args.output:
+        reports.check_output(path)
+    with step_bar("evaluating") as progress:
+        report = evaluate(
+            args.models, args.data, source=args.source, dims=args.dims, resamples=args.resamples,
+            num_threads=args.threads, progress=progress, pooling=args.pooling, max_tokens=args.max_tokens,
+            sliding_window=args.sliding_window, without_dense=args.without_dense, revision=args.revision,
+        )  # fmt: skip
+    report = replace(report, command=_command(args))
+    for path in args.output:
+        reports.write(report, path)
+    print(reports.to_json(report) if args.json else reports.to_text(report), end="" if args.json else "\n")
+    return 0
+
+
+def _command(args: argparse.Namespace) -> str:
+    """Returns the command line that measures the same, with names for places: nobody else has ours."""
+    words = ["edge_embed", "eval", *(Path(model).name for model in args.models)]
+    words += ["--data", *(Path(data).name for data in args.data)]
+    words += ["--source", Path(args.source).name] if args.source else []
+    words += ["--dims", ",".join(map(str, args.dims))] if args.dims else []
+    words += ["--threads", str(args.threads)] if args.threads else []
+    return shlex.join([*words, "--resamples", str(args.resamples)])
+
+
+def _dims(text: str) -> list[int]:
+    dims = [_options.positive(part.strip()) for part in text.split(",") if part.strip()]
+    if not dims or len(set(dims)) < len(dims):
+        raise argparse.ArgumentTypeError(f"expected different dimensions such as 768,256, got {text!r}")
+    return dims
+
+
+def _files(text: str) -> list[Path]:
+    return [Path(part.strip()) for part in text.split(",") if part.strip()]

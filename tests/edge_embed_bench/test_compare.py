@@ -1,0 +1,132 @@
+"""Comparing: noise is not a regression, a regression is not noise."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edge_embed.errors import InputError
+from edge_embed_bench.compare import BETTER, GONE, NEW, SAME, WORSE, compare, to_text
+from edge_embed_bench.record import FAILED, Storage, to_json
+from edge_embed_bench.stats import median_ratio
+
+
+def noisy(seed, factor=1.0, count=40):
+    generator = np.random.default_rng(seed)
+    return (0.01 * factor * np.exp(generator.normal(0, 0.1, count))).tolist()
+
+
+def verdicts(old, new, threshold=0.05, **options):
+    return {d.figure: d.verdict for d in compare([old], [new], threshold=threshold, **options)}
+
+
+def test_noise_is_no_regression(record):
+    assert set(verdicts(record(noisy(1)), record(noisy(2))).values()) == {SAME}
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.3, WORSE), (0.7, BETTER), (1.02, SAME)])
+def test_a_change_beyond_the_threshold(record, factor, verdict):
+    assert verdicts(record(noisy(1)), record(noisy(2, factor)))["latency"] == verdict
+
+
+def test_the_threshold_is_the_users(record):
+    old, new = record(noisy(1)), record(noisy(2, 1.3))
+    assert verdicts(old, new, threshold=0.5)["latency"] == SAME
+
+
+def test_few_samples_are_not_compared(record):
+    old, new = record([0.01] * 4), record([0.02] * 4)
+    assert "latency" not in verdicts(old, new)
+    with pytest.raises(InputError, match="no figure that can be compared"):
+        verdicts(replace(old, memory=None, storage=None), replace(new, memory=None, storage=None))
+
+
+def test_sizes_need_no_samples(record):
+    old = record(noisy(1))
+    new = replace(old, storage=Storage(25_300_000, 11_000_000))
+    assert verdicts(old, new)["file size"] == WORSE
+    assert verdicts(old, new)["cache size"] == SAME
+
+
+def test_records_that_fail_vanish_or_come(record):
+    old, other = record(noisy(1)), record(noisy(1), length=32)
+    failed = replace(old, status=FAILED, error="died")
+    assert verdicts(old, failed) == {"record": GONE}
+    assert {d.verdict for d in compare([old, other], [old], threshold=0.05)} == {SAME, GONE}
+    assert {d.verdict for d in compare([old], [old, other], threshold=0.05)} == {SAME, NEW}
+    assert verdicts(old, replace(old, text_latency=None))["latency from text"] == GONE
+
+
+def test_nothing_in_common(record):
+    with pytest.raises(InputError, match="no cell in common"):
+        compare([record()], [record(length=32)], threshold=0.05)
+    assert verdicts(record(noisy(1)), record(noisy(1), name="other"), by_file=False)["latency"] == SAME
+
+
+def test_the_interval_covers_the_truth():
+    inside = 0
+    for seed in range(60):
+        ratio = median_ratio(noisy(seed), noisy(seed + 1000, 1.2))
+        assert ratio.low <= ratio.value <= ratio.high
+        inside += ratio.low <= 1.2 <= ratio.high
+    assert inside >= 52
+
+
+def test_samples_that_drift_widen_the_interval():
+    # Ten slow samples in a row say less than ten slow ones among the others.
+    level = np.repeat([1.0, 1.3, 1.0, 1.3], 10)
+    shuffled = np.random.default_rng(0).permutation(level)
+    wide = median_ratio(level, level)
+    narrow = median_ratio(shuffled, shuffled)
+    assert wide.high - wide.low >= narrow.high - narrow.low
+    assert median_ratio(level, level) == wide
+
+
+def test_text(record):
+    text = to_text(compare([record(noisy(1))], [record(noisy(2, 1.3))], threshold=0.05), 0.05)
+    assert "REGRESSION" in text
+    assert "tiny.int8, local/cpu, 16 tokens, 2 threads, batch 1" in text
+    assert "figures regressed" in text
+
+
+def test_command_on_reports(bench, record, tmp_path):
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    old.write_text(to_json([record(noisy(1))]), "utf-8")
+    new.write_text(to_json([record(noisy(2, 1.3))]), "utf-8")
+    assert bench("--compare", old, old).code == 0
+    assert bench("--compare", old, new).code == 1
+    assert bench("--compare", old, new, "--threshold", "60").code == 0
+    result = bench("--compare", old, new, "--json")
+    assert json.loads(result.out)["passed"] is False
+
+
+def test_command_on_model_files(bench, tiny_model, tiny_sentencepiece_model):
+    quick = ("--repetitions", "6", "--warmup", "1", "--loads", "1", "--threads", "1", "--threshold", "900")
+    result = bench("--compare", tiny_model, tiny_sentencepiece_model, "--lengths", "8", *quick)
+    assert result.code == 0, result.out + result.err
+    assert "no regression" in result.out
+
+
+def test_command_on_nonsense(bench, tiny_model, tmp_path):
+    report = tmp_path / "x.json"
+    report.write_text("{}")
+    for words, problem in (
+        (("--compare", report, report), "no benchmark records"),
+        (("--compare", report, tiny_model), "cannot compare a report with a model file"),
+        (("--compare", tmp_path / "none.json", report), "cannot read"),
+        ((tiny_model, "--compare", report, report), "names all there is"),
+        (("--compare", report, report, "--threshold", "-3"), "percentage"),
+    ):
+        result = bench(*words)
+        assert result.code == 2
+        assert problem in result.err
+
+
+def test_a_corpus_is_compared_call_by_call(bench, tiny_model, tmp_path):
+    corpus, out = tmp_path / "c.txt", tmp_path / "r.json"
+    corpus.write_text("the red planet\nwater\n" * 50, "utf-8")
+    assert bench(tiny_model, "--corpus", corpus, "--batch", "2", "--threads", "1", "--output", out).code == 0
+    result = bench("--compare", out, out)
+    assert result.code == 0
+    assert "corpus, per call" in result.out
