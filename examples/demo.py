@@ -40,6 +40,9 @@ def main() -> int:
         print(f"the package's weights are not the original's: {digest}", file=sys.stderr)
         return 1
     output = HERE / "all-MiniLM-L6-v2.int8.tflite"
+    link = HERE / "all-MiniLM-L6-v2"  # so that the README's commands find the checkpoint
+    if not link.is_symlink():
+        link.symlink_to(CHECKPOINT, target_is_directory=True)
     print("Converting all-MiniLM-L6-v2 with the default recipe …", flush=True)
     started = time.perf_counter()
     with step_bar("converting") as progress:
@@ -73,7 +76,7 @@ def search(path: Path) -> int:
         f"loaded in {load * 1e3:.0f} ms, {len(collection)} documents indexed in {index * 1e3:.0f} ms, "
         f"a query answered in {np.median(latencies) * 1e3:.1f} ms."
     )
-    print(f"The file is {path}; try: edge_embed inspect {path.name}")
+    print(f"The file is {path}; try: {Path(sys.executable).parent / 'edge_embed'} inspect {path}")
     return 0
 
 

@@ -10,7 +10,13 @@ from edge_embed.errors import CheckpointError
 
 HUB_ID = re.compile(r"[\w.\-]+/[\w.\-]+")
 
-WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.md", "LICENSE*", "NOTICE*", "*.bin")
+WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.md", "LICENSE*", "NOTICE*")
+
+PICKLES = ("pytorch_model*.bin", "*/pytorch_model*.bin")
+"""Fetched only where there are no safetensors: many repositories carry the same weights as both."""
+
+UNWANTED = ("onnx/*", "openvino/*", "*/onnx/*", "*/openvino/*")
+"""Copies of the weights in other formats: patterns cross directories, so these must be named."""
 
 
 def fetch(source: str, revision: str | None = None) -> tuple[Path, str | None]:
@@ -41,7 +47,9 @@ def _download(hub_id: str, revision: str | None) -> tuple[Path, str | None]:
 
     page = f"https://huggingface.co/{hub_id}"
     try:
-        where = hub.snapshot_download(hub_id, revision=revision, allow_patterns=list(WANTED))
+        where = _snapshot(hub, hub_id, revision, WANTED)
+        if not any(Path(where).rglob("*.safetensors")):
+            where = _snapshot(hub, hub_id, revision, (*WANTED, *PICKLES))
     except errors.GatedRepoError as error:
         raise CheckpointError(
             f"{hub_id} is gated: its owner asks you to accept a licence first",
@@ -65,6 +73,14 @@ def _download(hub_id: str, revision: str | None) -> tuple[Path, str | None]:
             fix="connect to the network, or pass a directory with the files",
         ) from error
     return Path(where), Path(where).name
+
+
+def _snapshot(hub: Any, hub_id: str, revision: str | None, patterns: tuple[str, ...]) -> str:
+    return str(
+        hub.snapshot_download(
+            hub_id, revision=revision, allow_patterns=list(patterns), ignore_patterns=list(UNWANTED)
+        )
+    )
 
 
 def _unreachable(errors: Any) -> tuple[type[Exception], ...]:

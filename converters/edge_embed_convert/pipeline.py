@@ -6,6 +6,7 @@ import gc
 import hashlib
 import importlib.metadata
 import json
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -45,8 +46,9 @@ from edge_embed_convert.tokenizers import ConvertedTokenizer, convert_tokenizer
 FIXED_STEPS = 8
 """Steps of a conversion that are there whatever the model: see the calls of `ticker` below."""
 
-FLOAT16_PROBES = 4
-"""How many short probes are run in float16 to see whether the graph may."""
+FLOAT16_SHORT, FLOAT16_LONGEST = 4, 1024
+"""How many short probes are run in float16 to see whether the graph may, and how long the long one may be:
+PyTorch computes float16 slowly on most processors, and 1024 tokens go by every path of the graph."""
 
 TOOLS = ("litert-torch", "ai-edge-quantizer", "ai-edge-litert", "torch", "transformers")
 
@@ -153,9 +155,11 @@ def convert(
         ticker("saving")
         manifest = replace(unproved, parity=_with_failures(parity, exact))
         members[PROBES_NAME] = _probes_member(probes)
-        _write(target, graph, manifest, members)
-    with Embedder(target, weight_cache="memory", num_threads=num_threads):
-        pass  # the file proves itself once as every later load will
+        finished = work / "finished.tflite"
+        _write(finished, graph, manifest, members)
+        with Embedder(finished, weight_cache="memory", num_threads=num_threads):
+            pass  # the file proves itself, as at every later load, ahead of taking its place
+        _move(finished, target)
     return Conversion(target, manifest, (tokenizer.note,) if tokenizer.note else ())
 
 
@@ -184,8 +188,7 @@ def _export(
     ticker("rewriting the encoder")
     model = build(checkpoint, tokenizer.record.pad_id)
     parameters = sum(p.numel() for p in model.parameters())
-    short = [probe.tokens for probe in probes if len(probe.tokens) <= lengths[0]][:FLOAT16_PROBES]
-    fp16_safe = survives_float16(model, short)
+    fp16_safe = survives_float16(model, _float16_probes(probes))
     split_planes(model, recipe)
     export(model, lengths, path, ticker)
     del model
@@ -212,6 +215,13 @@ def _export(
         parity=_NOT_YET,
         self_check=_self_check_tokens(tokenizer, lengths, checkpoint.dimension),
     )
+
+
+def _float16_probes(probes: Sequence[Probe]) -> list[list[int]]:
+    """Returns the ids of a few short probes and of the longest one that is not too slow to try."""
+    by_length = sorted((probe.tokens for probe in probes), key=len)
+    affordable = [ids for ids in by_length if len(ids) <= FLOAT16_LONGEST]
+    return [*affordable[:FLOAT16_SHORT], *affordable[-1:]]
 
 
 def _quantize(float_graph: Path, recipe: Recipe, ticker: Ticker) -> bytes:
@@ -300,6 +310,18 @@ def _probes_member(probes: Sequence[Probe]) -> bytes:
 def _target(output: str | Path | None, default_name: str) -> Path:
     path = Path(output or ".").expanduser()
     return path / default_name if path.is_dir() else path
+
+
+def _move(finished: Path, target: Path) -> None:
+    try:
+        os.replace(finished, target)
+    except OSError as error:
+        raise ConversionError(
+            f"cannot write {target}",
+            got=error.strerror or str(error),
+            expected="a path for a file",
+            fix="choose another place with --output",
+        ) from error
 
 
 def _workspace(target: Path) -> tempfile.TemporaryDirectory[str]:

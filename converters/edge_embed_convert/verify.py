@@ -15,6 +15,7 @@ from edge_embed._options import check_threads
 from edge_embed._parity import compare
 from edge_embed._progress import Step, Ticker
 from edge_embed._rerun import rerun_probes
+from edge_embed.errors import CheckpointError
 from edge_embed_convert.checkpoint import CheckpointOptions, load
 from edge_embed_convert.probes import ProbeText
 from edge_embed_convert.recipes import THRESHOLDS
@@ -137,12 +138,30 @@ def verify_file(
     Returns:
         The report, judged by the thresholds in the file's own manifest, and whether the checkpoint's
         weights are the ones that the file was made from.
+
+    Raises:
+        CheckpointError: If the checkpoint is not one that the file can have been made from.
     """
-    checkpoint = load(source, **options)
     file = ModelFile.open(path)
+    manifest = file.manifest
+    options["max_tokens"] = options.get("max_tokens") or manifest.max_tokens
+    checkpoint = load(source, **options)
+    same = {
+        "dimension": checkpoint.dimension,
+        "prompts": checkpoint.prompts,
+        "max_tokens": checkpoint.max_tokens,
+    }
+    for what, value in same.items():
+        if value != getattr(manifest, what):
+            raise CheckpointError(
+                f"the file was not made from this checkpoint: its {what} is another",
+                got=str(value)[:200],
+                expected=str(getattr(manifest, what))[:200],
+                fix="name the checkpoint that it was converted from, with the options of its conversion",
+            )
     texts = [ProbeText(probe.text, probe.prompt_name) for probe in file.probes()]
     ticker = Ticker(progress, 1 + 2 * len(texts))
     ticker("loading the source model")
-    probes = ask_source(Reference(checkpoint), texts, checkpoint.prompts, file.manifest.buckets, ticker)
-    parity = measure(path, probes, file.manifest.parity.thresholds, num_threads, ticker)
-    return parity, checkpoint.weights_sha256() == file.manifest.source.sha256
+    probes = ask_source(Reference(checkpoint), texts, checkpoint.prompts, manifest.buckets, ticker)
+    parity = measure(path, probes, manifest.parity.thresholds, num_threads, ticker)
+    return parity, checkpoint.weights_sha256() == manifest.source.sha256

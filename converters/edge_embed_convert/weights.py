@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -104,11 +105,12 @@ class Weights:
         weight = self.take(f"{name}.weight", out_features, in_features)
         return linear(weight, self.take(f"{name}.bias", out_features) if bias else None)
 
-    def strip_prefix(self, *prefixes: str) -> None:
-        """Drops a wrapper's prefix (`model.`, `bert.`) where every tensor has it."""
+    def strip_prefix(self, *prefixes: str, unused: Iterable[str] = ()) -> None:
+        """Drops a wrapper's prefix (`model.`, `bert.`) where every tensor but the unused ones has it."""
         for prefix in prefixes:
-            if self._tensors and all(name.startswith(prefix) for name in self._tensors):
-                renamed = {name[len(prefix) :]: load for name, load in self._tensors.items()}
+            inside = [name for name in self._tensors if not _matches(name, unused)]
+            if inside and all(name.startswith(prefix) for name in inside):
+                renamed = {name.removeprefix(prefix): load for name, load in self._tensors.items()}
                 self._tensors.clear()
                 self._tensors.update(renamed)
 
@@ -121,8 +123,7 @@ class Weights:
         Raises:
             CheckpointError: If a tensor was never taken, since the model would then not be the source.
         """
-        known = [re.compile(pattern) for pattern in unused]
-        left = [name for name in self._tensors if not any(p.fullmatch(name) for p in known)]
+        left = [name for name in self._tensors if not _matches(name, unused)]
         if left:
             more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
             raise CheckpointError(
@@ -131,6 +132,10 @@ class Weights:
                 expected="exactly the weights that config.json implies",
                 fix="check model_type and num_hidden_layers in config.json; adapters must be merged first",
             )
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(re.fullmatch(pattern, name) for pattern in patterns)
 
 
 def linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
@@ -179,12 +184,21 @@ def _loaders(file: Path) -> dict[str, Callable[[], Tensor]]:
             handle = safe_open(file, framework="pt")
         except SafetensorError as error:
             raise damaged from error
-        return {name: _slice(handle, name) for name in handle.keys()}  # type: ignore[no-untyped-call]  # noqa: SIM118
+        names = handle.keys()  # type: ignore[no-untyped-call]
+        return {_today(name): _slice(handle, name) for name in names}
     try:
-        tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        # Files from before PyTorch 1.6 are no zip archives and cannot be mapped.
+        tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
         raise damaged from error
-    return {name: _constant(tensor) for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
+    if not isinstance(tensors, dict):
+        raise damaged
+    return {_today(name): _constant(t) for name, t in tensors.items() if isinstance(t, Tensor)}
+
+
+def _today(name: str) -> str:
+    """Returns the present name of a weight: norms of TensorFlow's days had gamma and beta."""
+    return re.sub(r"(LayerNorm)\.gamma$", r"\1.weight", re.sub(r"(LayerNorm)\.beta$", r"\1.bias", name))
 
 
 def _slice(handle: safe_open, name: str) -> Callable[[], Tensor]:

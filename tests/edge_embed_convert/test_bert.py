@@ -147,10 +147,35 @@ def test_wrappers_and_unused_heads(prefix, write_tiny_bert, ours, random_ids, tm
     assert (ours.run(ours.load(tmp_path), ids, 16) == before).all()
 
 
-def test_torch_pickles_are_read(write_tiny_bert, ours, random_ids, tmp_path) -> None:
+def test_heads_outside_the_prefix(write_tiny_bert, ours, random_ids, tmp_path) -> None:
+    """As a masked language model is saved: the encoder below `bert.`, its head beside it."""
     write_tiny_bert(tmp_path)
     before = ours.run(ours.load(tmp_path), random_ids(12))
-    torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / "pytorch_model.bin")
+    tensors = {f"bert.{n}": t for n, t in load_file(tmp_path / "model.safetensors").items()}
+    tensors["cls.predictions.bias"] = torch.ones(64)
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    assert (ours.run(ours.load(tmp_path), random_ids(12)) == before).all()
+
+
+def test_old_names_of_norms(write_tiny_bert, ours, random_ids, tmp_path) -> None:
+    write_tiny_bert(tmp_path)
+    before = ours.run(ours.load(tmp_path), random_ids(12))
+    old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    tensors = {
+        next((n.replace(new, name) for new, name in old.items() if n.endswith(new)), n): t
+        for n, t in load_file(tmp_path / "model.safetensors").items()
+    }
+    assert any(n.endswith("gamma") for n in tensors)
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    assert (ours.run(ours.load(tmp_path), random_ids(12)) == before).all()
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["today", "before PyTorch 1.6"])
+def test_torch_pickles_are_read(zipped, write_tiny_bert, ours, random_ids, tmp_path) -> None:
+    write_tiny_bert(tmp_path)
+    before = ours.run(ours.load(tmp_path), random_ids(12))
+    tensors = load_file(tmp_path / "model.safetensors")
+    torch.save(tensors, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
     (tmp_path / "model.safetensors").unlink()
     assert (ours.run(ours.load(tmp_path), random_ids(12)) == before).all()
 

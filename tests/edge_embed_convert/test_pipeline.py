@@ -345,6 +345,21 @@ def test_cli_verify_against_other_weights(
     assert not report["parity"]["passed"]
 
 
+def test_cli_verify_against_another_checkpoint(
+    bert_file: Conversion, write_tiny_bert: Callable[..., Path], tmp_path: Path, capfd
+) -> None:
+    other = write_tiny_bert(tmp_path / "other", hidden_size=32)
+    assert main(["verify", str(bert_file.path), "--source", str(other), "--threads", "1"]) == 2
+    assert "dimension" in capfd.readouterr().err
+
+
+def test_cli_verify_knows_the_length_of_the_file(one_layer: Path, tmp_path: Path, capfd) -> None:
+    """A file made with --max-tokens is verified without saying so again."""
+    target = tmp_path / "short.tflite"
+    convert(one_layer, target, recipe="fp32", max_tokens=12, num_threads=1)
+    assert main(["verify", str(target), "--source", str(one_layer), "--threads", "1"]) == 0
+
+
 def test_cli_refusals(strict: None, one_layer: Path, tmp_path: Path, capfd) -> None:
     assert main(["convert", str(tmp_path / "nothing"), "-o", str(tmp_path)]) == 2
     assert "no such checkpoint" in capfd.readouterr().err

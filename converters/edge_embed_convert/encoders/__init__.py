@@ -125,6 +125,8 @@ def survives_float16(model: EmbeddingModel, sequences: Sequence[Sequence[int]]) 
     Returns:
         Whether every vector stays finite and close to the one in float32.
     """
+    if not sequences:
+        return False
     half = copy.deepcopy(model).half()
     with torch.inference_mode():
         for ids in sequences:
@@ -152,7 +154,7 @@ def build(checkpoint: Checkpoint, pad_id: int) -> EmbeddingModel:
             "or pass --without-dense if the model was trained without them",
         )
     weights = Weights.open(checkpoint.transformer_path)
-    weights.strip_prefix(*family.prefixes)
+    weights.strip_prefix(*family.prefixes, unused=family.unused)
     encoder = family.build(weights, checkpoint, pad_id)
     weights.require_all_taken(family.unused)
     dense_weights = [Weights.open(layer.path) for layer in checkpoint.dense]

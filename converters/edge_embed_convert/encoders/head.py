@@ -41,10 +41,11 @@ class Pooling(nn.Module):
         return (x * mask - (1.0 - mask) * FAR).amax(1)
 
     def _mean(self, x: Tensor, mask: Tensor) -> Tensor:
-        return (x * mask).sum(1) / mask.sum(1).clamp(min=1.0)
+        # Divided before the sum, which in float16 would leave its range on long texts.
+        return (x * (mask / mask.sum(1, keepdim=True).clamp(min=1.0))).sum(1)
 
     def _mean_sqrt_len_tokens(self, x: Tensor, mask: Tensor) -> Tensor:
-        return (x * mask).sum(1) * torch.rsqrt(mask.sum(1).clamp(min=1.0))
+        return (x * (mask * torch.rsqrt(mask.sum(1, keepdim=True).clamp(min=1.0)))).sum(1)
 
 
 class Head(nn.Module):
