@@ -6,6 +6,7 @@ descriptor captured: its own lines are kept for error messages, everybody else's
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import re
@@ -172,7 +173,6 @@ class Engine:
         else:
             # The first run of a bucket allocates, and speaks.
             vector = _call("LiteRT cannot run the graph", lambda: self._invoke(length, tokens))
-            _silence_exit()
         _check_vector(vector)
         return vector
 
@@ -244,6 +244,9 @@ def _call(what: str, action: Callable[[], T]) -> T:
     except _PYBIND_ERRORS as error:
         details = "; ".join([str(error).replace("\n", " "), *captured.errors])
         raise RuntimeFailure(what, got=details, fix="convert the model again") from error
+    finally:
+        if "ai_edge_litert" in sys.modules:  # else there is nothing that could speak
+            _silence_exit()
 
 
 def _check_signatures(model: Any, manifest: Manifest) -> None:
@@ -310,6 +313,13 @@ def _silence_exit() -> None:
         register(ctypes.cast(function, ctypes.c_void_p), ctypes.c_void_p(descriptor), None)
 
 
+@atexit.register
+def _silence_exit_after_failures() -> None:
+    """Where no run ever succeeded, LiteRT's environment may still be there to speak."""
+    if "ai_edge_litert" in sys.modules:
+        _silence_exit()
+
+
 def _after_fork_in_child() -> None:
     global _environment  # noqa: PLW0603 - the parent's is of no use here
     _capture_lock.release()
@@ -363,7 +373,6 @@ def partitions(path: str | os.PathLike[str], length: int) -> DelegateReport:
         return interpreter._get_ops_details(), [int(t["index"]) for t in interpreter.get_output_details()]
 
     operators, outputs = _call(f"LiteRT cannot prepare {os.fspath(path)}", prepare)
-    _silence_exit()
     return _report(operators, outputs)
 
 

@@ -332,12 +332,15 @@ def _surroundings(tokenizer: Tokenizer) -> _Around:
 def _pad_id(
     checkpoint: _Checkpoint, find: Callable[[str], int | None], around: _Around, fallback: int = -1
 ) -> int:
-    pad = checkpoint.config.get("pad_token_id")
+    # The tokenizer's own word comes first: transformers writes BERT's default, 0, into every config.json.
+    pad = None
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if pad is None:
             token = _read_object(checkpoint.directory / name).get("pad_token")
             content = token.get("content") if isinstance(token, dict) else token
             pad = find(content) if isinstance(content, str) else None
+    if pad is None:
+        pad = checkpoint.config.get("pad_token_id")
     pad = fallback if pad is None else pad
     if not isinstance(pad, int) or isinstance(pad, bool) or not 0 <= pad < checkpoint.rows:
         problem = f"an id from 0 to {checkpoint.rows - 1}"

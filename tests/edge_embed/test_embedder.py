@@ -1,6 +1,7 @@
 """`Embedder`: sentence-transformers' names and semantics, and every input that can go wrong."""
 
 import copy
+import hashlib
 import os
 import pickle
 import subprocess
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from edge_embed import EdgeEmbedError, Embedder
 from edge_embed._litert import Engine
+from edge_embed._modelfile import ModelFile, write_model_file
 from edge_embed.errors import (
     InputError,
     ModelFileError,
@@ -567,3 +569,22 @@ def test_every_error_is_ours(path):
     assert issubclass(InputError, EdgeEmbedError)
     with pytest.raises(EdgeEmbedError):
         Embedder(path.with_name("missing.tflite"))
+
+
+def test_a_refused_graph_leaves_no_lines_at_exit(path, tmp_path):
+    """LiteRT's environment outlives a load that failed, and would speak when the process ends."""
+    file = ModelFile.open(path)
+    manifest = file.manifest
+    graph = bytearray(path.read_bytes()[: manifest.graph.bytes])
+    graph[8:200] = b"\x07" * 192
+    digest = hashlib.sha256(graph).hexdigest()
+    damaged = replace(manifest, graph=replace(manifest.graph, sha256=digest))
+    members = {name: file.read(name) for name in file.names} | {"edge_embed.json": damaged.to_json().encode()}
+    target = tmp_path / "damaged.tflite"
+    write_model_file(target, bytes(graph), members)
+    code = (
+        "from edge_embed.errors import EdgeEmbedError\n"
+        "try:\n    Embedder(sys.argv[1], weight_cache='memory')\n"
+        "except EdgeEmbedError:\n    print('refused')"
+    )
+    assert run_python(code, target) == "refused\n"
