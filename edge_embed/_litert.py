@@ -38,7 +38,6 @@ _PYBIND_ERRORS = (RuntimeError, ValueError, TypeError, IndexError)
 _capture_lock = threading.RLock()
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 _environment: Any = None
-_exit_silenced = False
 T = TypeVar("T")
 
 
@@ -244,9 +243,6 @@ def _call(what: str, action: Callable[[], T]) -> T:
     except _PYBIND_ERRORS as error:
         details = "; ".join([str(error).replace("\n", " "), *captured.errors])
         raise RuntimeFailure(what, got=details, fix="convert the model again") from error
-    finally:
-        if "ai_edge_litert" in sys.modules:  # else there is nothing that could speak
-            _silence_exit()
 
 
 def _check_signatures(model: Any, manifest: Manifest) -> None:
@@ -290,17 +286,17 @@ def _check_vector(vector: Vector) -> None:
         )
 
 
+@atexit.register
 def _silence_exit() -> None:
     """Makes LiteRT's static destructors speak into the void.
 
     They log when the process ends, after Python is gone, so no Python code can capture them. Two libc
     calls do it, in the order last in, first out: `close(2)`, then `dup` of the null device, which
-    takes the lowest free descriptor, 2. They are registered after LiteRT's own, so they run before them.
+    takes the lowest free descriptor, 2. Registered as Python ends, they come after all of LiteRT's own,
+    and so run before them.
     """
-    global _exit_silenced  # noqa: PLW0603 - once per process
-    if _exit_silenced:
+    if "ai_edge_litert" not in sys.modules:
         return
-    _exit_silenced = True
     import ctypes  # noqa: PLC0415 - numpy has it loaded already
 
     try:
@@ -311,13 +307,6 @@ def _silence_exit() -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     for function, descriptor in zip(calls, (null, 2), strict=True):
         register(ctypes.cast(function, ctypes.c_void_p), ctypes.c_void_p(descriptor), None)
-
-
-@atexit.register
-def _silence_exit_after_failures() -> None:
-    """Where no run ever succeeded, LiteRT's environment may still be there to speak."""
-    if "ai_edge_litert" in sys.modules:
-        _silence_exit()
 
 
 def _after_fork_in_child() -> None:
