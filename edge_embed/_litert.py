@@ -108,7 +108,7 @@ def _forward(content: bytes, descriptor: int, captured: Captured) -> None:
             ours = True
             if label.group() == b"ERROR: ":
                 captured.errors.append(line[label.end() :].decode("utf-8", "replace").strip())
-        elif not (ours and line.startswith(_CONTINUATION)):
+        elif not (ours and (line.startswith(_CONTINUATION) or not line.strip())):
             ours = False
             with contextlib.suppress(OSError):  # a reader that went away takes only its own lines with it
                 os.write(descriptor, line)

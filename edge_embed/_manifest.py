@@ -21,6 +21,7 @@ import numpy.typing as npt
 from edge_embed.errors import ManifestError
 
 SCHEMA_VERSION = 1
+SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 MANIFEST_NAME = "edge_embed.json"
 PROBES_NAME = "probes.json"
 INPUT_NAME = "tokens"
@@ -72,7 +73,10 @@ class Graph:
 
 @dataclass(frozen=True)
 class TokenizerRecord:
-    """How text becomes ids: the zip member, its kind, and the ids put around and after the text."""
+    """How text becomes ids: the zip member, its kind, and the ids put around and after the text.
+
+    `vocab_size` counts the rows of the embedding table, which may be more than the tokenizer has pieces.
+    """
 
     file: str
     kind: str  # "sentencepiece" or "tokenizers"
@@ -214,6 +218,14 @@ class Manifest:
             problems.append("the self-check vector does not have the model's dimension")
         if self.tokenizer.kind not in ("sentencepiece", "tokenizers"):
             problems.append(f"unknown tokenizer kind {self.tokenizer.kind!r}")
+        record = self.tokenizer
+        ids = {record.pad_id, *record.prefix_ids, *record.suffix_ids, *self.self_check.tokens}
+        if outside := sorted(i for i in ids if not 0 <= i < record.vocab_size):
+            problems.append(f"token ids outside the vocabulary of {record.vocab_size}: {outside}")
+        if self.similarity not in SIMILARITIES:
+            problems.append(f"unknown similarity {self.similarity!r}")
+        if not 0 < self.self_check.min_cosine <= 1:
+            problems.append(f"the self-check's least cosine is {self.self_check.min_cosine}, not in (0, 1]")
         if problems:
             raise ManifestError(
                 "the manifest contradicts itself", got="; ".join(problems), fix="convert the model again"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,15 @@ MAX_DEFAULT_THREADS = 4
 """Phones and boards have at most this many fast cores; more threads than that slow a single text down."""
 
 MAX_THREADS = 256
+
+_COMPATIBLE: Mapping[str, tuple[object, ...]] = {
+    "output_value": ("sentence_embedding",),
+    "precision": ("float32",),
+    "convert_to_numpy": (True,),
+    "convert_to_tensor": (False,),
+    "device": (None, "cpu"),
+}
+"""What `encode` takes of sentence-transformers' other arguments: the values that say what it does anyway."""
 
 
 def unit(vector: Vector) -> Vector:
@@ -41,18 +52,48 @@ def check_dimension(dimension: int | None, manifest: Manifest) -> int | None:
     return int(dimension)
 
 
+def check_compatibility(**arguments: object) -> None:
+    """Checks the arguments that `encode` takes only so that calls of sentence-transformers work unchanged.
+
+    Args:
+        arguments: Any of ``output_value="sentence_embedding"``, ``precision="float32"``,
+            ``convert_to_numpy=True``, ``convert_to_tensor=False``, and ``device`` None or "cpu".
+
+    Raises:
+        TypeError: If there is no such argument.
+        InputError: If one has another value.
+    """
+    for name, value in arguments.items():
+        if name not in _COMPATIBLE:
+            raise TypeError(f"unexpected keyword argument {name!r}")
+        # By type as well: 1 equals True, and an array compares item by item.
+        if not any(type(value) is type(only) and value == only for only in _COMPATIBLE[name]):
+            raise InputError(
+                f"{name} cannot be used",
+                got=repr(value),
+                expected=" or ".join(map(repr, _COMPATIBLE[name])),
+                fix="leave it out; vectors are float32 numpy arrays, computed on the CPU",
+            )
+
+
+def check_whole(name: str, value: object, most: int | None = None) -> int:
+    """Returns a whole number of at least 1 and at most `most`, numpy's integers included."""
+    try:
+        number = 0 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = 0
+    if number < 1 or (most is not None and number > most):
+        expected = "a positive whole number" if most is None else f"1 to {most}"
+        raise InputError(f"{name} cannot be used", got=repr(value), expected=expected)
+    return number
+
+
 def check_threads(num_threads: int | None) -> int:
     """Returns a usable number of threads; by default the usable cores, at most four."""
     if num_threads is None:
         usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return min(usable, MAX_DEFAULT_THREADS)
-    if (
-        isinstance(num_threads, bool)
-        or not isinstance(num_threads, int)
-        or not 1 <= num_threads <= MAX_THREADS
-    ):
-        raise InputError("num_threads cannot be used", got=repr(num_threads), expected=f"1 to {MAX_THREADS}")
-    return num_threads
+    return check_whole("num_threads", num_threads, MAX_THREADS)
 
 
 def check_weight_cache(weight_cache: str | os.PathLike[str]) -> str | Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MappingView, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -50,6 +50,13 @@ def as_texts(sentences: Any) -> tuple[list[str], bool]:
     if isinstance(sentences, (bytes, bytearray, Mapping)) or not isinstance(sentences, Iterable):
         raise InputError(
             "not a text or a list of texts", got=type(sentences).__name__, expected="str or list[str]"
+        )
+    if isinstance(sentences, (Set, MappingView)):
+        raise InputError(
+            "texts without an order, so that nothing tells which vector is whose",
+            got=type(sentences).__name__,
+            expected="str or list[str]",
+            fix="pass sorted(texts) or list(texts), and keep it",
         )
     return [check_text(text, index) for index, text in enumerate(sentences)], False
 

@@ -13,7 +13,14 @@ import numpy.typing as npt
 
 from edge_embed._manifest import Manifest, Vector
 from edge_embed._modelfile import ModelFile
-from edge_embed._options import check_dimension, check_threads, check_weight_cache, unit
+from edge_embed._options import (
+    check_compatibility,
+    check_dimension,
+    check_threads,
+    check_weight_cache,
+    check_whole,
+    unit,
+)
 from edge_embed._progress import progress_bar
 from edge_embed._selfcheck import bucket_for
 from edge_embed._similarity import pairwise, similarity
@@ -113,6 +120,7 @@ class Embedder:
         normalize_embeddings: bool | None = None,
         truncate_dim: int | None = None,
         overflow: str | None = None,
+        **compatibility: object,
     ) -> Vector:
         """Embeds texts.
 
@@ -125,6 +133,9 @@ class Embedder:
             normalize_embeddings: Whether vectors get unit length after cutting; by default as the model.
             truncate_dim: Cuts each vector; by default as the instance.
             overflow: What happens to a text that is too long; by default as the instance.
+            compatibility: sentence-transformers' `output_value`, `precision`, `convert_to_numpy`,
+                `convert_to_tensor` and `device`, with the one value of each that holds here anyway:
+                "sentence_embedding", "float32", True, False, and "cpu" or None.
 
         Returns:
             float32, ``(dimension,)`` for one text and ``(n, dimension)`` for several.
@@ -134,6 +145,7 @@ class Embedder:
             TextTooLongError: If a text is too long and `overflow` is "error".
             RuntimeFailure: If LiteRT fails or returns a vector that cannot be used.
         """
+        check_compatibility(**compatibility)
         texts, single = as_texts(sentences)
         lead = choose_prompt(self.prompts, prompt, prompt_name, self.default_prompt_name)
         vectors = self._encode(
@@ -157,6 +169,7 @@ class Embedder:
         normalize_embeddings: bool | None = None,
         truncate_dim: int | None = None,
         overflow: str | None = None,
+        **compatibility: object,
     ) -> Vector:
         """Embeds queries: `encode` with the model's query prompt, unless another is given."""
         if prompt is None and prompt_name is None:
@@ -170,6 +183,7 @@ class Embedder:
             normalize_embeddings,
             truncate_dim,
             overflow,
+            **compatibility,
         )
 
     def encode_document(  # noqa: D417 - documented at `encode`
@@ -184,6 +198,7 @@ class Embedder:
         overflow: str | None = None,
         *,
         titles: Titles = None,
+        **compatibility: object,
     ) -> Vector:
         """Embeds documents: `encode` with the model's document prompt, unless another is given.
 
@@ -194,6 +209,7 @@ class Embedder:
             titles: One title for all texts, or one per text, None where a text has none. They take the
                 place of "none" in a prompt with "title: none"; otherwise they go before the text.
         """
+        check_compatibility(**compatibility)
         texts, single = as_texts(sentences)
         if prompt is None and prompt_name is None:
             prompt_name = task_prompt_name(self.prompts, DOCUMENT_PROMPTS)
@@ -345,8 +361,7 @@ class Embedder:
         overflow: str | None,
     ) -> Vector:
         manifest = self.manifest
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise InputError("batch_size must be a positive number", got=repr(batch_size))
+        check_whole("batch_size", batch_size)
         policy = self._overflow if overflow is None else check_overflow(overflow)
         dimension = check_dimension(truncate_dim, manifest) or self.get_embedding_dimension()
         # A cut vector of a model that normalizes would otherwise be shorter than 1.

@@ -27,6 +27,12 @@ def test_a_continuation_belongs_to_the_line_before_it(capfd):
     assert capfd.readouterr().err == "mine\n└ mine too\n"
 
 
+def test_an_empty_line_belongs_to_the_line_before_it(capfd):
+    with quiet_stderr():
+        os.write(2, b"\nERROR: a\n\nmine\n\nmine too\n")
+    assert capfd.readouterr().err == "\nmine\n\nmine too\n"
+
+
 def test_an_error_inside_gives_the_descriptor_back(capfd):
     def fail():
         os.write(2, b"before\n")

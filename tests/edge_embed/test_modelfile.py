@@ -237,6 +237,43 @@ def test_a_newer_schema(tmp_path, parts):
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("where", "value", "problem"),
+    [
+        ("tokenizer.pad_id", 512, "outside the vocabulary of 512: [512]"),
+        ("tokenizer.pad_id", -1, "outside the vocabulary of 512: [-1]"),
+        ("tokenizer.prefix_ids", [2, 600], "outside the vocabulary of 512: [600]"),
+        ("tokenizer.suffix_ids", [-7], "outside the vocabulary of 512: [-7]"),
+        ("self_check.tokens", [2, 10**12], f"outside the vocabulary of 512: [{10**12}]"),
+        ("tokenizer.vocab_size", 0, "outside the vocabulary of 0"),
+        ("similarity", "jaccard", "unknown similarity 'jaccard'"),
+        ("similarity", "Cosine", "unknown similarity 'Cosine'"),
+        ("self_check.min_cosine", 0, "least cosine is 0.0"),
+        ("self_check.min_cosine", -0.5, "least cosine is -0.5"),
+        ("self_check.min_cosine", 1.001, "least cosine is 1.001"),
+        ("self_check.min_cosine", float("nan"), "least cosine is nan"),
+    ],
+)
+def test_a_manifest_whose_numbers_cannot_be_meant(tiny_manifest, where, value, problem):
+    raw = asdict(tiny_manifest)
+    *parents, key = where.split(".")
+    holder = raw
+    for parent in parents:
+        holder = holder[parent]
+    holder[key] = value
+    with pytest.raises(ManifestError, match="contradicts itself") as caught:
+        Manifest.from_json(json.dumps(raw))
+    assert problem in str(caught.value)
+
+
+def test_the_limits_of_a_manifest_are_within_it(tiny_manifest):
+    raw = asdict(tiny_manifest)
+    raw["tokenizer"] |= {"pad_id": 511, "prefix_ids": [0]}
+    raw["self_check"]["min_cosine"] = 1
+    for raw["similarity"] in ("cosine", "dot", "euclidean", "manhattan"):
+        assert Manifest.from_json(json.dumps(raw)).similarity == raw["similarity"]
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),

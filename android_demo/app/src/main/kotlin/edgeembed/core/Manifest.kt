@@ -59,6 +59,8 @@ class Manifest private constructor(val raw: Map<String, Any?>) {
 
     private fun check() {
         val special = tokenizer.prefixIds.size + tokenizer.suffixIds.size
+        val ids = tokenizer.prefixIds + tokenizer.suffixIds + selfCheck.tokens + tokenizer.padId
+        val outside = ids.filter { it !in 0 until tokenizer.vocabSize }
         val problem = when {
             buckets.isEmpty() || buckets != buckets.toSortedSet().toList() || buckets[0] < 1 ->
                 "buckets must be ascending positive lengths, not $buckets"
@@ -68,6 +70,10 @@ class Manifest private constructor(val raw: Map<String, Any?>) {
             dimension < 1 || matryoshkaDimensions.any { it !in 1..dimension } -> "dimensions out of range: $dimension"
             selfCheck.vector.size != dimension -> "the self-check vector does not have the model's dimension"
             tokenizer.kind !in KINDS -> "unknown tokenizer kind ${tokenizer.kind}"
+            outside.isNotEmpty() -> "token ids outside the vocabulary of ${tokenizer.vocabSize}: $outside"
+            similarity !in SIMILARITIES -> "unknown similarity $similarity"
+            !(selfCheck.minCosine > 0 && selfCheck.minCosine <= 1) ->
+                "the self-check's least cosine is ${selfCheck.minCosine}, not in (0, 1]"
             else -> return
         }
         throw ManifestException("the manifest contradicts itself", problem, AGAIN)
@@ -82,6 +88,7 @@ class Manifest private constructor(val raw: Map<String, Any?>) {
         private const val SCHEMA_VERSION = 1
         private const val AGAIN = "convert the model again"
         private val KINDS = setOf("sentencepiece", "tokenizers")
+        private val SIMILARITIES = setOf("cosine", "dot", "euclidean", "manhattan")
 
         /** Field and type by record; `[x]` is a list, `{x}` a map from names, `x?` may be null. */
         private val SCHEMA: Map<String, Map<String, String>> = mapOf(
