@@ -1,22 +1,8 @@
-"""Texts of our own on which formats of a tokenizer tend to part, and what a tokenizer makes of them."""
+"""Texts of our own on which formats of a tokenizer tend to part."""
 
 # ruff: noqa: RUF001 - lookalike characters are what these texts are for
 
 from __future__ import annotations
-
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
-
-from edge_embed._manifest import TokenizerRecord
-from edge_embed._tokenizer import load_tokenizer
-from edge_embed.errors import CheckpointError, EdgeEmbedError
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
-Ids = Callable[[str], list[int]]
-Around = tuple[list[int], list[int]]
-"""The ids before and after every text."""
 
 HOSTILE_TEXTS = (
     "",
@@ -76,39 +62,3 @@ HOSTILE_TEXTS = (
 )
 """Many scripts, joiners and combining marks, control characters, NUL, every kind and length of whitespace,
 code, digits, right-to-left text, spelled-out special tokens, lone marks of U+2581, and long runs."""
-
-
-def difference(record: TokenizerRecord, data: bytes, expected: Ids, texts: Iterable[str]) -> str | None:
-    """Returns the first text on which the runtime would get other ids than expected, with both."""
-    try:
-        encode = load_tokenizer(record, data).encode
-    except EdgeEmbedError as error:
-        return f"{error.what} ({error.got})"
-    for text in texts:
-        got, wanted = encode(text), expected(text)
-        if got != wanted:
-            shown = text if len(text) <= 60 else f"{text[:57]}..."
-            return f"{shown!r} gives {got[:12]}, and the checkpoint's own {wanted[:12]}"
-    return None
-
-
-def surroundings(tokenizer: Tokenizer) -> Around:
-    """Returns the ids that the post-processor puts before and after every text."""
-    candidates: list[Around] | None = None
-    for text in HOSTILE_TEXTS:
-        whole = tokenizer.encode(text).ids
-        content = tokenizer.encode(text, add_special_tokens=False).ids
-        extra = len(whole) - len(content)
-        here = [
-            (whole[:k], whole[k + len(content) :])
-            for k in range(extra + 1)
-            if whole[k : k + len(content)] == content
-        ]
-        candidates = here if candidates is None else [pair for pair in candidates if pair in here]
-        if not candidates:
-            raise CheckpointError(
-                "the tokenizer's special tokens are not a fixed prefix and suffix",
-                got=f"{whole[:12]} for {text[:40]!r}, whose own ids are {content[:12]}",
-                expected="the same ids before and after every text",
-            )
-    return candidates[0] if candidates else ([], [])
