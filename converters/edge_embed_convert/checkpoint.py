@@ -24,6 +24,9 @@ from edge_embed_convert.weights import weight_files
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens")
 """The modes that can be exported, in the order sentence-transformers concatenates them."""
 
+SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
+"""The similarity functions of sentence-transformers."""
+
 ACTIVATIONS = {"Identity": "identity", "Tanh": "tanh"}
 
 
@@ -157,7 +160,7 @@ def load(source: str | Path, **options: Unpack[CheckpointOptions]) -> Checkpoint
         max_tokens=_max_tokens(transformer, config, bert_config, options.get("max_tokens")),
         prompts=prompts,
         default_prompt_name=default_prompt,
-        similarity=str(st_config.get("similarity_fn_name") or "cosine"),
+        similarity=_similarity(st_config),
         lowercase=bool(bert_config.get("do_lower_case", False)),
         licence=_licence(path),
         licence_files=_licence_files(path),
@@ -308,6 +311,16 @@ def _prompts(st_config: dict[str, Any]) -> dict[str, str]:
             "prompts in config_sentence_transformers.json are malformed", got=repr(prompts)[:80]
         )
     return dict(prompts)
+
+
+def _similarity(st_config: dict[str, Any]) -> str:
+    name = st_config.get("similarity_fn_name") or "cosine"
+    if name not in SIMILARITIES:
+        raise CheckpointError(
+            "unknown similarity_fn_name in config_sentence_transformers.json",
+            got=repr(name), expected=", ".join(SIMILARITIES),
+        )  # fmt: skip
+    return str(name)
 
 
 def _licence(path: Path) -> str | None:

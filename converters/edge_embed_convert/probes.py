@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from edge_embed.errors import CheckpointError
+
 SENTENCES = (
     "The ferry to the island leaves every morning at seven from the northern pier.",
     "How long does it take to boil an egg until the yolk is firm?",
@@ -45,8 +47,11 @@ SENTENCES = (
 SELF_CHECK_TEXT = "The ferry to the island leaves at seven."
 """What a file proves itself with at load: short, so that it costs one run of the smallest bucket."""
 
-FILLERS = (" a", " 1", " \u4e00")
-"""Appended until a text has an exact number of tokens; the first is one token in every vocabulary we know."""
+FILLERS = (" a", " 1", " \u4e00", ".")
+"""Appended in turn until a text has an exact number of tokens; the first is one token in most."""
+
+MOST_REPEATS = 4
+"""Where a row of a filler merges, up to so many are tried for each token that is missing."""
 
 
 @dataclass(frozen=True)
@@ -69,33 +74,63 @@ def probe_texts(
 
     Returns:
         Every sentence, with the prompts in turn; and for each bucket a text of exactly its length and
-        one that is just too long for the bucket below.
+        one that is just too long for the bucket below, or the nearest below that the vocabulary allows.
+
+    Raises:
+        CheckpointError: If no text of ours reaches a bucket.
     """
     names = [None, *(n for n in ("query", "document", "passage", "corpus") if n in prompts)]
     probes = [ProbeText(text, names[i % len(names)]) for i, text in enumerate(SENTENCES)]
-    previous = 3
+    previous, floor = 3, count_tokens("")
     for index, length in enumerate(buckets):
         for offset, tokens in enumerate((length, previous + 1)):
             text = _text_of(tokens, 5 * index + 11 * offset, count_tokens)
             probes.append(ProbeText(text, None))
-        previous = length
+            if not offset:
+                _check_reach(count_tokens(text), length, floor)
+        previous = floor = length
     return probes
 
 
+def _check_reach(got: int, length: int, floor: int) -> None:
+    if got < length and got <= floor:
+        raise CheckpointError(
+            f"the tokenizer makes too few tokens of any text to fill an input of {length}",
+            got=f"at most {got} tokens, of all sentences and fillers tried",
+            expected=f"{floor + 1} to {length}",
+            fix="check that the tokenizer's files are those of the checkpoint",
+        )
+
+
 def _text_of(tokens: int, start: int, count_tokens: Callable[[str], int]) -> str:
-    """Returns a text of `tokens` tokens, or near it where no filling hits it exactly."""
-    text, index = "", start
-    while True:
-        longer = f"{text} {SENTENCES[index % len(SENTENCES)]}".strip()
-        # Bounded, for a tokenizer that makes nothing of these sentences.
-        if count_tokens(longer) > tokens or index - start > tokens:
-            break
-        text, index = longer, index + 1
+    """Returns a text of `tokens` tokens, or the nearest below where no filling hits it exactly."""
+
+    def sentences(number: int) -> str:
+        return " ".join(SENTENCES[(start + i) % len(SENTENCES)] for i in range(number))
+
+    # A sentence has at least one token, where a tokenizer makes any of it at all.
+    text = sentences(_most(tokens, lambda number: count_tokens(sentences(number)) <= tokens))
     for filler in FILLERS:
-        filled = text
-        # A vocabulary that drops the filler would never end this; one that splits it ends it sooner.
-        for _ in range(tokens):
-            if count_tokens(filled) >= tokens:
-                return filled
-            filled += filler
-    return text  # padded then, which is a probe as well
+        missing = tokens - count_tokens(text)
+        if missing <= 0:
+            break
+        text += filler * _filling(text, filler, missing, tokens, count_tokens)
+    return text
+
+
+def _filling(text: str, filler: str, missing: int, tokens: int, count_tokens: Callable[[str], int]) -> int:
+    """Returns how often to append a filler so that the text comes as near to `tokens` as it can."""
+    if count_tokens(text + filler * missing) == tokens:
+        return missing
+    return _most(MOST_REPEATS * missing, lambda number: count_tokens(text + filler * number) <= tokens)
+
+
+def _most(limit: int, fits: Callable[[int], bool]) -> int:
+    """Returns the greatest number up to `limit` that fits, by doubling and halving; 0 if none does."""
+    fitting, step = 0, 1
+    while fitting + step <= limit and fits(fitting + step):
+        fitting, step = fitting + step, 2 * step
+    while step := step // 2:
+        if fitting + step <= limit and fits(fitting + step):
+            fitting += step
+    return fitting

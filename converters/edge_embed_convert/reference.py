@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
+from tokenizers import normalizers
 from torch import Tensor
 
 from edge_embed.errors import CheckpointError
@@ -47,6 +48,8 @@ class Reference:
         self._checkpoint = checkpoint
         self._model = _load_model(checkpoint)
         self._tokenizer = _load_tokenizer(checkpoint.transformer_path)
+        if checkpoint.lowercase:
+            _lowercase_first(self._tokenizer)
         self._dense = [(Weights.open(layer.path), layer) for layer in checkpoint.dense]
         self._projections = [
             (w.take("linear.weight", layer.out_features, layer.in_features),
@@ -57,8 +60,6 @@ class Reference:
 
     def tokenize(self, text: str) -> list[int]:
         """Returns the ids of a text as the source has them, special tokens included, cut to the maximum."""
-        if self._checkpoint.lowercase:
-            text = text.lower()
         ids = self._tokenizer(text, truncation=True, max_length=self._checkpoint.max_tokens)["input_ids"]
         return [int(i) for i in ids]
 
@@ -128,6 +129,22 @@ def _load_tokenizer(path: Path) -> Any:
             return AutoTokenizer.from_pretrained(path)
         except (OSError, ValueError, KeyError) as error:
             raise CheckpointError("transformers cannot load the tokenizer", got=str(error)[:300]) from error
+
+
+def _lowercase_first(tokenizer: Any) -> None:
+    """Has the normalizer lowercase ahead of all it does; special tokens in a text stay as they are."""
+    if not tokenizer.is_fast:
+        raise CheckpointError(
+            "do_lower_case is not known for this tokenizer",
+            got=type(tokenizer).__name__, expected="a tokenizer with a tokenizer.json",
+        )  # fmt: skip
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    steps: list[Any] = [normalizer]
+    if isinstance(normalizer, normalizers.Sequence):
+        steps = [normalizer[i] for i in range(len(normalizer))]
+    if not any(isinstance(step, normalizers.Lowercase) for step in steps):
+        kept = [step for step in steps if step is not None]
+        tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *kept])
 
 
 @contextlib.contextmanager

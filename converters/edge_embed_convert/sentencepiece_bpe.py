@@ -8,10 +8,14 @@ nothing.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from edge_embed.errors import MissingExtraError
+from edge_embed._manifest import TokenizerRecord
+from edge_embed._tokenizer import load_tokenizer
+from edge_embed.errors import EdgeEmbedError, MissingExtraError
+
+Ids = Callable[[str], list[int]]
 
 SPACE = "\u2581"
 """What SentencePiece writes for a space."""
@@ -92,6 +96,44 @@ def build(spec: dict[str, Any]) -> bytes:
     normalizer.escape_whitespaces = True
     data: bytes = proto.SerializeToString(deterministic=True)
     return data
+
+
+def attempt(spec: dict[str, Any]) -> tuple[bytes | None, str]:
+    """Returns the SentencePiece model, None if there is no exact one, and what to say of it."""
+    reason = why_not(spec)
+    if reason is not None:
+        return None, f"not SentencePiece from tokenizer.json: {reason}"
+    said = "".join(f", in which {remark}" for remark in remarks(spec))
+    return build(spec), f"SentencePiece from tokenizer.json{said}"
+
+
+def difference(record: TokenizerRecord, data: bytes, expected: Ids, texts: Iterable[str]) -> str | None:
+    """Returns the first text on which the runtime would get other ids than expected, with both."""
+    try:
+        encode = load_tokenizer(record, data).encode
+    except EdgeEmbedError as error:
+        return f"{error.what} ({error.got})"
+    for text in texts:
+        got, wanted = encode(text), expected(text)
+        if got != wanted:
+            shown = text if len(text) <= 60 else f"{text[:57]}..."
+            return f"{shown!r} gives {got[:12]}, and the checkpoint's own {wanted[:12]}"
+    return None
+
+
+def lowercase_first(spec: dict[str, Any]) -> bool:
+    """Puts lower-casing ahead of the normalizer as sentence-transformers does; tells if it was needed.
+
+    No SentencePiece form is left then: it has no lower-casing that treats every letter alike.
+    """
+    normalizer = spec.get("normalizer")
+    steps = [normalizer] if normalizer else []
+    if normalizer and normalizer["type"] == "Sequence":
+        steps = normalizer["normalizers"]
+    if any(step["type"] == "Lowercase" for step in steps):
+        return False
+    spec["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, *steps]}
+    return True
 
 
 def vocabulary_texts(spec: dict[str, Any]) -> list[str]:

@@ -19,15 +19,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_embed._manifest import TokenizerRecord
-from edge_embed._tokenizer import load_tokenizer
-from edge_embed.errors import CheckpointError, EdgeEmbedError
+from edge_embed.errors import CheckpointError
 from edge_embed_convert import sentencepiece_bpe
+from edge_embed_convert.sentencepiece_bpe import Ids, difference, lowercase_first
 from edge_embed_convert.tokenizer_texts import HOSTILE_TEXTS
 
 if TYPE_CHECKING:
@@ -36,9 +37,11 @@ if TYPE_CHECKING:
 FILES = ("tokenizer.json", "tokenizer.model", "vocab.txt")
 """The tokenizer files that can be read, in the order they are looked for."""
 
-_Ids = Callable[[str], list[int]]
 _Around = tuple[list[int], list[int]]
 """The ids before and after every text."""
+
+_PAD = re.compile(r"[<\[]\|?pad(ding)?\|?[>\]]", re.IGNORECASE)
+_UNUSED = re.compile(r"[<\[]unused_?\d+[>\]]")
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class _Checkpoint:
             file="tokenizer.model" if kind == "sentencepiece" else "tokenizer.json",
             kind=kind,
             sha256=hashlib.sha256(data).hexdigest(),
-            lowercase=self.lowercase,
+            lowercase=False,  # carried in the normalizer: str.lower() writes a last sigma another way
             pad_id=pad,
             prefix_ids=list(around[0]),
             suffix_ids=list(around[1]),
@@ -103,10 +106,9 @@ def convert_tokenizer(
     else:
         raise CheckpointError(
             f"{directory} has no tokenizer",
-            got="none of the files",
-            expected=" or ".join(FILES),
+            got="none of the files", expected=" or ".join(FILES),
             fix="copy the tokenizer's files from the original checkpoint",
-        )
+        )  # fmt: skip
     own_model = _read_bytes(files["tokenizer.model"]) if "tokenizer.model" in files else None
     return _from_json(checkpoint, source, own_model, extra_texts)
 
@@ -117,10 +119,9 @@ def _checkpoint(directory: Path, lowercase: bool | None) -> _Checkpoint:
     if not isinstance(rows, int) or isinstance(rows, bool) or rows < 1:
         raise CheckpointError(
             "config.json does not say how many ids the model knows",
-            got=f"vocab_size = {rows!r}",
-            expected="the number of rows of the embedding table",
+            got=f"vocab_size = {rows!r}", expected="the number of rows of the embedding table",
             fix="copy config.json from the original checkpoint",
-        )
+        )  # fmt: skip
     if lowercase is None:
         settings = _read_object(directory / "sentence_bert_config.json")
         lowercase = bool(settings.get("do_lower_case", False))
@@ -130,19 +131,24 @@ def _checkpoint(directory: Path, lowercase: bool | None) -> _Checkpoint:
 def _from_json(
     checkpoint: _Checkpoint, source: bytes, own_model: bytes | None, extra_texts: Sequence[str]
 ) -> ConvertedTokenizer:
-    tokenizer = _open(source, checkpoint.directory / "tokenizer.json")
+    file = checkpoint.directory / "tokenizer.json"
+    tokenizer = _open(source, file)
     spec = json.loads(source)
+    declared = _declared_pad(spec.get("padding"), tokenizer)
+    if checkpoint.lowercase and lowercase_first(spec):
+        source = _minified(spec)
+        tokenizer = _open(source, file)
     dropped = _drop_unusable(spec, set(tokenizer.get_vocab(False)), checkpoint.rows)
     around = _surroundings(tokenizer)
     usable = (i for token, i in tokenizer.get_vocab(True).items() if token not in dropped)
     _check_ids((*usable, *around[0], *around[1]), checkpoint.rows)
-    pad = _pad_id(checkpoint, tokenizer.token_to_id, around)
 
     def expected(text: str) -> list[int]:
-        text = text.lower() if checkpoint.lowercase else text
         ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
+    special = {t["id"] for t in spec.get("added_tokens") or [] if t["special"]}
+    pad = _pad_id(checkpoint, _Pieces(tokenizer.get_vocab(True), special, declared, expected), around)
     texts = [t for t in (*HOSTILE_TEXTS, *extra_texts) if not any(token in t for token in dropped)]
     if sentencepiece_bpe.is_byte_fallback_bpe(spec):
         texts += sentencepiece_bpe.vocabulary_texts(spec)
@@ -152,7 +158,7 @@ def _from_json(
             notes.append(note)
             continue
         record = checkpoint.record(kind, data, pad, around)
-        problem = _difference(record, data, expected, texts)
+        problem = difference(record, data, expected, texts)
         if problem is None:
             return ConvertedTokenizer(
                 record, data, "; ".join([f"{note} ({len(texts)} texts compared)", *notes])
@@ -160,9 +166,8 @@ def _from_json(
         notes.append(f"not {note}: {problem}")
     raise CheckpointError(
         "no form of the tokenizer gives the checkpoint's own ids",
-        got="; ".join(notes),
-        expected="the same ids",
-    )
+        got="; ".join(notes), expected="the same ids",
+    )  # fmt: skip
 
 
 def _forms(
@@ -172,33 +177,10 @@ def _forms(
     if sentencepiece_bpe.is_byte_fallback_bpe(spec):
         if own_model is not None:
             yield "sentencepiece", own_model, "tokenizer.model as it came"
-        reason = sentencepiece_bpe.why_not(spec)
-        if reason is None:
-            remarks = "".join(f", in which {remark}" for remark in sentencepiece_bpe.remarks(spec))
-            yield (
-                "sentencepiece",
-                sentencepiece_bpe.build(spec),
-                f"SentencePiece from tokenizer.json{remarks}",
-            )
-        else:
-            yield "sentencepiece", None, f"not SentencePiece from tokenizer.json: {reason}"
+        yield "sentencepiece", *sentencepiece_bpe.attempt(spec)
     yield "tokenizers", _minified(spec), "tokenizer.json, minified"
     if not dropped:
         yield "tokenizers", source, "tokenizer.json as it came"
-
-
-def _difference(record: TokenizerRecord, data: bytes, expected: _Ids, texts: Iterable[str]) -> str | None:
-    """Returns the first text on which the runtime would get other ids than expected, with both."""
-    try:
-        encode = load_tokenizer(record, data).encode
-    except EdgeEmbedError as error:
-        return f"{error.what} ({error.got})"
-    for text in texts:
-        got, wanted = encode(text), expected(text)
-        if got != wanted:
-            shown = text if len(text) <= 60 else f"{text[:57]}..."
-            return f"{shown!r} gives {got[:12]}, and the checkpoint's own {wanted[:12]}"
-    return None
 
 
 def _open(data: bytes, file: Path) -> Tokenizer:
@@ -217,10 +199,9 @@ def _open(data: bytes, file: Path) -> Tokenizer:
 def _unreadable(file: Path, error: Exception) -> CheckpointError:
     return CheckpointError(
         f"cannot read the tokenizer {file}",
-        got=str(error)[:200],
-        expected=f"one of {', '.join(FILES)}, complete",
+        got=str(error)[:200], expected=f"one of {', '.join(FILES)}, complete",
         fix="copy the file again (a Git LFS pointer or a cut download looks like this)",
-    )
+    )  # fmt: skip
 
 
 def _from_vocabulary(directory: Path) -> bytes:
@@ -251,6 +232,12 @@ def _keep_model(checkpoint: _Checkpoint) -> ConvertedTokenizer:
 
     file = checkpoint.directory / "tokenizer.model"
     data = _read_bytes(file)
+    if checkpoint.lowercase:
+        raise CheckpointError(
+            "a SentencePiece model cannot lowercase text as sentence-transformers does",
+            got="do_lower_case with tokenizer.model alone", expected="tokenizer.json",
+            fix="save it once with AutoTokenizer.from_pretrained(...).save_pretrained(...)",
+        )  # fmt: skip
     processor = sentencepiece.SentencePieceProcessor()
     try:
         processor.LoadFromSerializedProto(data)
@@ -271,11 +258,10 @@ def _keep_model(checkpoint: _Checkpoint) -> ConvertedTokenizer:
             )
         around.append([special] if wanted else [])
 
-    def find(token: str) -> int | None:
-        found = int(processor.PieceToId(token))
-        return found if processor.IdToPiece(found) == token else None
-
-    pad = _pad_id(checkpoint, find, (around[0], around[1]), processor.pad_id())
+    names = {str(processor.IdToPiece(i)): i for i in range(size)}
+    never = {i for i in names.values() if processor.IsControl(i) or processor.IsUnused(i)}
+    pieces = _Pieces(names, never, processor.pad_id(), lambda text: list(processor.EncodeAsIds(text)))
+    pad = _pad_id(checkpoint, pieces, (around[0], around[1]))
     record = checkpoint.record("sentencepiece", data, pad, (around[0], around[1]))
     return ConvertedTokenizer(record, data, "tokenizer.model as it came (no tokenizer.json to compare with)")
 
@@ -301,10 +287,9 @@ def _check_ids(ids: Iterable[int], rows: int) -> None:
     if largest >= rows:
         raise CheckpointError(
             "the tokenizer can produce ids that the model has no embedding for",
-            got=f"id {largest}",
-            expected=f"ids below {rows}, the vocab_size of config.json",
+            got=f"id {largest}", expected=f"ids below {rows}, the vocab_size of config.json",
             fix="use the tokenizer that the checkpoint was trained with",
-        )
+        )  # fmt: skip
 
 
 def _surroundings(tokenizer: Tokenizer) -> _Around:
@@ -313,12 +298,9 @@ def _surroundings(tokenizer: Tokenizer) -> _Around:
     for text in HOSTILE_TEXTS:
         whole = tokenizer.encode(text).ids
         content = tokenizer.encode(text, add_special_tokens=False).ids
-        extra = len(whole) - len(content)
-        here = [
-            (whole[:k], whole[k + len(content) :])
-            for k in range(extra + 1)
-            if whole[k : k + len(content)] == content
-        ]
+        size = len(content)
+        cuts = (k for k in range(len(whole) - size + 1) if whole[k : k + size] == content)
+        here = [(whole[:k], whole[k + size :]) for k in cuts]
         candidates = here if candidates is None else [pair for pair in candidates if pair in here]
         if not candidates:
             raise CheckpointError(
@@ -329,30 +311,63 @@ def _surroundings(tokenizer: Tokenizer) -> _Around:
     return candidates[0] if candidates else ([], [])
 
 
-def _pad_id(
-    checkpoint: _Checkpoint, find: Callable[[str], int | None], around: _Around, fallback: int = -1
-) -> int:
-    # The tokenizer's own word comes first: transformers writes BERT's default, 0, into every config.json.
-    pad = None
+@dataclass(frozen=True)
+class _Pieces:
+    """What the choice of the pad id asks of a tokenizer."""
+
+    ids: dict[str, int]
+    special: set[int]
+    declared: int | None
+    encode: Ids
+
+
+def _declared_pad(padding: dict[str, Any] | None, tokenizer: Tokenizer) -> int | None:
+    """Returns the pad id of tokenizer.json, unless it is the default of a token that is not there."""
+    pad = (padding or {}).get("pad_id")
+    return pad if padding and tokenizer.token_to_id(str(padding.get("pad_token"))) == pad else None
+
+
+def _pad_id(checkpoint: _Checkpoint, pieces: _Pieces, around: _Around) -> int:
+    """Chooses the id by which the graph tells padding from text.
+
+    The tokenizer's own word comes first: transformers writes a pad_token_id of 0 into a BERT's config.json
+    whatever the vocabulary holds there.
+    """
+    surrounding = {*around[0], *around[1]}
+    names: dict[object, str] = {i: token for token, i in pieces.ids.items()}
+    seen = [(text.lower(), set(pieces.encode(text))) for text in HOSTILE_TEXTS]
+
+    def usable(pad: object) -> bool:
+        if not isinstance(pad, int) or isinstance(pad, bool) or not 0 <= pad < checkpoint.rows:
+            return False
+        spelled = names.get(pad, "").lower()
+        return pad not in surrounding and not any(pad in ids and spelled not in text for text, ids in seen)
+
+    def unreachable(pad: int) -> bool:
+        token = names.get(pad)
+        return token is None or (bool(_UNUSED.fullmatch(token)) and pad not in pieces.encode(token))
+
+    named: list[int | None] = []
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        if pad is None:
-            token = _read_object(checkpoint.directory / name).get("pad_token")
-            content = token.get("content") if isinstance(token, dict) else token
-            pad = find(content) if isinstance(content, str) else None
-    if pad is None:
-        pad = checkpoint.config.get("pad_token_id")
-    pad = fallback if pad is None else pad
-    if not isinstance(pad, int) or isinstance(pad, bool) or not 0 <= pad < checkpoint.rows:
-        problem = f"an id from 0 to {checkpoint.rows - 1}"
-    elif pad in around[0] or pad in around[1]:
-        problem = f"an id that is not put around every text, as {around[0]} and {around[1]} are"
-    else:
-        return pad
+        token = _read_object(checkpoint.directory / name).get("pad_token")
+        content = token.get("content") if isinstance(token, dict) else token
+        named.append(pieces.ids.get(content) if isinstance(content, str) else None)
+    like_a_pad = [i for token, i in pieces.ids.items() if _PAD.fullmatch(token)]
+    named += [pieces.declared, *sorted(like_a_pad, key=lambda i: (i not in pieces.special, i))]
+    config = checkpoint.config.get("pad_token_id")
+    for pad in named:
+        if pad is not None and usable(pad):
+            return pad
+    for pad in range(checkpoint.rows) if config is None else [config]:
+        # A word of the vocabulary, once it means padding, would be lost from every text.
+        if usable(pad) and (unreachable(pad) or (pad in pieces.special and config is not None)):
+            return int(pad)
+    token = names.get(config) if isinstance(config, int) else None
     raise CheckpointError(
         "the checkpoint names no usable pad id, by which the graph tells padding from text",
-        got=f"{pad!r} from config.json, tokenizer_config.json or special_tokens_map.json",
-        expected=problem,
-        fix="set pad_token_id in config.json",
+        got=f"pad_token_id {config!r} ({token!r}) in config.json",
+        expected=f"an id below {checkpoint.rows} that neither text nor the tokens around it can produce",
+        fix="name the tokenizer's pad_token in tokenizer_config.json",
     )
 
 

@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from edge_embed._manifest import TokenizerRecord
 from edge_embed._tokenizer import load_tokenizer
 from edge_embed.errors import CheckpointError
 from edge_embed_convert import sentencepiece_bpe
+from edge_embed_convert.checkpoint import load
+from edge_embed_convert.reference import Reference
 from edge_embed_convert.tokenizer_texts import HOSTILE_TEXTS
 from edge_embed_convert.tokenizers import ConvertedTokenizer, convert_tokenizer
 
@@ -123,6 +126,9 @@ def _unigram() -> Tokenizer:
         single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
     return tokenizer
+
+
+GREEK = ("[PAD]", "[UNK]", "[MASK]", "the", "οδοσ", "οδος", "[", "]", "mask")
 
 
 def _agrees(converted: ConvertedTokenizer, source: Tokenizer, texts: Any = HOSTILE_TEXTS) -> bool:
@@ -329,15 +335,72 @@ def test_other_kinds_are_kept_minified(tmp_path: Path, make: Any, prefix: int, s
     assert b'": ' not in kept.data
 
 
+def _as_sentence_transformers(tokenizer: Tokenizer) -> Tokenizer:
+    """What sentence-transformers makes of a tokenizer under do_lower_case."""
+    given = tokenizer.normalizer
+    if isinstance(given, normalizers.Lowercase) or (
+        isinstance(given, normalizers.Sequence) and any(isinstance(n, normalizers.Lowercase) for n in given)
+    ):
+        return tokenizer
+    steps = list(given) if isinstance(given, normalizers.Sequence) else [given] if given else []
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    "given",
+    [None, normalizers.NFC(), normalizers.Lowercase(), normalizers.BertNormalizer(lowercase=True),
+     normalizers.Sequence([normalizers.NFC(), normalizers.Strip()]),
+     normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])],
+)  # fmt: skip
+def test_lowercasing_is_the_normalizers(tmp_path: Path, given: Any) -> None:
+    tokenizer = Tokenizer(
+        models.WordPiece({w: i for i, w in enumerate(GREEK)}, unk_token="[UNK]", max_input_chars_per_word=9)
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.add_special_tokens(list(GREEK[:3]))
+    if given is not None:
+        tokenizer.normalizer = given
+    config = {"vocab_size": len(GREEK)}
+    _write(tmp_path, json.loads(tokenizer.to_str()), config=config)
+    made = convert_tokenizer(tmp_path, lowercase=True)
+    assert (made.record.kind, made.record.lowercase) == ("tokenizers", False)
+    encode = load_tokenizer(made.record, made.data).encode
+    assert [GREEK[i] for i in encode("ΟΔΟΣ [MASK] The [mask]")] == [
+        "οδοσ", "[MASK]", "the", "[", "mask", "]"]  # fmt: skip
+    assert _agrees(made, _as_sentence_transformers(tokenizer))
+
+
 def test_lowercase_comes_from_the_settings_unless_told(tmp_path: Path) -> None:
     _write(tmp_path, _spec(), sentence_bert_config={"do_lower_case": True})
-    assert convert_tokenizer(tmp_path).record.lowercase
-    assert not convert_tokenizer(tmp_path, lowercase=False).record.lowercase
-
-
-def test_lowercased_text_is_compared_lowercased(tmp_path: Path) -> None:
-    made = convert_tokenizer(_write(tmp_path, _spec()), lowercase=True)
+    made, told = convert_tokenizer(tmp_path), convert_tokenizer(tmp_path, lowercase=False)
+    assert (made.record.kind, made.record.lowercase) == ("tokenizers", False)
+    assert "normalizer" in made.note
     assert load_tokenizer(made.record, made.data).encode("THE Cat") == _pair()[1].encode("the cat")
+    assert told.record.kind == "sentencepiece"
+
+
+def test_model_alone_cannot_lowercase(tmp_path: Path) -> None:
+    _write(tmp_path, tokenizer_config={"add_bos_token": True, "add_eos_token": True})
+    (tmp_path / "tokenizer.model").write_bytes(_sentencepiece_model())
+    with pytest.raises(CheckpointError, match="do_lower_case"):
+        convert_tokenizer(tmp_path, lowercase=True)
+
+
+def test_the_reference_lowercases_alike(
+    bert_checkpoint: Path, tmp_path: Path, edit: Callable[..., None]
+) -> None:
+    pytest.importorskip("transformers")
+    shutil.copytree(bert_checkpoint, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "sentence_bert_config.json").write_text('{"do_lower_case": true}', "utf-8")
+    spec = json.loads((tmp_path / "tokenizer.json").read_text("utf-8"))
+    edit(tmp_path / "tokenizer.json", normalizer={**spec["normalizer"], "lowercase": False})
+    checkpoint = load(str(tmp_path))
+    made = convert_tokenizer(tmp_path, lowercase=checkpoint.lowercase)
+    encode, reference = load_tokenizer(made.record, made.data).encode, Reference(checkpoint)
+    for text in ("ΟΔΟΣ", "The Ferry [MASK] [mask]", "İstanbul GRÖSSE"):
+        assert reference.tokenize(text) == [*made.record.prefix_ids, *encode(text), *made.record.suffix_ids]
+    assert encode("[MASK]") == [4]
 
 
 def test_special_token_beyond_the_table_is_left_out(tmp_path: Path) -> None:
@@ -383,10 +446,84 @@ def test_pad_id_without_config(tmp_path: Path, name: str, content: dict[str, Any
     assert convert_tokenizer(tmp_path).record.pad_id == 0
 
 
-@pytest.mark.parametrize("pad", [None, -1, 10**6, 2, "0", True])
+def _words_at(first: dict[str, int], *, special: bool = True, rows: int = 0, **files: Any) -> dict[str, Any]:
+    """Arguments for `_write`: a WordPiece with these ids among words, config.json naming 0 as the pad."""
+    ids = iter(i for i in range(99) if i not in first.values())
+    words = first | {word: next(ids) for word in ("the", "cat", "sat", "[UNK]", "[CLS]", "[SEP]")}
+    tokenizer = Tokenizer(models.WordPiece(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    around = [("[CLS]", words["[CLS]"]), ("[SEP]", words["[SEP]"])]
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=around)
+    tokenizer.add_special_tokens(["[UNK]", "[CLS]", "[SEP]", *(first if special else ())])
+    config = {"model_type": "bert", "vocab_size": rows or len(words), "pad_token_id": 0}
+    return {"tokenizer": json.loads(tokenizer.to_str()), "config": config, **files}
+
+
+@pytest.mark.parametrize("files", [{}, {"tokenizer_config": {"pad_token": "<pad>"}}])
+def test_xlm_roberta_tokenizer_under_a_bert(tmp_path: Path, files: dict[str, Any]) -> None:
+    tokenizer = _unigram()
+    tokenizer.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>"])
+    config = {"model_type": "bert", "vocab_size": tokenizer.get_vocab_size(), "pad_token_id": 0}
+    _write(tmp_path, json.loads(tokenizer.to_str()), config=config, **files)
+    assert convert_tokenizer(tmp_path).record.pad_id == 1
+
+
+@pytest.mark.parametrize("special", [True, False])
+@pytest.mark.parametrize(
+    "files",
+    [{}, {"tokenizer_config": {"pad_token": "[PAD]"}}, {"special_tokens_map": {"pad_token": "[PAD]"}},
+     {"tokenizer_config": {"pad_token": "[CLS]"}}, {"tokenizer_config": {"pad_token": "[absent]"}}],
+)  # fmt: skip
+def test_a_word_has_the_id_that_config_names(tmp_path: Path, special: bool, files: dict[str, Any]) -> None:
+    given = _words_at({"[PAD]": 4}, special=special, **files)
+    assert given["tokenizer"]["model"]["vocab"]["the"] == 0
+    assert convert_tokenizer(_write(tmp_path, **given)).record.pad_id == 4
+
+
+@pytest.mark.parametrize("rows", [0, 20])
+def test_a_word_is_never_the_pad(tmp_path: Path, rows: int) -> None:
+    with pytest.raises(CheckpointError, match=r"no usable pad id(?s:.)*0 \('the'\)"):
+        convert_tokenizer(_write(tmp_path, **_words_at({}, rows=rows)))
+
+
+def test_padding_settings_name_the_pad_only_where_its_token_exists(tmp_path: Path) -> None:
+    given = _words_at({"nil": 2, "[PAD]": 5})
+    given["tokenizer"]["padding"] = padding = {
+        "strategy": "BatchLongest", "direction": "Right", "pad_to_multiple_of": None,
+        "pad_id": 2, "pad_type_id": 0, "pad_token": "nil",
+    }  # fmt: skip
+    assert convert_tokenizer(_write(tmp_path, **given)).record.pad_id == 2
+    padding |= {"pad_id": 0, "pad_token": "[PAD]"}
+    assert convert_tokenizer(_write(tmp_path, **given)).record.pad_id == 5
+
+
+@pytest.mark.parametrize(("first", "rows", "pad"), [({"[unused7]": 3}, 0, 3), ({}, 8, 6)])
+def test_without_a_pad_an_id_that_text_cannot_have(
+    tmp_path: Path, first: dict[str, int], rows: int, pad: int
+) -> None:
+    given = _words_at(first, special=False, rows=rows)
+    del given["config"]["pad_token_id"]
+    assert convert_tokenizer(_write(tmp_path, **given)).record.pad_id == pad
+
+
+@pytest.mark.parametrize("pad", [None, -1, 10**6, 2, 5, "0", True, [0]])
 def test_unusable_pad_id_is_refused(tmp_path: Path, pad: Any) -> None:
+    given = _words_at({})
+    given["config"]["pad_token_id"] = pad
     with pytest.raises(CheckpointError, match="no usable pad id"):
-        convert_tokenizer(_write(tmp_path, _spec(), config={"vocab_size": _size(), "pad_token_id": pad}))
+        convert_tokenizer(_write(tmp_path, **given))
+
+
+@pytest.mark.parametrize("name", ["cos", "Cosine", 3, ["dot"]])
+def test_unknown_similarity_is_refused(
+    bert_checkpoint: Path, tmp_path: Path, edit: Callable[..., None], name: Any
+) -> None:
+    shutil.copytree(bert_checkpoint, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "config_sentence_transformers.json").write_text("{}", "utf-8")
+    assert load(str(tmp_path)).similarity == "cosine"
+    edit(tmp_path / "config_sentence_transformers.json", similarity_fn_name=name)
+    with pytest.raises(CheckpointError, match=r"similarity_fn_name(?s:.)*cosine, dot, euclidean, manhattan"):
+        load(str(tmp_path))
 
 
 def test_no_tokenizer_names_the_files(tmp_path: Path) -> None:
