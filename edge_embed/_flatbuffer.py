@@ -10,11 +10,17 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from edge_embed._archive import IDENTIFIER, opened
 from edge_embed.errors import ModelFileError
 
-_MODEL_SUBGRAPHS = 2
+if TYPE_CHECKING:
+    import mmap
+
+    Bytes = bytearray | mmap.mmap
+
+MODEL_SUBGRAPHS = 2
 _MODEL_SIGNATURES = 7
 _SIGNATURE_KEY = 2
 _SIGNATURE_SUBGRAPH = 4
@@ -36,52 +42,54 @@ def with_primary(path: str | os.PathLike[str], signature: str) -> bytes:
         index = dict(_signatures(data)).get(signature)
         if index is None:
             raise ModelFileError(f"{os.fspath(path)} has no signature {signature}")
-        first = _vector(data, _root(data), _MODEL_SUBGRAPHS)[0]
-        other = _vector(data, _root(data), _MODEL_SUBGRAPHS)[index]
+        first = vector(data, root(data), MODEL_SUBGRAPHS)[0]
+        other = vector(data, root(data), MODEL_SUBGRAPHS)[index]
     except (struct.error, IndexError, UnicodeDecodeError) as error:
         raise ModelFileError(f"the flatbuffer in {os.fspath(path)} is damaged", got=str(error)) from error
     if first != other:
         # Offsets count from their own place.
-        targets = first + _u32(data, first), other + _u32(data, other)
+        targets = first + u32(data, first), other + u32(data, other)
         struct.pack_into("<I", data, first, targets[1] - first)
         struct.pack_into("<I", data, other, targets[0] - other)
     return bytes(data)
 
 
-def _signatures(data: bytearray) -> Iterator[tuple[str, int]]:
-    for place in _vector(data, _root(data), _MODEL_SIGNATURES):
-        table = place + _u32(data, place)
-        key = _field(data, table, _SIGNATURE_KEY)
+def _signatures(data: Bytes) -> Iterator[tuple[str, int]]:
+    for place in vector(data, root(data), _MODEL_SIGNATURES):
+        table = place + u32(data, place)
+        key = field(data, table, _SIGNATURE_KEY)
         if key is not None:
-            start = key + _u32(data, key)
-            name = bytes(data[start + 4 : start + 4 + _u32(data, start)]).decode("utf-8")
-            subgraph = _field(data, table, _SIGNATURE_SUBGRAPH)
-            yield name, 0 if subgraph is None else _u32(data, subgraph)
+            start = key + u32(data, key)
+            name = bytes(data[start + 4 : start + 4 + u32(data, start)]).decode("utf-8")
+            subgraph = field(data, table, _SIGNATURE_SUBGRAPH)
+            yield name, 0 if subgraph is None else u32(data, subgraph)
 
 
-def _root(data: bytearray) -> int:
-    return _u32(data, 0)
+def root(data: Bytes) -> int:
+    """Returns the place of the outermost table."""
+    return u32(data, 0)
 
 
-def _vector(data: bytearray, table: int, field: int) -> range:
-    """Returns the places of a vector's offsets."""
-    place = _field(data, table, field)
+def vector(data: Bytes, table: int, number: int) -> range:
+    """Returns the places of a vector's elements, which have four bytes each."""
+    place = field(data, table, number)
     if place is None:
         return range(0)
-    start = place + _u32(data, place)
-    return range(start + 4, start + 4 + 4 * _u32(data, start), 4)
+    start = place + u32(data, place)
+    return range(start + 4, start + 4 + 4 * u32(data, start), 4)
 
 
-def _field(data: bytearray, table: int, field: int) -> int | None:
+def field(data: Bytes, table: int, number: int) -> int | None:
     """Returns the place of a table's field, or None if it has its default."""
     entries = table - struct.unpack_from("<i", data, table)[0]
-    position = 4 + 2 * field
+    position = 4 + 2 * number
     if position >= struct.unpack_from("<H", data, entries)[0]:
         return None
     offset: int = struct.unpack_from("<H", data, entries + position)[0]
     return table + offset if offset else None
 
 
-def _u32(data: bytearray, place: int) -> int:
+def u32(data: Bytes, place: int) -> int:
+    """Returns the unsigned number at a place."""
     value: int = struct.unpack_from("<I", data, place)[0]
     return value

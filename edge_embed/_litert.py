@@ -1,25 +1,23 @@
 """LiteRT: the only module that imports it, and only when a model is loaded.
 
-LiteRT writes its log to file descriptor 2 from C++ and offers no switch, so its calls run with that
-descriptor captured: its own lines are kept for error messages, everybody else's are passed on.
+Its calls run with standard error captured, see `_capture`.
 """
 
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
-import re
 import sys
-import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from edge_embed._armv80 import keep_out_what_would_kill_us
+from edge_embed._capture import Captured, quiet_stderr
 from edge_embed._flatbuffer import with_primary
 from edge_embed._manifest import INPUT_NAME, OUTPUT_NAME, Manifest, Vector, signature_name
 from edge_embed.errors import ModelFileError, RuntimeFailure
@@ -27,91 +25,15 @@ from edge_embed.errors import ModelFileError, RuntimeFailure
 IN_MEMORY = ":memory"
 """The weight cache path that makes XNNPACK share packed weights within the process only."""
 
-_NO_PLUGINS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "no-plugins")
+NO_PLUGINS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "no-plugins")
 """A directory that does not exist: LiteRT looks there for GPU and NPU plug-ins and finds none to load."""
 
-_LOG_LINE = re.compile(rb"^(?:INFO|WARNING|ERROR|VERBOSE|DEBUG|FATAL): ")
-_CONTINUATION = "└".encode()
 _PARTITION = "DELEGATE"
-_PYBIND_ERRORS = (RuntimeError, ValueError, TypeError, IndexError)
+PYBIND_ERRORS = (RuntimeError, ValueError, TypeError, IndexError)
 
-_capture_lock = threading.RLock()
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 _environment: Any = None
 T = TypeVar("T")
-
-
-class Captured:
-    """What LiteRT said while its output was captured.
-
-    Attributes:
-        errors: Its error lines, without the label.
-    """
-
-    def __init__(self) -> None:
-        self.errors: list[str] = []
-
-
-@contextlib.contextmanager
-def quiet_stderr() -> Iterator[Captured]:
-    """Captures file descriptor 2; on leaving, passes on every line that is not LiteRT's own.
-
-    Descriptors belong to the whole process, so what another thread writes meanwhile arrives late but is
-    not lost. A fork waits until no capture is running.
-    """
-    captured = Captured()
-    with _capture_lock:
-        try:
-            saved = os.dup(2)
-        except OSError:  # a daemon without a standard error: nothing to keep quiet
-            yield captured
-            return
-        sink = _anonymous_file()
-        try:
-            if sys.stderr is not None:
-                with contextlib.suppress(OSError, ValueError):  # closed by its owner
-                    sys.stderr.flush()
-            os.dup2(sink, 2)
-            try:
-                yield captured
-            finally:
-                os.dup2(saved, 2)
-                _forward(_content(sink), saved, captured)
-        finally:
-            os.close(sink)
-            os.close(saved)
-
-
-def _anonymous_file() -> int:
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("litert-log")
-    import tempfile  # noqa: PLC0415 - 20 ms that only systems without memfd pay
-
-    with tempfile.TemporaryFile(buffering=0) as file:
-        return os.dup(file.fileno())
-
-
-def _content(descriptor: int) -> bytes:
-    size = os.lseek(descriptor, 0, os.SEEK_END)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    chunks = []
-    while size > 0 and (chunk := os.read(descriptor, size)):
-        chunks.append(chunk)
-        size -= len(chunk)
-    return b"".join(chunks)
-
-
-def _forward(content: bytes, descriptor: int, captured: Captured) -> None:
-    ours = False
-    for line in content.splitlines(keepends=True):
-        if label := _LOG_LINE.match(line):
-            ours = True
-            if label.group() == b"ERROR: ":
-                captured.errors.append(line[label.end() :].decode("utf-8", "replace").strip())
-        elif not (ours and (line.startswith(_CONTINUATION) or not line.strip())):
-            ours = False
-            with contextlib.suppress(OSError):  # a reader that went away takes only its own lines with it
-                os.write(descriptor, line)
 
 
 class Engine:
@@ -134,18 +56,7 @@ class Engine:
         self._pad_id = manifest.tokenizer.pad_id
         self._dimension = manifest.dimension
         self._buffers: dict[int, tuple[Any, Any]] = {}
-        file = os.fspath(path)
-
-        def compile_graph() -> Any:
-            from ai_edge_litert.compiled_model import CompiledModel  # noqa: PLC0415 - only when a model is loaded
-            from ai_edge_litert.hardware_accelerator import HardwareAccelerator  # noqa: PLC0415
-            from ai_edge_litert.options import CpuOptions, Options  # noqa: PLC0415
-
-            cpu = CpuOptions(num_threads=num_threads, xnnpack_weight_cache_path=weight_cache)
-            options = Options(HardwareAccelerator.CPU, cpu)
-            return CompiledModel.from_file(file, environment=_shared_environment(), options=options)
-
-        self._model = _call(f"LiteRT cannot load {file}", compile_graph)
+        self._model = self._compile(os.fspath(path), num_threads, weight_cache)
         _engines.add(self)
         _check_signatures(self._model, manifest)
 
@@ -167,13 +78,25 @@ class Engine:
         if length in self._buffers:
             try:
                 vector = self._invoke(length, tokens)
-            except _PYBIND_ERRORS as error:
+            except PYBIND_ERRORS as error:
                 raise RuntimeFailure("LiteRT cannot run the graph", got=str(error)) from error
         else:
             # The first run of a bucket allocates, and speaks.
-            vector = _call("LiteRT cannot run the graph", lambda: self._invoke(length, tokens))
+            vector = call("LiteRT cannot run the graph", lambda: self._invoke(length, tokens))
         _check_vector(vector)
         return vector
+
+    def _compile(self, file: str, num_threads: int, weight_cache: str) -> Any:
+        def compile_graph() -> Any:
+            from ai_edge_litert.compiled_model import CompiledModel  # noqa: PLC0415 - only when a model is loaded
+            from ai_edge_litert.hardware_accelerator import HardwareAccelerator  # noqa: PLC0415
+            from ai_edge_litert.options import CpuOptions, Options  # noqa: PLC0415
+
+            cpu = CpuOptions(num_threads=num_threads, xnnpack_weight_cache_path=weight_cache)
+            options = Options(HardwareAccelerator.CPU, cpu)
+            return CompiledModel.from_file(file, environment=_shared_environment(), options=options)
+
+        return call(f"LiteRT cannot load {file}", compile_graph)
 
     def close(self) -> None:
         """Releases the graph. Calling it again does nothing."""
@@ -204,8 +127,8 @@ class Engine:
 
         The delegate's threads exist only in the parent; joining them here would wait for ever.
         """
-        _leak(self._model)
-        _leak(self._buffers)
+        leak(self._model)
+        leak(self._buffers)
         self._model, self._buffers = None, {}
 
 
@@ -215,22 +138,23 @@ def _shared_environment() -> Any:
     if _environment is None:
         from ai_edge_litert.environment import Environment, EnvironmentOptions  # noqa: PLC0415
 
+        keep_out_what_would_kill_us()
         options = EnvironmentOptions(
-            runtime_path=_NO_PLUGINS, compiler_plugin_path=_NO_PLUGINS, dispatch_library_path=_NO_PLUGINS
+            runtime_path=NO_PLUGINS, compiler_plugin_path=NO_PLUGINS, dispatch_library_path=NO_PLUGINS
         )
         _environment = Environment.create(options=options)
-        _leak(_environment)  # destroying it is of no use, and it would say so when the process ends
+        leak(_environment)  # destroying it is of no use, and it would say so when the process ends
     return _environment
 
 
-def _leak(thing: Any) -> None:
+def leak(thing: Any) -> None:
     """Keeps an object alive for ever, so that its destructor never runs."""
     import ctypes  # noqa: PLC0415 - numpy has it loaded already
 
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
-def _call(what: str, action: Callable[[], T]) -> T:
+def call(what: str, action: Callable[[], T]) -> T:
     """Runs `action` with its log captured, and turns its failure into ours."""
     captured = Captured()
     try:
@@ -240,7 +164,7 @@ def _call(what: str, action: Callable[[], T]) -> T:
         raise RuntimeFailure(
             "LiteRT cannot be imported", got=str(error), fix="pip install --force-reinstall ai-edge-litert"
         ) from error
-    except _PYBIND_ERRORS as error:
+    except PYBIND_ERRORS as error:
         details = "; ".join([str(error).replace("\n", " "), *captured.errors])
         raise RuntimeFailure(what, got=details, fix="convert the model again") from error
 
@@ -311,7 +235,6 @@ def _silence_exit() -> None:
 
 def _after_fork_in_child() -> None:
     global _environment  # noqa: PLW0603 - the parent's is of no use here
-    _capture_lock.release()
     for engine in list(_engines):
         engine._abandon()
     _engines.clear()
@@ -319,11 +242,7 @@ def _after_fork_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_capture_lock.acquire,
-        after_in_parent=_capture_lock.release,
-        after_in_child=_after_fork_in_child,
-    )
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 @dataclass(frozen=True)
@@ -361,7 +280,7 @@ def partitions(path: str | os.PathLike[str], length: int) -> DelegateReport:
         interpreter.allocate_tensors()
         return interpreter._get_ops_details(), [int(t["index"]) for t in interpreter.get_output_details()]
 
-    operators, outputs = _call(f"LiteRT cannot prepare {os.fspath(path)}", prepare)
+    operators, outputs = call(f"LiteRT cannot prepare {os.fspath(path)}", prepare)
     return _report(operators, outputs)
 
 

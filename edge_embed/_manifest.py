@@ -262,7 +262,7 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
         return {key: _parse(args[1], item, f"{where}.{key}") for key, item in value.items()}
     if kind is Any:
         return value
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1023:
         return float(value)
     if origin is None and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value

@@ -17,6 +17,8 @@ MAX_DEFAULT_THREADS = 4
 
 MAX_THREADS = 256
 
+ACCELERATORS = ("cpu", "gpu", "npu", "auto")
+
 _COMPATIBLE: Mapping[str, tuple[object, ...]] = {
     "output_value": ("sentence_embedding",),
     "precision": ("float32",),
@@ -94,6 +96,15 @@ def check_threads(num_threads: int | None) -> int:
         usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return min(usable, MAX_DEFAULT_THREADS)
     return check_whole("num_threads", num_threads, MAX_THREADS)
+
+
+def check_accelerator(accelerator: object) -> str:
+    """Returns the name of an accelerator."""
+    if not isinstance(accelerator, str) or accelerator not in ACCELERATORS:
+        raise InputError(
+            "accelerator cannot be used", got=repr(accelerator), expected=", ".join(map(repr, ACCELERATORS))
+        )
+    return accelerator
 
 
 def check_weight_cache(weight_cache: str | os.PathLike[str]) -> str | Path:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from edge_embed._manifest import Manifest, Vector
 from edge_embed._modelfile import ModelFile
 from edge_embed._options import (
+    check_accelerator,
     check_compatibility,
     check_dimension,
     check_threads,
@@ -41,6 +42,7 @@ from edge_embed._warn import warn
 from edge_embed.errors import InputError, PaddingWarning, RuntimeFailure, TokenizerError, TruncationWarning
 
 if TYPE_CHECKING:
+    from edge_embed._accelerators import Acceleration
     from edge_embed._litert import Engine
 
 Texts = str | Sequence[str] | npt.NDArray[Any]
@@ -67,10 +69,13 @@ class Embedder:
         default_prompt_name: Prompt for `encode` when none is named; by default the file's own choice.
         weight_cache: "auto" for the user's cache directory, "memory" for none, or a directory.
         self_check: Whether the model must prove itself when it is loaded.
+        accelerator: "cpu", "gpu", "npu", or "auto" for the first of npu, gpu and cpu that is there and
+            proves itself. `acceleration` tells what really runs.
 
     Raises:
         ModelFileError: If the file is missing, not ours, cut or damaged.
-        SelfCheckError: If this machine does not reproduce the file's probe.
+        SelfCheckError: If this machine, or the accelerator, does not reproduce the file's probe.
+        AcceleratorError: If the accelerator is absent or takes nothing of the graph.
         RuntimeFailure: If LiteRT refuses the graph.
         InputError: If an option cannot be used.
     """
@@ -85,7 +90,9 @@ class Embedder:
         default_prompt_name: str | None = None,
         weight_cache: str | os.PathLike[str] = "auto",
         self_check: bool = True,
+        accelerator: str = "cpu",
     ) -> None:
+        self._accelerator = check_accelerator(accelerator)
         self._num_threads = check_threads(num_threads)
         self._overflow = check_overflow(overflow)
         self._weight_cache = check_weight_cache(weight_cache)
@@ -99,13 +106,13 @@ class Embedder:
         if manifest.tokenizer.file not in self._file.names:
             raise TokenizerError(
                 f"the tokenizer is missing from {self._file.path}",
-                got=", ".join(self._file.names),
-                expected=manifest.tokenizer.file,
+                got=", ".join(self._file.names), expected=manifest.tokenizer.file,
                 fix="convert the model again",
-            )
+            )  # fmt: skip
         self._lock = threading.RLock()
         self._tokenizer: Tokenizer | None = None
         self._engine: Engine | None = None
+        self._acceleration: Acceleration | None = None
         self._closed = False
         self._load()
         _embedders.add(self)
@@ -148,14 +155,9 @@ class Embedder:
         check_compatibility(**compatibility)
         texts, single = as_texts(sentences)
         lead = choose_prompt(self.prompts, prompt, prompt_name, self.default_prompt_name)
+        leads = [lead] * len(texts)
         vectors = self._encode(
-            [lead] * len(texts),
-            texts,
-            batch_size,
-            show_progress_bar,
-            normalize_embeddings,
-            truncate_dim,
-            overflow,
+            leads, texts, batch_size, show_progress_bar, normalize_embeddings, truncate_dim, overflow
         )
         return vectors[0] if single else vectors
 
@@ -175,16 +177,9 @@ class Embedder:
         if prompt is None and prompt_name is None:
             prompt_name = task_prompt_name(self.prompts, QUERY_PROMPTS)
         return self.encode(
-            sentences,
-            prompt_name,
-            prompt,
-            batch_size,
-            show_progress_bar,
-            normalize_embeddings,
-            truncate_dim,
-            overflow,
-            **compatibility,
-        )
+            sentences, prompt_name, prompt, batch_size, show_progress_bar, normalize_embeddings,
+            truncate_dim, overflow, **compatibility,
+        )  # fmt: skip
 
     def encode_document(  # noqa: D417 - documented at `encode`
         self,
@@ -284,8 +279,17 @@ class Embedder:
 
     @property
     def device(self) -> str:
-        """Where the model runs."""
-        return "cpu"
+        """Where the model runs: "cpu", "gpu" or "npu"."""
+        return self._acceleration.ran_on if self._acceleration is not None else "cpu"
+
+    @property
+    def acceleration(self) -> Acceleration:
+        """What really runs the model: which device, all of it or what not, and what "auto" passed over."""
+        if self._acceleration is not None:
+            return self._acceleration
+        from edge_embed._accelerators import Acceleration  # noqa: PLC0415 - not needed to embed
+
+        return Acceleration("cpu", "cpu")
 
     def get_embedding_dimension(self) -> int:
         """Returns the length of the vectors that `encode` gives."""
@@ -325,6 +329,7 @@ class Embedder:
             "default_prompt_name": self.default_prompt_name,
             "weight_cache": self._weight_cache,
             "self_check": self._self_check,
+            "accelerator": self._accelerator,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -336,12 +341,19 @@ class Embedder:
             if self._closed:
                 raise RuntimeFailure(f"the model {self._file.path} is closed", fix="make a new Embedder")
             if self._engine is None:
-                from edge_embed._cache import open_engine  # noqa: PLC0415 - LiteRT's module waits for a model
-
-                self._engine = open_engine(
-                    self._file, self._num_threads, self._weight_cache, self._self_check
-                )
+                self._engine = self._open()
             return self._engine
+
+    def _open(self) -> Engine:
+        options = self._num_threads, self._weight_cache, self._self_check
+        if self._accelerator == "cpu":
+            from edge_embed._cache import open_engine  # noqa: PLC0415 - LiteRT's module waits for a model
+
+            return open_engine(self._file, *options)
+        from edge_embed._accelerators import open_accelerated  # noqa: PLC0415 - few use it
+
+        engine, self._acceleration = open_accelerated(self._file, self._accelerator, *options)
+        return engine
 
     def _load_tokenizer(self) -> Tokenizer:
         with self._lock:

@@ -6,6 +6,7 @@ EdgeEmbedError
 │   └── ManifestError       its manifest is missing, malformed, or of a newer schema
 ├── SelfCheckError          the backend does not reproduce the file's own probe
 ├── RuntimeFailure          LiteRT refused to compile or run the graph
+│   └── AcceleratorError    the accelerator that was asked for is absent or takes no part of the graph
 ├── TokenizerError          the tokenizer is missing or cannot be read
 ├── InputError              a text, an option or a data file that cannot be used (also a ValueError)
 │   └── TextTooLongError    a text longer than the model takes, under overflow="error"
@@ -14,10 +15,12 @@ EdgeEmbedError
     ├── CheckpointError     the checkpoint is absent, incomplete or wrong
     ├── RecipeError         the recipe is unknown or does not apply
     └── ParityError         the converted file does not agree with its source
+        └── BudgetError     no file keeps to the size or the quality that was asked for
 ```
 
 Warnings: `TruncationWarning` when a text was cut, `PaddingWarning` when a text spells the padding token,
-`WeightCacheWarning` when packed weights could not be kept.
+`WeightCacheWarning` when packed weights could not be kept, `AcceleratorWarning` when a part of the graph
+stayed on the CPU.
 
 Every message says what happened, what was got, what was expected, and what to do.
 """
@@ -60,6 +63,10 @@ class SelfCheckError(EdgeEmbedError):
 
 class RuntimeFailure(EdgeEmbedError):
     """LiteRT refused to compile or to run the graph."""
+
+
+class AcceleratorError(RuntimeFailure):
+    """The accelerator that was asked for is absent, or takes no part of the graph."""
 
 
 class TokenizerError(EdgeEmbedError):
@@ -106,6 +113,10 @@ class ParityError(ConversionError):
     """The converted file does not agree with its source closely enough to be saved."""
 
 
+class BudgetError(ParityError):
+    """No file keeps to the size or the quality that was asked for."""
+
+
 class TruncationWarning(UserWarning):
     """Some text was cut to the model's maximum length."""
 
@@ -116,3 +127,7 @@ class PaddingWarning(UserWarning):
 
 class WeightCacheWarning(UserWarning):
     """Packed weights cannot be kept on disk, so each process packs its own copy."""
+
+
+class AcceleratorWarning(UserWarning):
+    """An accelerator left a part of the graph to the CPU."""

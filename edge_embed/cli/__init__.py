@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 from edge_embed._version import __version__
 from edge_embed.errors import (
+    AcceleratorWarning,
     EdgeEmbedError,
     MissingExtraError,
     PaddingWarning,
@@ -76,6 +77,10 @@ COMMANDS = {
 }
 
 VERIFY_AGAINST_SOURCE = "edge_embed_convert.cli:verify_against_source"
+VERIFY_ON_TARGET, TARGET_SETTINGS = (
+    "edge_embed_bench.targets.verify:probes_on",
+    "edge_embed_bench.target:Settings",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -265,7 +270,7 @@ def _found(module: str) -> bool:
 @contextlib.contextmanager
 def _our_warnings() -> Iterator[None]:
     """Shows our own warnings as one line each, every time; leaves those of others as they are."""
-    ours = (TruncationWarning, PaddingWarning, WeightCacheWarning)
+    ours = (TruncationWarning, PaddingWarning, WeightCacheWarning, AcceleratorWarning)
     with warnings.catch_warnings():
         for category in ours:
             warnings.simplefilter("always", category)

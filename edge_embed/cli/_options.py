@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from edge_embed import Embedder
 
 OVERFLOW = ("truncate", "error", "mean")
+ACCELERATORS = ("cpu", "gpu", "npu", "auto")
+"""Those of `Embedder`; its module is not imported here, because the help must not wait for numpy."""
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +35,7 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
         "(default: truncate)",
     )  # fmt: skip
     add_threads(group)
+    add_accelerator(group)
 
 
 def add_threads(parser: argparse._ActionsContainer) -> None:
@@ -40,6 +43,26 @@ def add_threads(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--threads", metavar="N", type=positive, help="threads (default: usable cores, at most 4)"
     )
+
+
+def add_accelerator(parser: argparse._ActionsContainer) -> None:
+    """Adds what runs the graph."""
+    parser.add_argument(
+        "--accelerator", choices=ACCELERATORS, default="cpu",
+        help="what runs the graph; auto takes the first of npu, gpu, cpu that proves itself (default: cpu)",
+    )  # fmt: skip
+
+
+def add_target(parser: argparse._ActionsContainer) -> None:
+    """Adds what targets other than this machine may need."""
+    parser.add_argument(
+        "--prepare-target", action="store_true",
+        help="let the target download what it needs first; without this nothing is downloaded",
+    )  # fmt: skip
+    parser.add_argument(
+        "--target-python", metavar="PATH",
+        help="ssh: an interpreter there that has the runtime's dependencies; nothing is installed then",
+    )  # fmt: skip
 
 
 def add_json(parser: argparse.ArgumentParser, what: str) -> None:
@@ -75,7 +98,8 @@ def open_embedder(args: argparse.Namespace) -> Embedder:
     from edge_embed import Embedder  # noqa: PLC0415
 
     return Embedder(
-        args.model, truncate_dim=args.truncate_dim, num_threads=args.threads, overflow=args.overflow
+        args.model, truncate_dim=args.truncate_dim, num_threads=args.threads, overflow=args.overflow,
+        accelerator=args.accelerator,
     )  # fmt: skip
 
 

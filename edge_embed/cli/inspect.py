@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import textwrap
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edge_embed.cli import _options
 
 if TYPE_CHECKING:
+    from edge_embed._accelerators import Acceleration
     from edge_embed._manifest import Manifest
     from edge_embed._modelfile import ModelFile
 
@@ -29,6 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--no-delegate", action="store_true",
         help="leave out the delegate's partitions: the only part for which the graph must be prepared to run",
     )  # fmt: skip
+    _options.add_accelerator(parser)
     _options.add_json(parser, "print everything as one JSON object")
     parser.epilog = _EPILOG
 
@@ -40,14 +43,18 @@ def run(args: argparse.Namespace) -> int:
     model = ModelFile.open(args.model)
     sizes = _sizes(model)
     delegate = [] if args.no_delegate else _delegate(model)
+    acceleration = None if args.accelerator == "cpu" else _acceleration(model, args.accelerator)
     if args.json:
         facts = dataclasses.asdict(model.manifest)
         # A vector in base64 is no news to anybody.
         facts["self_check"]["embedding"] = f"{model.manifest.dimension} float32"
         extra = {"path": str(model.path), "bytes": model.path.stat().st_size, "sizes": sizes}
-        _options.print_json(extra | {"delegate": delegate or None} | facts, indent=1)
+        extra |= {"delegate": delegate or None}
+        if acceleration is not None:
+            extra["acceleration"] = dataclasses.asdict(acceleration)
+        _options.print_json(extra | facts, indent=1)
     else:
-        print("\n".join(_layout(model, sizes, delegate)))
+        print("\n".join(_layout(model, sizes, delegate, acceleration)))
     return 0
 
 
@@ -73,7 +80,23 @@ def _delegate(model: ModelFile) -> list[dict[str, Any]]:
     return reports
 
 
-def _layout(model: ModelFile, sizes: dict[str, int], delegate: Sequence[dict[str, Any]]) -> Iterable[str]:
+def _acceleration(model: ModelFile, accelerator: str) -> Acceleration:
+    """Lets the accelerator take the graph; whether it computes right is for `edge_embed verify` to say."""
+    from edge_embed import Embedder  # noqa: PLC0415
+    from edge_embed.errors import AcceleratorWarning  # noqa: PLC0415
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AcceleratorWarning)  # what it says is what is printed
+        with Embedder(
+            model.path, accelerator=accelerator, self_check=False, weight_cache="memory"
+        ) as embedder:
+            return embedder.acceleration
+
+
+def _layout(
+    model: ModelFile, sizes: dict[str, int], delegate: Sequence[dict[str, Any]],
+    acceleration: Acceleration | None,
+) -> Iterable[str]:  # fmt: skip
     from edge_embed._parity import format_report  # noqa: PLC0415
 
     manifest = model.manifest
@@ -86,6 +109,12 @@ def _layout(model: ModelFile, sizes: dict[str, int], delegate: Sequence[dict[str
         rows = [("bucket", "operators", "partitions", "outside")]
         rows += [(str(r["bucket"]), str(r["nodes"]), str(r["partitions"]), _outside(r)) for r in delegate]
         yield from _table(rows, left=(3,))
+    if acceleration is not None:
+        yield from _section(f"accelerator: {acceleration.asked}")
+        yield f"  runs on  {acceleration}"
+        if acceleration.ran_on != "cpu":
+            yield f"  precision  {'float16 allowed' if acceleration.float16 else 'float32'}"
+        yield from (f"  passed over {name}: {why}" for name, why in acceleration.passed_over.items())
     yield from _section("parity")
     yield from (f"  {line}" for line in format_report(manifest.parity).splitlines())
 

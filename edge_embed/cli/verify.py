@@ -6,8 +6,15 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING
 
-from edge_embed.cli import VERIFY_AGAINST_SOURCE, _options, load, needs_extra
-from edge_embed.errors import ModelFileError, SelfCheckError, TokenizerError
+from edge_embed.cli import (
+    TARGET_SETTINGS,
+    VERIFY_AGAINST_SOURCE,
+    VERIFY_ON_TARGET,
+    _options,
+    load,
+    needs_extra,
+)
+from edge_embed.errors import InputError, ModelFileError, SelfCheckError, TokenizerError
 
 if TYPE_CHECKING:
     from edge_embed._manifest import Parity
@@ -19,19 +26,30 @@ device can compare its own answers without the source.
 
 examples:
   edge_embed verify model.tflite
-  edge_embed verify model.tflite --source sentence-transformers/all-MiniLM-L6-v2"""
+  edge_embed verify model.tflite --source sentence-transformers/all-MiniLM-L6-v2
+  edge_embed verify model.tflite --accelerator gpu
+  edge_embed verify model.tflite --target ssh://pi@raspberrypi.local"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `edge_embed verify`."""
     _options.add_model(parser)
     _options.add_threads(parser)
+    _options.add_accelerator(parser)
     parser.add_argument(
         "--source",
         metavar="CHECKPOINT",
         help="compare with the checkpoint itself (needs the extra 'convert')",
     )
     _options.add_checkpoint(parser)
+    elsewhere = parser.add_argument_group("on another machine")
+    elsewhere.add_argument(
+        "--target", metavar="NAME", default="local",
+        help="answer the probes there: emulated:aarch64[/CPU], ssh://[USER@]HOST[:PORT], adb[:SERIAL], "
+        "browser "
+        "(default: local; see docs/devices.md)",
+    )  # fmt: skip
+    _options.add_target(elsewhere)
     _options.add_json(parser, "print the checks and the report as one JSON object")
     parser.epilog = _EPILOG
 
@@ -53,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
     """
     from edge_embed._modelfile import ModelFile  # noqa: PLC0415 - the help must not wait for these
 
+    if args.source and args.target != "local":
+        raise InputError("--source compares here, --target compares elsewhere", fix="leave one of them out")
     model = ModelFile.open(args.model)
     checks = [_integrity(model)]
     # A damaged graph is not given to native code.
@@ -62,15 +82,29 @@ def run(args: argparse.Namespace) -> int:
         return code
     parity = None
     if checks[0].passed:
-        checks.append(_self_check(model, args.threads))
-        parity = compare_probes(model, args.threads)
-        checks.append(
-            Check("probes", parity.passed, f"{parity.probes} probes against the source's own vectors")
+        here = args.target == "local"
+        if here:
+            checks.append(_self_check(model, args.threads, args.accelerator))
+            if args.accelerator != "cpu" and not checks[-1].passed:
+                return _finish(args, model, checks, None)  # its vectors have failed already
+        parity = (
+            compare_probes(model, args.threads, args.accelerator) if here else _compare_on_target(model, args)
         )
+        where = "" if here else f", on {args.target}"
+        checks.append(
+            Check("probes", parity.passed, f"{parity.probes} probes against the source's own vectors{where}")
+        )
+    return _finish(args, model, checks, parity)
+
+
+def _finish(args: argparse.Namespace, model: ModelFile, checks: list[Check], parity: Parity | None) -> int:
+    """Prints the report and returns the exit code."""
     passed = all(check.passed for check in checks)
     if args.json:
         report = {
             "path": str(model.path),
+            "target": args.target,
+            "accelerator": args.accelerator,
             "passed": passed,
             "checks": [dataclasses.asdict(c) for c in checks],
         }
@@ -80,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if passed else 1
 
 
-def compare_probes(model: ModelFile, num_threads: int | None) -> Parity:
+def compare_probes(model: ModelFile, num_threads: int | None, accelerator: str = "cpu") -> Parity:
     """Runs every stored probe as a user would and compares with the vectors of the source.
 
     Raises:
@@ -99,7 +133,18 @@ def compare_probes(model: ModelFile, num_threads: int | None) -> Parity:
             k=manifest.parity.neighbours_k,
             num_threads=num_threads,
             advance=advance,
+            accelerator=accelerator,
         )
+
+
+def _compare_on_target(model: ModelFile, args: argparse.Namespace) -> Parity:
+    _check_probes(model.probes(), model)
+    with needs_extra("bench", "edge_embed verify --target"):
+        settings = load(TARGET_SETTINGS)(
+            prepare=args.prepare_target, python=args.target_python, accelerator=args.accelerator
+        )
+        parity: Parity = load(VERIFY_ON_TARGET)(args.target, model, args.threads, settings)
+    return parity
 
 
 def _check_probes(probes: list[Probe], model: ModelFile) -> None:
@@ -130,14 +175,17 @@ def _integrity(model: ModelFile) -> Check:
     return Check("integrity", True, f"sha256 of {size:,} bytes of graph, {len(model.names)} members")
 
 
-def _self_check(model: ModelFile, num_threads: int | None) -> Check:
+def _self_check(model: ModelFile, num_threads: int | None, accelerator: str) -> Check:
     from edge_embed import Embedder  # noqa: PLC0415
 
     try:
-        Embedder(model.path, num_threads=num_threads, weight_cache="memory").close()
+        with Embedder(
+            model.path, num_threads=num_threads, weight_cache="memory", accelerator=accelerator
+        ) as embedder:
+            where = "" if accelerator == "cpu" else f" on {embedder.acceleration}"
     except SelfCheckError as error:
         return Check("self-check", False, str(error))
-    return Check("self-check", True, f"cosine at least {model.manifest.self_check.min_cosine}")
+    return Check("self-check", True, f"cosine at least {model.manifest.self_check.min_cosine}{where}")
 
 
 def _print(checks: list[Check], parity: Parity | None) -> None:

@@ -1,0 +1,298 @@
+"""GPU and NPU: who runs the graph, what really ran there, and proof that it computes the same.
+
+LiteRT falls back without a word: an absent NPU, a graph that a compiler refuses, operators that a GPU does
+not know all end on the CPU. So its log is read for what it did, and whatever an accelerator took must
+reproduce the file's probe in every bucket before a vector of it is handed out.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from edge_embed._armv80 import keep_out_what_would_kill_us
+from edge_embed._capture import quiet_output
+from edge_embed._litert import IN_MEMORY, NO_PLUGINS, PYBIND_ERRORS, Engine, leak
+from edge_embed._manifest import Manifest
+from edge_embed._modelfile import ModelFile
+from edge_embed._selfcheck import check_every_bucket
+from edge_embed._warn import warn
+from edge_embed.errors import AcceleratorError, AcceleratorWarning, RuntimeFailure, SelfCheckError
+
+CPU, GPU, NPU, AUTO = "cpu", "gpu", "npu", "auto"
+PREFERRED = (NPU, GPU)
+"""What "auto" tries ahead of the CPU, in this order."""
+
+LABELS = {CPU: "the CPU", GPU: "the GPU", NPU: "the NPU"}
+
+_REFUSED = re.compile(r"^([A-Z0-9_]+): (.+)$")
+_DIVIDED = re.compile(r"^(\d+) operations will run on the [GN]PU, and the remaining (\d+)")
+_ADAPTER = re.compile(r"Selected adapter: ([^,]+),.*?backend=(\w+), adapterType=(.+)$")
+_ABSENCE = {
+    GPU: ("No adapters found", "GPU accelerator could not be loaded", "Couldn't load Vulkan"),
+    NPU: ("NPU accelerator could not be loaded", "Failed to apply compiler plugins", "No compiler plugin"),
+}
+"""What LiteRT logs where there is no such accelerator, the cause last."""
+
+_ABSENT = {
+    GPU: "install the GPU's driver, on Linux its Vulkan driver and libvulkan1, so that vulkaninfo lists it; "
+    "or use accelerator='auto' or 'cpu'",
+    NPU: "install the vendor's runtime for LiteRT's NPU plug-in, for instance the extra of ai-edge-litert "
+    "for it; or use accelerator='auto' or 'cpu'",
+}
+
+_CONVERT_AGAIN = (
+    "convert the file again, earlier versions wrote graphs that GPUs refuse; "
+    "or use accelerator='auto' or 'cpu'"
+)
+
+_environments: dict[str, Any] = {}
+_adapter: tuple[str, bool] | None = None
+
+
+@dataclass(frozen=True)
+class Acceleration:
+    """What runs a loaded model.
+
+    Attributes:
+        asked: What was asked for: "cpu", "gpu", "npu" or "auto".
+        ran_on: What runs the graph: "cpu", "gpu" or "npu".
+        complete: Whether all of the graph runs there.
+        outside: What the accelerator refused, and why, as LiteRT says it; these operators run on the CPU.
+        device: The accelerator's own name, None where LiteRT does not say.
+        software: Whether that device is a program on the CPU.
+        float16: Whether the accelerator may compute in float16.
+        passed_over: What "auto" tried and did not take, and why.
+    """
+
+    asked: str
+    ran_on: str
+    complete: bool = True
+    outside: list[str] = field(default_factory=list)
+    device: str | None = None
+    software: bool = False
+    float16: bool = False
+    passed_over: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        words = [LABELS[self.ran_on].removeprefix("the ")]
+        if self.device:
+            words.append(f"({self.device})")
+        if not self.complete:
+            words.append(f"in part; on the CPU: {'; '.join(self.outside) or 'not said by LiteRT'}")
+        return " ".join(words)
+
+
+class AcceleratedEngine(Engine):
+    """A graph on a GPU or an NPU, the CPU taking what that refuses.
+
+    Args:
+        file: The model file.
+        accelerator: "gpu" or "npu".
+        num_threads: Threads for what stays on the CPU.
+
+    Raises:
+        AcceleratorError: If the accelerator is absent, fails, or takes nothing.
+        ModelFileError: If the graph is not the one that the manifest describes.
+    """
+
+    def __init__(self, file: ModelFile, accelerator: str, num_threads: int) -> None:
+        self._accelerator, self._file = accelerator, file
+        self.acceleration = Acceleration(accelerator, accelerator)
+        super().__init__(file.path, file.manifest, num_threads, IN_MEMORY)
+
+    def _compile(self, file: str, num_threads: int, weight_cache: str) -> Any:
+        from edge_embed._gpu_graph import read_graph  # noqa: PLC0415 - numpy work that only this needs
+
+        manifest, name = self._file.manifest, LABELS[self._accelerator]
+        _refuse_blocks(manifest, self._accelerator)
+        graph = read_graph(file, manifest.graph.bytes)
+        float16 = manifest.graph.fp16_safe
+        try:
+            with quiet_output() as captured:
+                model = _compile(graph, self._accelerator, num_threads, weight_cache, float16)
+        except ImportError as error:
+            raise AcceleratorError(f"LiteRT cannot use {name}", got=str(error)) from error
+        except PYBIND_ERRORS as error:
+            absent = _absence(captured.lines, self._accelerator)
+            # The first error of its log is the cause; what it throws is where it noticed.
+            cause = absent or "; ".join(_told(captured.lines) or captured.errors[:1])
+            raise AcceleratorError(
+                f"{name} cannot be used" if absent else f"{name} cannot run {manifest.name}",
+                got=cause or str(error).replace("\n", " "), expected=f"a graph compiled for {name}",
+                fix=_ABSENT[self._accelerator] if absent else _CONVERT_AGAIN,
+            ) from error  # fmt: skip
+        self.acceleration = _read_log(
+            captured.lines, self._accelerator, bool(model.is_fully_accelerated()), float16
+        )
+        return model
+
+
+def open_accelerated(
+    file: ModelFile, accelerator: str, num_threads: int, weight_cache: str | Path, self_check: bool
+) -> tuple[Engine, Acceleration]:
+    """Returns a proved graph on an accelerator, and what runs it.
+
+    Args:
+        file: The model file.
+        accelerator: "gpu", "npu", or "auto".
+        num_threads: Threads for what runs on the CPU.
+        weight_cache: For the CPU, should "auto" end there.
+        self_check: Whether a named accelerator must prove itself; what "auto" takes always must.
+
+    Raises:
+        AcceleratorError: If the named accelerator is absent, fails, or takes nothing.
+        SelfCheckError: If it does not reproduce the file's probe.
+        ModelFileError: If the graph is damaged.
+    """
+    if accelerator != AUTO:
+        engine = _open(file, accelerator, num_threads, self_check)
+        _warn_of_rest(engine.acceleration, file.manifest.name)
+        return engine, engine.acceleration
+    passed_over: dict[str, str] = {}
+    for name in PREFERRED:
+        try:
+            _refuse_software(name)
+            engine = _open(file, name, num_threads, self_check=True, software=False)
+        except (RuntimeFailure, SelfCheckError) as error:
+            passed_over[name] = " ".join(": ".join(filter(None, (error.what, error.got))).split())
+            continue
+        chosen = replace(engine.acceleration, asked=AUTO, passed_over=passed_over)
+        _warn_of_rest(chosen, file.manifest.name)
+        return engine, chosen
+    from edge_embed._cache import open_engine  # noqa: PLC0415 - most accelerated loads need no cache
+
+    cpu = open_engine(file, num_threads, weight_cache, self_check)
+    return cpu, Acceleration(AUTO, CPU, passed_over=passed_over)
+
+
+def _open(
+    file: ModelFile, accelerator: str, num_threads: int, self_check: bool, software: bool = True
+) -> AcceleratedEngine:
+    if self_check:
+        file.verify_graph()
+    engine = AcceleratedEngine(file, accelerator, num_threads)
+    try:
+        if not software:
+            _refuse_software(accelerator)
+        if self_check:
+            backend = f"LiteRT on {LABELS[accelerator]}: {engine.acceleration}"
+            check_every_bucket(engine, file.manifest, backend, engine.acceleration.float16)
+        file.require_unchanged()
+    except BaseException:
+        engine.close()
+        raise
+    return engine
+
+
+def _refuse_software(accelerator: str) -> None:
+    """Refuses a GPU that this process has found to be a program on the CPU, slower than the CPU itself."""
+    if accelerator == GPU and _adapter is not None and _adapter[1]:
+        raise AcceleratorError(
+            "this GPU is a program on the CPU, slower than the CPU itself", got=_adapter[0]
+        )
+
+
+def _compile(graph: bytes, accelerator: str, num_threads: int, weight_cache: str, float16: bool) -> Any:
+    from ai_edge_litert.compiled_model import CompiledModel  # noqa: PLC0415 - only when a model is loaded
+    from ai_edge_litert.hardware_accelerator import HardwareAccelerator  # noqa: PLC0415
+    from ai_edge_litert.options import CpuOptions, GpuOptions, Options  # noqa: PLC0415
+
+    wanted = {GPU: HardwareAccelerator.GPU, NPU: HardwareAccelerator.NPU}[accelerator]
+    options = Options(
+        # Without the CPU beside it LiteRT refuses a graph of which one operator stays.
+        wanted | HardwareAccelerator.CPU,
+        CpuOptions(num_threads=num_threads, xnnpack_weight_cache_path=weight_cache),
+        GpuOptions(enforce_f32=not float16),
+    )
+    return CompiledModel.from_buffer(graph, environment=_environment(accelerator), options=options)
+
+
+def _environment(accelerator: str) -> Any:
+    """Returns the process's LiteRT environment for an accelerator: its plug-ins and no others."""
+    if accelerator not in _environments:
+        import ai_edge_litert  # noqa: PLC0415 - only when a model is loaded
+        from ai_edge_litert.environment import Environment, EnvironmentOptions  # noqa: PLC0415
+
+        keep_out_what_would_kill_us()
+        libraries = os.path.dirname(os.path.abspath(str(ai_edge_litert.__file__)))
+        options = (
+            EnvironmentOptions(libraries, compiler_plugin_path=NO_PLUGINS, dispatch_library_path=NO_PLUGINS)
+            if accelerator == GPU
+            else EnvironmentOptions(NO_PLUGINS)  # the vendors' directories are found by LiteRT
+        )
+        _environments[accelerator] = Environment.create(options=options)
+        leak(_environments[accelerator])  # as that of the CPU
+    return _environments[accelerator]
+
+
+def _read_log(lines: Sequence[str], accelerator: str, complete: bool, float16: bool) -> Acceleration:
+    """Returns what LiteRT's log says of a compiled graph.
+
+    Raises:
+        AcceleratorError: If nothing of it runs on the accelerator.
+    """
+    global _adapter  # noqa: PLW0603 - LiteRT names it once per process
+    for line in lines:
+        if (found := _ADAPTER.search(line)) and accelerator == GPU:
+            _adapter = f"{found[1]}, {found[2]}", "CPU" in found[3]
+    outside, absent = _told(lines), _absence(lines, accelerator)
+    divided = [int(found[1]) for line in lines if (found := _DIVIDED.match(line))]
+    if absent or not (complete or any(divided) or (accelerator == NPU and not divided)):
+        raise AcceleratorError(
+            f"{LABELS[accelerator]} runs nothing of the graph",
+            got=absent or "; ".join(outside) or "all of it on the CPU",
+            expected=f"a graph on {LABELS[accelerator]}", fix=_ABSENT[accelerator],
+        )  # fmt: skip
+    device, software = _adapter if _adapter and accelerator == GPU else (None, False)
+    return Acceleration(accelerator, accelerator, complete, outside, device, software, float16)
+
+
+def _told(lines: Sequence[str]) -> list[str]:
+    """Returns which operators were refused and why, each reason once."""
+    reasons = {f"{found[1]}: {_short(found[2])}": None for line in lines if (found := _REFUSED.match(line))}
+    return [reason for reason in reasons if not reason.startswith(("INFO:", "WARNING:", "ERROR:"))]
+
+
+def _short(reason: str) -> str:
+    # LiteRT adds the tensor's name, which differs from layer to layer.
+    return re.sub(r"\.? \S*/\S*$", "", reason).rstrip(". ")
+
+
+def _absence(lines: Sequence[str], accelerator: str) -> str | None:
+    """Returns the line that says that there is no such accelerator, if one does."""
+    found = (line for sign in reversed(_ABSENCE[accelerator]) for line in lines if sign in line)
+    return next((re.sub(r"^[A-Za-z]+: (\[[^]]*\] )?", "", line) for line in found), None)
+
+
+def _refuse_blocks(manifest: Manifest, accelerator: str) -> None:
+    """Refuses weights with a scale per block: LiteRT's GPU delegate takes them and corrupts its memory."""
+    blocked = [group for group, scheme in manifest.recipe.groups.items() if scheme.get("block")]
+    if blocked and accelerator == GPU:
+        raise AcceleratorError(
+            "the GPU cannot run weights with a scale per block",
+            got=f"{manifest.recipe.spec}: {', '.join(blocked)}", expected="a recipe per channel: int8, mixed",
+            fix="convert with another --recipe, or use the CPU",
+        )  # fmt: skip
+
+
+def _warn_of_rest(acceleration: Acceleration, name: str) -> None:
+    if not acceleration.complete:
+        warn(
+            f"{LABELS[acceleration.ran_on]} runs {name} only in part; on the CPU: "
+            f"{'; '.join(acceleration.outside) or 'LiteRT does not say what'}. Data goes back and forth "
+            "for each part, which can be slower than the CPU alone.",
+            AcceleratorWarning,
+        )
+
+
+def _after_fork_in_child() -> None:
+    _environments.clear()  # the parent's are of no use here
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
