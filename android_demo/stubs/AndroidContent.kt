@@ -18,6 +18,8 @@ abstract class ContentResolver {
 }
 
 open class Intent {
+    fun getBooleanExtra(name: String, defaultValue: Boolean): Boolean = throw AssertionError()
+
     fun getIntExtra(name: String, defaultValue: Int): Int = throw AssertionError()
 
     fun getStringExtra(name: String): String? = throw AssertionError()

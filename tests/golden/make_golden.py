@@ -29,6 +29,8 @@ import numpy as np
 
 from edge_embed import Embedder
 from edge_embed._manifest import (
+    MANIFEST_NAME,
+    PROBES_NAME,
     Architecture,
     BucketParity,
     Graph,
@@ -42,6 +44,7 @@ from edge_embed._manifest import (
     encode_vector,
 )
 from edge_embed._modelfile import ModelFile, write_model_file
+from edge_embed._rerun import fed
 from edge_embed._selfcheck import bucket_for
 from edge_embed._similarity import similarity
 from edge_embed._text import OVERFLOWS, plan
@@ -344,6 +347,28 @@ def similarity_golden() -> dict[str, Any]:
     return {"dimension": 16, "rows": encode_vector(rows.ravel()), "queries": 3, "scores": scores}
 
 
+def probes_golden(file: str, data: bytes) -> dict[str, Any]:
+    """Returns a model file that carries probes, and what `edge_embed verify --target adb` is answered."""
+    manifest = make_manifest(file, data)
+    cases = [("the red planet", "query"), ("", None), ("Größe straße " * 3, "document"), ("mars " * 60, None)]
+    probes = [{"text": text, "prompt_name": name} for text, name in cases]
+    members = {
+        MANIFEST_NAME: manifest.to_json().encode(),
+        PROBES_NAME: json.dumps({"probes": probes}).encode(), file: data,
+    }  # fmt: skip
+    answers = []
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "toy.tflite"
+        write_model_file(path, _GRAPH, members)
+        whole = path.read_bytes()
+        toy = Toy(path)
+        for text, name in cases:
+            prompt = manifest.prompts[name] if name else ""
+            vector = _vector(lambda t=text, p=prompt: toy.encode(t, prompt=p))
+            answers.append({"tokens": fed(toy, prompt + text), "vector": vector})
+    return {"whole": _b64(whole), "answers": answers}
+
+
 def record_golden(file: bytes) -> dict[str, Any]:
     """Returns what edge_embed_bench writes for the figures that the JUnit test lets the demo measure."""
     samples = [0.25, 0.5, 0.25, 0.75]
@@ -361,7 +386,9 @@ def record_golden(file: bytes) -> dict[str, Any]:
             synthetic=False,
         ),
         cell=record.Cell("adb", "cpu", 8, 2, 1),
-        machine=record.Machine("Exynos", "arm64-v8a", 8, ["asimd"], None, 4 << 30, "Android 16", None),
+        machine=record.Machine(
+            "Exynos", "arm64-v8a", 8, ["asimd"], None, 4 << 30, "Android 16", None, "A Phone", "Exynos", None
+        ),
         run=record.Run("am start", "2026-01-01T00:00:00Z", 2, 4, 7, []),
         load=record.Load(0.125, 1.0, 0.5, [], []),
         latency=record.Latency.of(samples, tokens=8, batch=1),
@@ -381,6 +408,7 @@ def golden_files() -> dict[str, bytes]:
     contents["manifests.json"] = manifests_golden(data["wordpiece.json"])
     contents["files.json"] = files_golden(data["wordpiece.json"])
     contents["similarity.json"] = similarity_golden()
+    contents["probes.json"] = probes_golden("bpe.model", data["bpe.model"])
     contents["record.json"] = record_golden(base64.b64decode(contents["files.json"]["whole"]))
     packed = {name: json.dumps(value, separators=(",", ":")) + "\n" for name, value in contents.items()}
     return {name: text.encode() for name, text in packed.items()}

@@ -111,10 +111,10 @@ class Benchmark(
     }
 
     companion object {
-        private const val SCHEMA_VERSION = 1
+        private const val SCHEMA_VERSION = 2
         private const val SYNTHETIC = "synthetic-" // how edge_embed_bench tells random weights
         private val EMPTY = listOf(
-            "load", "latency", "text_latency", "memory", "text_memory", "delegate", "agreement", "throughput",
+            "load", "latency", "text_latency", "memory", "text_memory", "delegate", "agreement", "throughput", "conditions",
         ).associateWith { null }
         private val NOT_MEASURED = mapOf(
             "text_latency" to "the activity measures token ids in, vector out",
@@ -126,6 +126,15 @@ class Benchmark(
         /** Returns the file that edge_embed_bench reads; `error` says why it holds no record. */
         fun toJson(records: List<Map<String, Any?>>, error: String? = null): String =
             Json.write(mapOf("schema_version" to SCHEMA_VERSION, "records" to records, "error" to error)) + "\n"
+
+        /** Returns what `edge_embed verify --target adb` reads: the ids and the vector of each probe of the file. */
+        fun answersToJson(model: ModelFile, embedder: Embedder): String {
+            val answers = model.probes().map { probe ->
+                val ids = embedder.tokens(probe.text, probe.promptName)
+                mapOf("tokens" to ids.toList(), "vector" to encodeVector(embedder.encodeTokens(ids)))
+            }
+            return Json.write(mapOf("schema_version" to SCHEMA_VERSION, "answers" to answers, "error" to null)) + "\n"
+        }
 
         /** Returns a percentile, by linear interpolation between the neighbouring samples, rounded as numpy does. */
         fun percentile(samples: List<Double>, percent: Int): Double {

@@ -52,6 +52,10 @@ class Embedder(
         return embed(prompt, body)
     }
 
+    /** Returns the ids that a text is run with after the prompt of that name, cut where it does not fit. */
+    fun tokens(text: String, promptName: String?): IntArray =
+        plan(tokenizer, manifest, manifest.prompt(promptName), checkText(text), Overflow.TRUNCATE).windows.single()
+
     /** Embeds token ids as they are: special tokens included, nothing added, cut or normalized again. */
     @Synchronized
     fun encodeTokens(ids: IntArray): FloatArray {

@@ -10,7 +10,7 @@ import java.io.IOException
  */
 class LinuxFacts(private val root: File = File("/")) {
     /** The fields of `Machine` in the benchmark's record schema; what cannot be read is null or missing. */
-    fun machine(cpu: String, system: String): Map<String, Any?> = mapOf(
+    fun machine(cpu: String, system: String, model: String? = null, soc: String? = null): Map<String, Any?> = mapOf(
         "cpu" to cpu,
         "architecture" to System.getProperty("os.arch"),
         "cores" to Runtime.getRuntime().availableProcessors(),
@@ -19,6 +19,9 @@ class LinuxFacts(private val root: File = File("/")) {
         "memory_bytes" to bytes("proc/meminfo", "MemTotal"),
         "system" to system,
         "python" to null,
+        "model" to model,
+        "soc" to soc,
+        "emulator" to null,
     )
 
     /** The fields of `Memory`, of this process. */

@@ -164,6 +164,13 @@ class Manifest private constructor(val raw: Map<String, Any?>) {
     }
 }
 
+/** Returns a vector as [decodeVector] reads it. */
+fun encodeVector(vector: FloatArray): String {
+    val data = ByteBuffer.allocate(4 * vector.size).order(ByteOrder.LITTLE_ENDIAN)
+    vector.forEach(data::putFloat)
+    return Base64.getEncoder().encodeToString(data.array())
+}
+
 /** Returns the float32 vector whose little-endian bytes `text` holds in base64. */
 fun decodeVector(text: String): FloatArray {
     val data = try {

@@ -9,6 +9,9 @@ import java.nio.charset.CharacterCodingException
 import java.security.MessageDigest
 import java.util.zip.CRC32
 
+/** A text that a file was verified with, and the name of the prompt before it. */
+class Probe(val text: String, val promptName: String?)
+
 /**
  * A model file: a LiteRT flatbuffer followed by a stored zip. Opening reads the zip's directory and the
  * manifest and hashes nothing. Every name, size and position is checked before it is used.
@@ -28,6 +31,21 @@ class ModelFile private constructor(val file: File, val manifest: Manifest, priv
             throw ModelFileException("the tokenizer in $file is not the one that its manifest describes", fix = REPAIR)
         }
         return data
+    }
+
+    /** Returns the texts that the file was verified with; none if it carries none. */
+    fun probes(): List<Probe> {
+        if (PROBES !in names) return emptyList()
+        return try {
+            val items = (Json.parse(read(PROBES)) as Map<*, *>)["probes"] as List<*>
+            items.map { it as Map<*, *> }.map { Probe(it["text"] as String, it["prompt_name"] as String?) }
+        } catch (error: JsonException) {
+            throw ModelFileException("the probes in $file are damaged", error.message, REPAIR)
+        } catch (error: ClassCastException) {
+            throw ModelFileException("the probes in $file are damaged", "values of another type", REPAIR)
+        } catch (error: NullPointerException) {
+            throw ModelFileException("the probes in $file are damaged", "values that are missing", REPAIR)
+        }
     }
 
     /** Hashes the graph and compares with the manifest. */
@@ -56,6 +74,7 @@ class ModelFile private constructor(val file: File, val manifest: Manifest, priv
 
     companion object {
         private const val REPAIR = "download or copy the file again"
+        private const val PROBES = "probes.json"
         private const val MANIFEST_LIMIT = 16L shl 20
         private const val MEMBER_LIMIT = 256L shl 20
         private const val MEMBERS_LIMIT = 4096

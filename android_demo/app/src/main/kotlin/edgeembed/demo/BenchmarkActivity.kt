@@ -18,7 +18,8 @@ import java.time.Instant
 import kotlin.concurrent.thread
 
 /**
- * Measures one cell and writes one record; shows nothing. Started by adb, see README.md.
+ * Measures one cell and writes one record, or answers the file's probes; shows nothing. Started by adb, see
+ * README.md.
  *
  * A process measures one load: stop the app between two starts. Files lie in the app's external files
  * directory, which adb can write and read; other places are refused.
@@ -53,6 +54,10 @@ class BenchmarkActivity : Activity() {
             seed = intent.getIntExtra("seed", 0),
         )
         val model = ModelFile.open(file("model", "model.tflite"))
+        if (intent.getBooleanExtra("probes", false)) {
+            model.verifyGraph()
+            return openEmbedder(model, request.threads, Overflow.TRUNCATE).use { Benchmark.answersToJson(model, it) }
+        }
         val benchmark = Benchmark(model, Phone(started), mapOf("litert" to BuildConfig.LITERT_VERSION))
         val record = benchmark.record(request, "am start -n $packageName/.BenchmarkActivity", Instant.now().toString()) {
             openEmbedder(model, request.threads, Overflow.TRUNCATE)
@@ -69,7 +74,9 @@ class BenchmarkActivity : Activity() {
 
         override fun machine() = facts.machine(
             cpu = if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.S) Build.SOC_MODEL else Build.HARDWARE,
-            system = "${Build.MANUFACTURER} ${Build.MODEL}, Android ${Build.VERSION.RELEASE}",
+            system = "Android ${Build.VERSION.RELEASE}",
+            model = "${Build.MANUFACTURER} ${Build.MODEL}",
+            soc = if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.S) Build.SOC_MODEL else null,
         )
 
         override fun memory() = facts.memory()

@@ -157,6 +157,7 @@ class CoreTest {
         for ((name, value) in facts.memory()) assertTrue(name, value!! > 1 shl 20)
         val nothing = LinuxFacts(File("/nonexistent"))
         assertEquals(null, nothing.machine("cpu", "system")["governor"])
+        assertEquals("A Phone", facts.machine("cpu", "system", "A Phone")["model"])
         assertEquals(setOf<Long?>(null), nothing.memory().values.toSet())
     }
 }

@@ -170,10 +170,22 @@ class GoldenTest {
         }
     }
 
+    @Test
+    fun `the probes of a file are answered as Python answers them`() {
+        val expected = golden("probes.json") as Map<*, *>
+        temporary(unpack(expected["whole"])) { file ->
+            val model = ModelFile.open(file)
+            val tokenizer = loadTokenizer(model.manifest.tokenizer, model.read(model.manifest.tokenizer.file))
+            val written = Benchmark.answersToJson(model, Embedder(model.manifest, tokenizer, Toy))
+            assertEquals(expected["answers"], (Json.parse(written) as Map<*, *>)["answers"])
+        }
+    }
+
     private object Phone : Device {
         override fun machine() = mapOf(
             "cpu" to "Exynos", "architecture" to "arm64-v8a", "cores" to 8, "features" to listOf("asimd"),
             "governor" to null, "memory_bytes" to (4L shl 30), "system" to "Android 16", "python" to null,
+            "model" to "A Phone", "soc" to "Exynos", "emulator" to null,
         )
 
         override fun memory() = mapOf("rss_bytes" to (3L shl 20), "anonymous_bytes" to (1L shl 20), "peak_bytes" to (4L shl 20))
