@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-android lint full clean
+.PHONY: demo test test-android lint full bench clean
 
 demo: $(VENV)/.demo ## convert the real all-MiniLM-L6-v2, show its parity, search a small collection
 	$(BIN)/python examples/demo.py
@@ -23,6 +23,9 @@ lint: $(VENV)/.test
 full: $(VENV)/.test ## the full-size EmbeddingGemma checks; TOKENIZER=path/to/gemma/tokenizer.json for the real one
 	$(BIN)/python -m edge_embed_bench.full_size $(if $(TOKENIZER),--tokenizer $(TOKENIZER))
 
+bench: $(VENV)/.peers ## speed beside other engines; CORPUS=path/to/corpus.jsonl for documents/s; ARGS='--only gemma'
+	$(BIN)/python -m edge_embed_bench.speed $(if $(CORPUS),--corpus $(CORPUS)) $(ARGS)
+
 clean:
 	rm -rf $(VENV) build dist
 
@@ -37,4 +40,9 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing into $(VENV) (PyTorch among it: a minute or more)"
 	$(PIP) --editable '.[test]'
+	@touch $@
+
+$(VENV)/.peers: $(VENV)/.test
+	@echo "installing the other engines (llama.cpp is compiled: some minutes)"
+	$(PIP) --editable '.[test,peers]'
 	@touch $@

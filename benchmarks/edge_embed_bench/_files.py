@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.metadata
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from edge_embed.errors import InputError
@@ -40,3 +42,25 @@ def sha256_of(path: Path) -> str:
 def bytes_under(directory: Path) -> int:
     """Returns the size of every file under a directory."""
     return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
+
+
+def maker_key(sources: Sequence[Path], packages: Sequence[str] = ()) -> str:
+    """Returns what a kept file depends on beside its input, as 12 hexadecimal digits.
+
+    Args:
+        sources: Files, or directories of them, that make the file.
+        packages: Distributions that they make it with; one that is not installed counts as such.
+    """
+    digest = hashlib.sha256()
+    for source in sources:
+        for file in sorted(source.rglob("*")) if source.is_dir() else [source]:
+            if not file.is_file() or file.suffix == ".pyc":
+                continue
+            digest.update(f"{file.relative_to(source.parent)}\0{sha256_of(file)}\0".encode())
+    for name in packages:
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            version = "none"
+        digest.update(f"{name} {version}\0".encode())
+    return digest.hexdigest()[:12]

@@ -11,7 +11,7 @@ SYNTHETIC = ("embeddinggemma-300m", "minilm")
 
 PEERS = (
     *("onnxruntime-fp32", "onnxruntime-int8", "openvino", "sentence-transformers-fp32"),
-    "sentence-transformers-bf16",
+    *("sentence-transformers-bf16", "llama.cpp-q8_0", "llama.cpp-q4_0", "litert-torch"),
 )
 
 _EPILOG = """\
@@ -23,6 +23,7 @@ examples:
   edge_embed bench a.tflite b.tflite --output results.json,results.md
   edge_embed bench model.tflite --corpus documents.jsonl
   edge_embed bench --synthetic embeddinggemma-300m
+  edge_embed bench model.tflite --target local,ssh://pi@raspberrypi.local
   edge_embed bench --compare old.json new.json"""
 
 
@@ -48,11 +49,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--batch", metavar="N,…", type=_numbers, help="texts per call (default: 1; with --corpus 32)"
     )
     matrix.add_argument(
-        "--accelerators", metavar="NAME,…", type=_names, default=["cpu"], help="what runs it (default: cpu)"
+        "--accelerators",
+        metavar="NAME,…",
+        type=_names,
+        default=["cpu"],
+        help="what runs it: cpu, gpu, npu, auto (default: cpu; see docs/accelerators.md)",
     )
     matrix.add_argument(
-        "--targets", metavar="NAME,…", type=_names, default=["local"], help="where it runs (default: local)"
-    )
+        "--target", "--targets", dest="targets", metavar="NAME,…", type=_names, default=["local"],
+        help="where it runs: local, emulated:aarch64[/CPU], ssh://[USER@]HOST[:PORT], adb[:SERIAL], "
+        "browser (default: local; see docs/devices.md)",
+    )  # fmt: skip
+    _options.add_target(matrix)
     beside = parser.add_argument_group("peers")
     beside.add_argument(
         "--peers", metavar="NAME,…", type=_names, default=[],

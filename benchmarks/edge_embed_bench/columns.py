@@ -66,7 +66,9 @@ def _middle(name: str) -> Callable[[Record], Any]:
 
 def _partitions(record: Record) -> Any:
     delegate = record.delegate
-    return None if delegate is None else f"{delegate.partitions} + {len(delegate.outside)} outside"
+    if delegate is None:
+        return None
+    return f"{delegate.partitions or 'some'} + {len(delegate.outside)} outside"
 
 
 def _where(record: Record) -> str:
@@ -82,6 +84,7 @@ _IDENTITY = [
     ),
     Column("synthetic", "weights", lambda r: "synthetic" if r.model.synthetic else None),
     Column("where", "where", _where),
+    Column("emulator", "emulated by", lambda r: r.machine.emulator),
     Column("threads", "threads", lambda r: r.cell.threads),
     Column("batch", "batch", lambda r: r.cell.batch),
 ]
@@ -150,6 +153,11 @@ def remarks(records: Sequence[Record]) -> list[str]:
     lines = []
     if names := sorted({r.model.name for r in records if r.model.synthetic}):
         lines.append(f"synthetic: {', '.join(names)} has random weights; no figure here speaks of quality")
+    if emulators := sorted({r.machine.emulator for r in records if r.machine.emulator}):
+        lines.append(
+            f"emulated: by {', '.join(emulators)}; its times and memory are the emulator's, not comparable "
+            "with a device's"
+        )
     reasons: dict[tuple[str, str], list[str]] = {}
     for record in records:
         if record.status == OK:

@@ -21,7 +21,7 @@ from edge_embed_bench.report_table import to_table
 from edge_embed_bench.scores import read_scores
 from edge_embed_bench.synthetic import build, require_known
 from edge_embed_bench.synthetic import checkpoint as synthetic_checkpoint
-from edge_embed_bench.target import Plan, Subject
+from edge_embed_bench.target import Plan, Settings, Subject
 
 CORPUS_BATCH = 32
 """Documents that an indexer hands over at a time."""
@@ -78,13 +78,20 @@ def _measure(args: argparse.Namespace, files: Sequence[Path], records: list[Reco
     quality = read_scores(args.quality) if args.quality else None
     models = [Model.open(path) for path in files]
     axes = _axes(args, models)
-    targets = session.open_targets(axes)
+    targets = session.open_targets(axes, Settings(args.prepare_target, args.target_python, args.timeout))
     plan = Plan(_run(args), loads=args.loads, timeout=args.timeout)
     subjects = [_ours(model, bool(args.peers)) for model in models]
     if args.peers:
         subjects += _peers(args, models, axes, plan)
     work = (
-        session.index(targets, axes, subjects, plan, args.corpus, _documents(args))
+        session.index(
+            targets,
+            axes,
+            subjects,
+            plan,
+            args.corpus,
+            documents(args.corpus, args.field, args.titles_field, args.limit),
+        )
         if args.corpus
         else session.measure(targets, axes, subjects, plan)
     )
@@ -162,10 +169,11 @@ def _run(args: argparse.Namespace) -> Run:
     return Run(words, started, args.warmup, args.repetitions, args.seed, [])
 
 
-def _documents(args: argparse.Namespace) -> list[str]:
-    read = read_texts(str(args.corpus), args.field, args.titles_field)
+def documents(path: Path, field: str | None, titles_field: str | None, limit: int | None) -> list[str]:
+    """Returns a corpus's first documents, each with its title ahead of it."""
+    read = read_texts(str(path), field, titles_field)
     titles = read.titles or [None] * len(read.texts)
     texts = [
         f"{title} {text}".strip() if title else text for title, text in zip(titles, read.texts, strict=True)
     ]
-    return texts[: args.limit]
+    return texts[:limit]

@@ -11,3 +11,7 @@ class MeasurementError(EdgeEmbedError):
 
 class WorkerError(EdgeEmbedError):
     """A measuring process died, hung, or reported that it failed."""
+
+
+class TargetError(EdgeEmbedError):
+    """A target that is absent, refuses us, breaks off, or lacks what it needs."""

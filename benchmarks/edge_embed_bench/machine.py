@@ -28,7 +28,7 @@ def read_machine(root: Path = Path("/")) -> Machine:
     Raises:
         MeasurementError: If the system does not say how much memory it has.
     """
-    facts = _cpu_facts(root)
+    facts = parse_cpu_facts(_read(root / "proc/cpuinfo") or "")
     flags = facts.get("flags") or facts.get("Features") or ""
     return Machine(
         cpu=facts.get("model name") or _part(facts) or platform.processor() or platform.machine(),
@@ -39,6 +39,8 @@ def read_machine(root: Path = Path("/")) -> Machine:
         memory_bytes=_memory(root),
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
+        model=_tree(root, "model"),
+        soc=_tree(root, "compatible"),
     )
 
 
@@ -49,10 +51,12 @@ def describe_machine() -> str:
 
 def describe(machine: Machine) -> str:
     """Returns a machine in one line."""
+    name = f"{machine.model}: " if machine.model else ""
+    emulator = f", emulated by {machine.emulator}" if machine.emulator else ""
     governor = f", governor {machine.governor}" if machine.governor else ""
     return (
-        f"{machine.cpu} ({machine.architecture}, {machine.cores} cores{governor}), "
-        f"{machine.memory_bytes / 2**30:.0f} GiB, {machine.system}"
+        f"{name}{machine.cpu} ({machine.architecture}, {machine.cores} cores{governor}), "
+        f"{machine.memory_bytes / 2**30:.0f} GiB, {machine.system}{emulator}"
     )
 
 
@@ -63,10 +67,10 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _cpu_facts(root: Path) -> dict[str, str]:
-    """Returns the first processor's entry of /proc/cpuinfo, empty where there is none."""
+def parse_cpu_facts(text: str) -> dict[str, str]:
+    """Returns the first processor's entry of what /proc/cpuinfo holds, empty where there is none."""
     facts: dict[str, str] = {}
-    for line in (_read(root / "proc/cpuinfo") or "").splitlines():
+    for line in text.splitlines():
         name, colon, value = line.partition(":")
         if colon:
             facts.setdefault(name.strip(), value.strip())
@@ -77,6 +81,12 @@ def _part(facts: dict[str, str]) -> str | None:
     """Returns what an ARM processor calls itself: numbers, no name."""
     implementer, part = facts.get("CPU implementer"), facts.get("CPU part")
     return f"ARM implementer {implementer} part {part}" if implementer and part else None
+
+
+def _tree(root: Path, name: str) -> str | None:
+    """Returns a property of a board's device tree: of a list the last part, which is the most general."""
+    text = _read(root / "proc/device-tree" / name) or ""
+    return text.strip("\0").split("\0")[-1] or None
 
 
 def _memory(root: Path) -> int:

@@ -14,12 +14,13 @@ import time
 
 STARTED = time.perf_counter()
 
-import importlib  # noqa: E402 - the clock comes first
+import glob  # noqa: E402 - the clock comes first
+import importlib  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Callable, Sequence  # noqa: E402
-from dataclasses import dataclass  # noqa: E402
+from dataclasses import asdict, dataclass  # noqa: E402
 from typing import Any, Protocol  # noqa: E402
 
 _STATUS = {"VmRSS": "rss_bytes", "RssAnon": "anonymous_bytes", "VmHWM": "peak_bytes"}
@@ -39,6 +40,7 @@ class Job:
         cache: A directory for what the engine keeps to load quickly.
         threads: Threads of one run.
         length: The most tokens that will come.
+        accelerator: What is to run it.
     """
 
     model: str
@@ -46,6 +48,7 @@ class Job:
     cache: str
     threads: int
     length: int
+    accelerator: str = "cpu"
 
 
 class Engine(Protocol):
@@ -113,6 +116,25 @@ class Worker:
         """Reads this process's memory. What the system does not say is None."""
         return read_memory()
 
+    def machine(self) -> dict[str, Any]:
+        """Describes this machine, as `record.Machine`."""
+        from edge_embed_bench.machine import read_machine  # noqa: PLC0415 - no engine's memory may hold it
+
+        return asdict(read_machine())
+
+    def conditions(self) -> dict[str, Any]:
+        """Reads what may slow this machine down: its temperature, and the cores that it may use."""
+        return {"temperature_c": read_temperature(), "cores": _cores()}
+
+    def stored(self, paths: list[str]) -> dict[str, Any]:
+        """Returns the bytes of each file, or of every file under each directory."""
+        return {"bytes": [_bytes_at(path) for path in paths]}
+
+    def probe(self, number: int) -> dict[str, Any]:
+        """Answers one of the file's own probes, as `target.Answer`."""
+        answer: dict[str, Any] = self._engine.probe(number)
+        return answer
+
     def delegate(self, length: int) -> dict[str, Any]:
         """Reports how the graph of a length was divided."""
         report: dict[str, Any] = self._engine.delegate(length)
@@ -161,6 +183,46 @@ def read_memory() -> dict[str, int | None]:
         unit = 1 if sys.platform == "darwin" else 1024
         figures["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return figures
+
+
+def read_temperature(root: str = "/") -> float | None:
+    """Returns the processor's temperature in degrees Celsius, None where the system offers none.
+
+    Args:
+        root: Where /sys is.
+
+    Of several sensors the one that is named after the processor counts, else the hottest.
+    """
+    found: dict[str, float] = {}
+    for zone in glob.glob(os.path.join(root, "sys/class/thermal/thermal_zone*")):
+        try:
+            with open(os.path.join(zone, "type"), encoding="utf-8", errors="replace") as handle:
+                name = handle.read().strip().lower()
+            with open(os.path.join(zone, "temp"), encoding="ascii", errors="replace") as handle:
+                value = int(handle.read()) / 1000
+        except (OSError, ValueError):  # a sensor that is switched off
+            continue
+        if 0 < value < 150:  # sensors that do not work say 0, -40 or 200
+            found[name] = max(value, found.get(name, value))
+    named = [value for name, value in found.items() if any(word in name for word in _PROCESSOR_SENSORS)]
+    return max(named or found.values(), default=None)
+
+
+_PROCESSOR_SENSORS = ("cpu", "soc", "x86_pkg", "big", "package")
+
+
+def _cores() -> list[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def _bytes_at(path: str) -> int:
+    if not os.path.isdir(path):
+        return os.path.getsize(path)
+    return sum(
+        os.path.getsize(os.path.join(parent, name)) for parent, _, names in os.walk(path) for name in names
+    )
 
 
 def _timed(call: Callable[[], Any], calls: int) -> tuple[list[float], Any]:

@@ -50,7 +50,9 @@ class EdgeEmbed:
     def load(self, job: Job) -> None:
         """Loads with the self-check on, as a user would."""
         self._job = job
-        self._model = Embedder(job.model, num_threads=job.threads, weight_cache=job.cache)
+        self._model = Embedder(
+            job.model, num_threads=job.threads, weight_cache=job.cache, accelerator=job.accelerator
+        )
 
     def embed(self, batch: Sequence[Sequence[int]]) -> Any:
         """Returns ``(n, dimension)``."""
@@ -93,9 +95,23 @@ class EdgeEmbed:
         from edge_embed._litert import partitions  # noqa: PLC0415 - a second copy of the graph, only for this
 
         report = asdict(partitions(self._job.model, bucket_for(length, self._model.manifest)))
-        return report | {"ran_on": "CPU (XNNPACK)"}
+        acceleration = self._model.acceleration
+        if acceleration.ran_on == "cpu":
+            return report | {"ran_on": "CPU (XNNPACK)"}
+        # The nodes are those of the graph; what stayed outside is only known of the whole file.
+        return report | {
+            "partitions": 1 if acceleration.complete else None, "outside": acceleration.outside,
+            "ran_on": str(acceleration),
+        }  # fmt: skip
 
     def facts(self) -> dict[str, dict[str, str]]:
         """Returns versions and settings."""
         versions = {"edge-embed": __version__, "ai-edge-litert": importlib.metadata.version("ai-edge-litert")}
-        return {"versions": versions, "settings": {"batch": "one text after another", "self-check": "on"}}
+        settings = {"batch": "one text after another", "self-check": "on"}
+        acceleration = self._model.acceleration
+        if acceleration.asked != "cpu":
+            settings["ran on"] = str(acceleration)
+            settings |= {f"passed over {name}": why for name, why in acceleration.passed_over.items()}
+        if acceleration.ran_on != "cpu":
+            settings["precision"] = "float16 allowed" if acceleration.float16 else "float32"
+        return {"versions": versions, "settings": settings}

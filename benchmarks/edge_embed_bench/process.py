@@ -9,7 +9,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,36 +21,72 @@ from edge_embed_bench.errors import WorkerError
 TIMEOUT_S = 900.0
 """Longest wait for one answer; beyond it the process counts as hung and is killed."""
 
-WORKER = (sys.executable, "-m", "edge_embed_bench.measure")
+WORKER_MODULE = "edge_embed_bench.measure"
 
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _WORDS_KEPT = 400
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a measuring process is started.
+
+    Attributes:
+        command: What to start here; it carries the pipes.
+        environment: Its environment.
+        explain: What an exit code means, None where it means what it always does.
+        kill: Ends the process where `command` is only its messenger.
+    """
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    explain: Callable[[int], str | None] = lambda _: None
+    kill: Callable[[], None] = lambda: None
+
+
+def here(threads: int) -> Launch:
+    """Starts this interpreter on this machine, our packages importable, its threads limited."""
+    inherited = os.environ.get("PYTHONPATH", "")
+    path = os.pathsep.join([*map(str, package_roots()), *([inherited] if inherited else [])])
+    return Launch(
+        (sys.executable, "-m", WORKER_MODULE), {**os.environ, "PYTHONPATH": path, **thread_limits(threads)}
+    )
+
+
+def package_roots() -> list[Path]:
+    """Returns where our packages are imported from."""
+    return list(dict.fromkeys(Path(package.__path__[0]).parent for package in (edge_embed, edge_embed_bench)))
+
+
+def thread_limits(threads: int) -> dict[str, str]:
+    """Returns the environment that tells thread pools how many they may be."""
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
 
 
 class WorkerProcess:
     """One measuring process. Use it as a context manager: leaving it ends the process.
 
     Args:
-        module: The engine, `module:Class`.
+        module: The engine, `module:Class`; None for a process without one.
         threads: Told to thread pools that read it from the environment.
         timeout: Seconds to wait for one answer.
-        command: What to start.
+        launch: How to start it; on this machine by default.
 
     Raises:
         WorkerError: If the engine cannot be imported.
     """
 
     def __init__(
-        self, module: str, *, threads: int, timeout: float = TIMEOUT_S, command: Sequence[str] = WORKER
+        self, module: str | None, *, threads: int, timeout: float = TIMEOUT_S, launch: Launch | None = None
     ) -> None:
         self._timeout, self._timed_out = timeout, False
+        self._launch = launch = launch or here(threads)
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
-            list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._words,
-            env=_environment(threads), start_new_session=True,
+            list(launch.command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._words,
+            env=dict(launch.environment), start_new_session=True,
         )  # fmt: skip
         try:
-            self.import_s = float(self.ask("open", module=module)["import_s"])
+            self.import_s = float(self.ask("open", module=module)["import_s"]) if module else 0.0
         except BaseException:
             self.close()
             raise
@@ -102,20 +139,23 @@ class WorkerProcess:
     def _kill_hung(self) -> None:
         self._timed_out = True
         self._process.kill()
+        self._launch.kill()
 
     def _death(self, op: str) -> WorkerError:
         code = self._process.wait()
         if self._timed_out:
             return WorkerError(f"no answer to {op} within {self._timeout:g} s; the process was killed")
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        how = self._launch.explain(code)
+        how = how or (describe_signal(-code) if code < 0 else f"exit code {code}")
         self._words.seek(0)
         words = " ".join(self._words.read().decode("utf-8", "replace").split())[-_WORDS_KEPT:]
         return WorkerError(f"the measuring process died in {op}", got=f"{how}{': ' if words else ''}{words}")
 
 
-def _environment(threads: int) -> dict[str, str]:
-    """Returns the environment of a measuring process: ours, our packages importable, its threads limited."""
-    roots = {str(Path(package.__path__[0]).parent): None for package in (edge_embed, edge_embed_bench)}
-    inherited = os.environ.get("PYTHONPATH", "")
-    path = os.pathsep.join([*roots, *([inherited] if inherited else [])])
-    return {**os.environ, "PYTHONPATH": path, **dict.fromkeys(_THREAD_VARIABLES, str(threads))}
+def describe_signal(number: int) -> str:
+    """Returns a signal's name, and what it most likely means."""
+    try:
+        name = f"signal {signal.Signals(number).name}"
+    except ValueError:
+        return f"signal {number}"
+    return f"{name}, as when memory runs out" if number == signal.SIGKILL else name

@@ -19,7 +19,10 @@ from edge_embed_bench._schema import parse
 from edge_embed_bench.errors import MeasurementError
 from edge_embed_bench.stats import median, percentile
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Version 2 added `Machine.model`, `.soc`, `.emulator` and `Record.conditions`; version 1 is read as well."""
+
+READABLE = (1, SCHEMA_VERSION)
 
 OK, FAILED = "ok", "failed"
 
@@ -44,6 +47,10 @@ class Machine:
         memory_bytes: Main memory.
         system: Kernel and distribution.
         python: Python's version; None on a target without Python.
+        model: The device's own name, for instance a phone's, None where it has none.
+        soc: Its system on a chip, None where it does not say.
+        emulator: What emulated it. Times, memory and clock of such a record are the emulator's, and compare
+            with no device's and no other host's.
     """
 
     cpu: str
@@ -54,6 +61,9 @@ class Machine:
     memory_bytes: int
     system: str
     python: str | None
+    model: str | None = None
+    soc: str | None = None
+    emulator: str | None = None
 
 
 @dataclass(frozen=True)
@@ -175,13 +185,13 @@ class Delegate:
 
     Attributes:
         nodes: Operators in the graph.
-        partitions: Parts that the delegate took.
+        partitions: Parts that the delegate took, None where an accelerator does not say.
         outside: Operators that it left to the interpreter's own kernels.
         ran_on: What executed the delegated part.
     """
 
     nodes: int
-    partitions: int
+    partitions: int | None
     outside: list[str]
     ran_on: str
 
@@ -217,6 +227,21 @@ class Throughput:
     chunks_s: list[float]
     documents_per_s: float
     tokens_per_s: float
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a clock depends on beside the machine.
+
+    Attributes:
+        temperature_before_c: The processor's, in degrees Celsius, warmed up, ahead of the samples.
+        temperature_after_c: After the last one.
+        cores: The numbers of the cores that the process could use.
+    """
+
+    temperature_before_c: float | None
+    temperature_after_c: float | None
+    cores: list[int]
 
 
 @dataclass(frozen=True)
@@ -272,6 +297,7 @@ class Record:
     delegate: Delegate | None = None
     agreement: Agreement | None = None
     throughput: Throughput | None = None
+    conditions: Conditions | None = None
     not_measured: dict[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
@@ -330,12 +356,23 @@ def from_json(text: str | bytes, name: str = "the file") -> list[Record]:
         raise InputError(
             f"{name} holds no benchmark records", expected="what edge_embed bench wrote as .json"
         )
-    if version != SCHEMA_VERSION:
+    if version not in READABLE:
         raise InputError(
             f"{name} was written by another version of edge_embed bench",
             got=f"schema {version}", expected=f"schema {SCHEMA_VERSION}", fix="measure again",
         )  # fmt: skip
-    return [parse(Record, row, f"{name}: records[{i}]") for i, row in enumerate(raw["records"])]
+    rows = raw["records"] if version == SCHEMA_VERSION else [_upgraded(row) for row in raw["records"]]
+    return [parse(Record, row, f"{name}: records[{i}]") for i, row in enumerate(rows)]
+
+
+def _upgraded(row: Any) -> Any:
+    """Returns a record of version 1 with what version 2 added, unknown."""
+    if not isinstance(row, dict):
+        return row
+    row = {"conditions": None, **row, "schema_version": SCHEMA_VERSION}
+    if isinstance(row.get("machine"), dict):
+        row["machine"] = {"model": None, "soc": None, "emulator": None, **row["machine"]}
+    return row
 
 
 def read(path: Path) -> list[Record]:

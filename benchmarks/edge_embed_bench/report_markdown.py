@@ -11,9 +11,15 @@ from edge_embed_bench.record import Record
 TITLES = {"latency": "Latency, memory, size", "corpus": "Corpus throughput"}
 
 
-def to_markdown(records: Sequence[Record]) -> str:
-    """Returns the document."""
-    parts = ["# Benchmark", ""]
+def to_markdown(records: Sequence[Record], title: str = "Benchmark", opening: Sequence[str] = ()) -> str:
+    """Returns the document.
+
+    Args:
+        records: What was measured.
+        title: Its head.
+        opening: Lines ahead of the command and the tables.
+    """
+    parts = [f"# {title}", "", *opening]
     parts += [f"`{command}`" for command in dict.fromkeys(r.run.command for r in records)]
     for machine in dict.fromkeys(describe(r.machine) for r in records):
         parts += ["", f"Machine: {machine}."]

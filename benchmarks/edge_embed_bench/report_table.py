@@ -8,8 +8,8 @@ from edge_embed_bench.columns import Column, remarks, tables
 from edge_embed_bench.machine import describe
 from edge_embed_bench.record import Record
 
-_TEXT = frozenset({"engine", "model", "synthetic", "where", "corpus", "ran_on", "status"})
-_COMMON = frozenset({"where", "threads", "batch", "synthetic", "ran_on", "engine"})
+_TEXT = frozenset({"engine", "model", "synthetic", "where", "emulator", "corpus", "ran_on", "status"})
+_COMMON = frozenset({"where", "emulator", "threads", "batch", "synthetic", "ran_on", "engine"})
 """Columns that a heading states instead where all rows agree."""
 
 

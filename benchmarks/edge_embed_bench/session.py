@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from edge_embed.errors import InputError
+from edge_embed.errors import EdgeEmbedError, InputError
+from edge_embed_bench.errors import TargetError
 from edge_embed_bench.matrix import Axes, choose
 from edge_embed_bench.record import Cell, Record
-from edge_embed_bench.target import TARGETS, Plan, Subject, Target
+from edge_embed_bench.target import Plan, Settings, Subject, Target, open_target
 
 
-def open_targets(axes: Axes) -> dict[str, Target]:
-    """Returns the targets of a matrix by name.
+def open_targets(axes: Axes, settings: Settings = Settings()) -> dict[str, Target]:  # noqa: B008 - frozen
+    """Returns the targets of a matrix by name, none of them prepared.
 
     Raises:
         InputError: If one is unknown, or cannot run on an accelerator of the matrix.
     """
-    choose("target", axes.targets, TARGETS)
-    targets: dict[str, Target] = {}
+    targets = {}
     for name in axes.targets:
-        module, _, attribute = TARGETS[name].partition(":")
-        target: Target = getattr(importlib.import_module(module), attribute)()
+        targets[name] = target = open_target(name, settings)
         choose(f"accelerator of the target {name}", axes.accelerators, {a: a for a in target.accelerators})
-        targets[name] = target
     return targets
 
 
 def measure(
     targets: dict[str, Target], axes: Axes, subjects: Sequence[Subject], plan: Plan
 ) -> Iterator[Record]:
-    """Yields a record per subject and cell."""
-    for cell in axes.cells():
-        yield from targets[cell.target].measure(subjects, cell, plan)
+    """Yields a record per subject and cell. See `_on_each` for a target that cannot be used."""
+    yield from _on_each(targets, axes, lambda target, cell: target.measure(subjects, cell, plan))
 
 
 def index(
@@ -43,7 +39,35 @@ def index(
     """Yields a record per subject and combination of target, accelerator, threads and batch."""
     if not texts:
         raise InputError(f"{corpus} holds no documents")
-    for cell in axes.cells():
+
+    def all_subjects(target: Target, cell: Cell) -> Iterator[Record]:
+        free = Cell(cell.target, cell.accelerator, 0, cell.threads, cell.batch)
         for subject in subjects:
-            free = Cell(cell.target, cell.accelerator, 0, cell.threads, cell.batch)
-            yield targets[cell.target].index(subject, free, plan, corpus, texts)
+            yield target.index(subject, free, plan, corpus, texts)
+
+    yield from _on_each(targets, axes, all_subjects)
+
+
+def _on_each(
+    targets: dict[str, Target], axes: Axes, work: Callable[[Target, Cell], Iterator[Record]]
+) -> Iterator[Record]:
+    """Prepares one target after the other, works through its cells, and cleans up after it.
+
+    Raises:
+        EdgeEmbedError: At the end, if a target could not be used; the others were measured.
+    """
+    problems: list[EdgeEmbedError] = []
+    for name, target in targets.items():
+        try:
+            target.prepare()
+            for cell in axes.cells():
+                if cell.target == name:
+                    yield from work(target, cell)
+        except EdgeEmbedError as error:
+            problems.append(error)
+        finally:
+            target.close()
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise TargetError(f"{len(problems)} targets could not be used:\n" + "\n".join(map(str, problems)))

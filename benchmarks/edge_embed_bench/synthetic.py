@@ -3,10 +3,14 @@
 The checkpoint comes from `edge_embed_convert.synthetic`, with a tokenizer made here that has the released
 vocabulary's size and kind. Its pieces are strings of letters and not words, so a text has more tokens
 than it would have; token counts in records are therefore what is measured, and texts are cut to fit.
+
+What is kept lies under a key of the code that made it, so that a changed converter makes a new file:
+`synthetic/CHECKPOINT-KEY/NAME` and, beside it, `CONVERTER-KEY/NAME.RECIPE.tflite`.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import os
@@ -17,9 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_embed import _manifest, _modelfile
 from edge_embed._cache import default_directory
 from edge_embed._progress import Step
 from edge_embed.errors import InputError
+from edge_embed_bench._files import maker_key
 from edge_embed_bench.synthetic_mark import MARK
 
 GEMMA_VOCABULARY, BERT_VOCABULARY = 262144, 30522
@@ -53,12 +59,34 @@ def build(name: str, recipe: str | None = None, *, progress: Step = lambda step,
         RecipeError: If the recipe is unknown.
     """
     source = checkpoint(name)
-    chosen = recipe or SHAPES[name].recipe
-    target = source.parent / f"{source.name}.{chosen}.tflite"
+    return converted(source, source.name, recipe or SHAPES[name].recipe, source.parent, progress=progress)
+
+
+def converted(
+    source: Path, name: str, recipe: str, keep: Path, *, progress: Step = lambda step, done, total: None
+) -> Path:
+    """Returns a checkpoint's file, converting it if it is not kept yet.
+
+    Args:
+        source: The checkpoint.
+        name: The model's name.
+        recipe: Its recipe.
+        keep: A directory for the files of this checkpoint.
+        progress: As for `edge_embed_convert.convert`.
+
+    Raises:
+        InputError: If the directory cannot be written.
+        RecipeError: If the recipe is unknown.
+    """
+    target = keep / _converter_key() / f"{name}.{recipe}.tflite"
     if not target.is_file():
         from edge_embed_convert import convert  # noqa: PLC0415 - seconds, and only for the first time
 
-        convert(source, target, recipe=chosen, progress=progress)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot keep {target}", got=error.strerror or str(error)) from error
+        convert(source, target, recipe=recipe, name=name, progress=progress)
     return target
 
 
@@ -72,7 +100,8 @@ def checkpoint(name: str) -> Path:
     cache = default_directory()
     if cache is None:
         raise InputError("there is no cache directory to build in", fix="set EDGE_EMBED_CACHE")
-    directory = cache / "synthetic" / f"{MARK}-{name}"
+    key = maker_key([_converter() / "synthetic.py", Path(__file__)], ["torch"])
+    directory = cache / "synthetic" / key / f"{MARK}-{name}"
     if directory.is_dir():
         return directory
     from edge_embed_convert import synthetic  # noqa: PLC0415 - brings torch
@@ -92,6 +121,21 @@ def checkpoint(name: str) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return directory
+
+
+def _converter() -> Path:
+    """Returns the directory of the converter's code, without importing it."""
+    spec = importlib.util.find_spec("edge_embed_convert")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0])
+
+
+def _converter_key() -> str:
+    layout = [Path(module.__file__ or "") for module in (_manifest, _modelfile)]
+    return maker_key(
+        [_converter(), *layout], ["litert-torch", "litert-converter", "ai-edge-quantizer", "torch"]
+    )
 
 
 def require_known(names: Sequence[str]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import importlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from edge_embed._modelfile import ModelFile
+from edge_embed.errors import InputError
 from edge_embed_bench.matrix import Model
 from edge_embed_bench.record import OURS, Cell, Record, Run
 
@@ -63,11 +66,48 @@ class Plan:
     reference: dict[tuple[str, int], list[list[float]]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Settings:
+    """What the command line says to every target.
+
+    Attributes:
+        prepare: Whether a target may fetch what it needs first. Without it nothing is downloaded.
+        python: An interpreter on the target that has the runtime's dependencies already.
+        timeout: Seconds after which a step of a target's own, an installation or a push, counts as hung.
+        accelerator: What answers a file's probes; a matrix names its own.
+    """
+
+    prepare: bool = False
+    python: str | None = None
+    timeout: float = 900.0
+    accelerator: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a target made of one probe: the ids that it fed, and the vector."""
+
+    tokens: list[int]
+    vector: list[float]
+
+
 class Target(Protocol):
-    """Where cells are measured: this machine, a device behind a cable, a browser."""
+    """Where cells are measured: this machine, a device behind a cable, a browser.
+
+    A target is made with its whole name, such as `ssh://pi@board:2222`, and the settings. Making it checks
+    the name and no more; `prepare` is where it first does something.
+    """
 
     accelerators: Sequence[str]
     """What this target can run on; a matrix may name no other."""
+
+    def prepare(self) -> None:
+        """Makes the target ready, and says now, not in every record, why it cannot be.
+
+        Raises:
+            EdgeEmbedError: If it cannot be used; it is as it was before.
+        """
+        ...
 
     def measure(self, subjects: Sequence[Subject], cell: Cell, plan: Plan) -> Iterator[Record]:
         """Measures all subjects in one cell, by turns where the target can, and yields a record of each.
@@ -80,6 +120,55 @@ class Target(Protocol):
         """Embeds a corpus and returns its record, failed if it failed."""
         ...
 
+    def rerun(
+        self, file: ModelFile, num_threads: int | None, advance: Callable[[int], object]
+    ) -> list[Answer]:
+        """Answers every probe that a file carries, in their order; calls `advance` with 1 after each.
 
-TARGETS: dict[str, str] = {"local": "edge_embed_bench.local:Local"}
-"""Known targets, `module:Class`, imported when they are used."""
+        Raises:
+            EdgeEmbedError: If the target cannot.
+        """
+        ...
+
+    def close(self) -> None:
+        """Ends every process and removes all that this run put there. Calling it again does nothing."""
+        ...
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A kind of target.
+
+    Attributes:
+        target: `module:Class`, imported when it is used.
+        form: How its names are written.
+    """
+
+    target: str
+    form: str
+
+
+TARGETS: dict[str, Entry] = {
+    "local": Entry("edge_embed_bench.targets.local:Local", "local"),
+    "emulated": Entry("edge_embed_bench.targets.emulated:Emulated", "emulated:aarch64[/CPU]"),
+    "ssh": Entry("edge_embed_bench.targets.ssh:Ssh", "ssh://[USER@]HOST[:PORT]"),
+    "adb": Entry("edge_embed_bench.targets.adb:Adb", "adb[:SERIAL]"),
+    "browser": Entry("edge_embed_bench.targets.browser:Browser", "browser"),
+}
+"""Known targets by what their names have before the first colon."""
+
+
+def open_target(name: str, settings: Settings) -> Target:
+    """Returns a target, not yet prepared.
+
+    Raises:
+        InputError: If there is none of that name.
+    """
+    entry = TARGETS.get(name.partition(":")[0])
+    if entry is None:
+        raise InputError(
+            "unknown target", got=repr(name), expected=", ".join(entry.form for entry in TARGETS.values())
+        )
+    module, _, attribute = entry.target.partition(":")
+    target: Target = getattr(importlib.import_module(module), attribute)(name, settings)
+    return target

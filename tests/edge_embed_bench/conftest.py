@@ -113,7 +113,7 @@ SMALL_BERT = {
     "num_attention_heads": 4, "max_position_embeddings": 64,
 }  # fmt: skip
 SMALL_GEMMA = {
-    "vocab_size": 600, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3,
+    "vocab_size": 600, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 6,
     "num_attention_heads": 2, "head_dim": 32, "max_position_embeddings": 64, "query_pre_attn_scalar": 32,
     "sliding_window": 32, "sliding_window_pattern": 3,
 }  # fmt: skip

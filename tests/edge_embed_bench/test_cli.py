@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from edge_embed_bench import local
 from edge_embed_bench.record import read
+from edge_embed_bench.targets import local
 
 QUICK = ("--repetitions", "2", "--warmup", "0", "--loads", "1", "--threads", "1")
 
@@ -50,7 +50,7 @@ def test_corpus(bench, tiny_model, tmp_path):
     [
         ([], "nothing to measure"),
         (["MODEL", "--targets", "phone"], "expected: local"),
-        (["MODEL", "--accelerators", "npu"], "expected: cpu"),
+        (["MODEL", "--accelerators", "abacus"], "expected: cpu"),
         (["MODEL", "--lengths", "4096"], "expected: 3 to 32"),
         (["MODEL", "--lengths", "8,x"], "whole number"),
         (["MODEL", "--lengths", ","], "expected names"),

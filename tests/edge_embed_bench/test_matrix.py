@@ -3,7 +3,7 @@
 import pytest
 
 from edge_embed.errors import InputError, ModelFileError
-from edge_embed_bench import ids, machine, session
+from edge_embed_bench import ids, machine, measure, session
 from edge_embed_bench.errors import MeasurementError
 from edge_embed_bench.matrix import Axes, Model, check_lengths
 
@@ -34,8 +34,8 @@ def test_a_length_that_the_model_cannot_take(tiny_model, length):
 def test_unknown_names_list_the_known_ones():
     with pytest.raises(InputError, match=r"(?s)unknown target.*'phone'.*local"):
         session.open_targets(axes(targets=["phone"]))
-    with pytest.raises(InputError, match=r"(?s)unknown accelerator.*'npu'.*cpu"):
-        session.open_targets(axes(accelerators=["cpu", "npu"]))
+    with pytest.raises(InputError, match=r"(?s)unknown accelerator.*'abacus'.*cpu"):
+        session.open_targets(axes(accelerators=["cpu", "abacus"]))
 
 
 def test_a_file_that_is_no_model(tmp_path):
@@ -62,10 +62,33 @@ def test_machine_of_a_board(tmp_path):
     governor = tmp_path / "sys/devices/system/cpu/cpu0/cpufreq"
     governor.mkdir(parents=True)
     (governor / "scaling_governor").write_text("schedutil\n")
+    (tmp_path / "proc/device-tree").mkdir()
+    (tmp_path / "proc/device-tree/model").write_bytes(b"Raspberry Pi 5 Model B Rev 1.0\0")
+    (tmp_path / "proc/device-tree/compatible").write_bytes(b"raspberrypi,5-model-b\0brcm,bcm2712\0")
     board = machine.read_machine(tmp_path)
+    assert (board.model, board.soc) == ("Raspberry Pi 5 Model B Rev 1.0", "brcm,bcm2712")
     assert (board.cpu, board.features) == ("ARM implementer 0x41 part 0xd0b", ["asimd", "asimddp"])
     assert (board.governor, board.memory_bytes) == ("schedutil", 1 << 20)
     assert "schedutil" in machine.describe(board)
+
+
+@pytest.mark.parametrize(
+    ("sensors", "expected"),
+    [
+        ({}, None),
+        ({"acpitz": "0", "iwlwifi": "-40000", "gone": "no number"}, None),
+        ({"cpu-thermal": "48250", "battery": "61000"}, 48.25),
+        ({"x86_pkg_temp": "50000", "cpu0-thermal": "51000"}, 51.0),
+        ({"nvme": "30000", "ddr": "35000"}, 35.0),
+    ],
+)
+def test_temperature(tmp_path, sensors, expected):
+    for number, (name, text) in enumerate(sensors.items()):
+        zone = tmp_path / f"sys/class/thermal/thermal_zone{number}"
+        zone.mkdir(parents=True)
+        (zone / "type").write_text(f"{name}\n")
+        (zone / "temp").write_text(f"{text}\n")
+    assert measure.read_temperature(str(tmp_path)) == expected
 
 
 def test_memory_that_nobody_knows(tmp_path, monkeypatch):

@@ -8,7 +8,16 @@ import pytest
 
 from edge_embed.errors import InputError
 from edge_embed_bench.errors import MeasurementError
-from edge_embed_bench.record import SCHEMA_VERSION, Latency, Memory, Storage, from_json, read, to_json
+from edge_embed_bench.record import (
+    SCHEMA_VERSION,
+    Conditions,
+    Latency,
+    Memory,
+    Storage,
+    from_json,
+    read,
+    to_json,
+)
 
 
 def test_json_round_trip(record):
@@ -74,6 +83,23 @@ def test_wrong_types_name_the_field(record, path, value):
     raw[path[0]][path[1]] = value
     with pytest.raises(InputError, match=".".join(path)):
         from_json(json.dumps({"schema_version": SCHEMA_VERSION, "records": [raw]}))
+
+
+def test_a_report_of_the_first_schema_is_read(record):
+    raw = json.loads(to_json([record()]))
+    raw["schema_version"] = 1
+    for row in raw["records"]:
+        row["schema_version"] = 1
+        del row["conditions"]
+        for name in ("model", "soc", "emulator"):
+            del row["machine"][name]
+    assert from_json(json.dumps(raw)) == [record()]
+
+
+def test_what_the_second_schema_added_survives(record):
+    machine = replace(record().machine, model="A Board", soc="brcm,bcm2712", emulator="qemu")
+    full = record(machine=machine, conditions=Conditions(40.5, -3.0, [0, 1]))
+    assert from_json(to_json([full])) == [full]
 
 
 def test_unreadable_file(tmp_path):

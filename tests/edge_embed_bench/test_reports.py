@@ -11,6 +11,7 @@ from edge_embed.errors import InputError, MissingExtraError
 from edge_embed_bench import columns, outputs, plots
 from edge_embed_bench.record import FAILED, read
 from edge_embed_bench.report_csv import to_csv
+from edge_embed_bench.report_html import to_html
 from edge_embed_bench.report_markdown import to_markdown
 from edge_embed_bench.report_table import to_table
 from edge_embed_bench.scores import read_scores
@@ -25,6 +26,14 @@ def records(record):
     )
     failed = record(length=64, status=FAILED, error="died: SIGSEGV | <b>", delegate=None, **nothing)
     return [good, bare, failed]
+
+
+def test_an_emulated_record_is_marked_in_every_form(record):
+    machine = replace(record().machine, emulator="qemu-aarch64 7.2 -cpu cortex-a76")
+    records = [record(machine=machine), record(length=32, machine=machine)]
+    for text in (to_table(records), to_markdown(records), to_csv(records), to_html(records)):
+        assert "qemu-aarch64 7.2 -cpu cortex-a76" in text
+    assert "emulated by" not in to_table([record()])
 
 
 def test_table(records):

@@ -1,6 +1,7 @@
 """Synthetic models: built once, kept whole, marked in every record."""
 
 import json
+import shutil
 
 import pytest
 
@@ -44,14 +45,31 @@ def test_built_once_and_marked(bench, small, cache_directory):
     (record,) = result.records
     assert record["model"]["synthetic"] is True
     assert record["model"]["name"] == f"{MARK}-minilm"
-    kept = sorted(path.name for path in (cache_directory / "synthetic").iterdir())
-    assert kept == [f"{MARK}-minilm", f"{MARK}-minilm.int8.tflite"]
-    path = cache_directory / "synthetic" / kept[1]
+    (path,) = (cache_directory / "synthetic").rglob("*.tflite")
+    assert path.name == f"{MARK}-minilm.int8.tflite"
     before = path.stat().st_mtime_ns
     again = bench(path, *words)  # the mark is in the file, whoever names it
     assert "random weights" in again.out
     assert synthetic.build("minilm") == path
     assert path.stat().st_mtime_ns == before
+
+
+def test_a_changed_maker_makes_a_new_file(small, monkeypatch, tmp_path):
+    first = synthetic.build("minilm")
+    checkpoint = synthetic.checkpoint("minilm")
+    copy = tmp_path / "edge_embed_convert"
+    shutil.copytree(synthetic._converter(), copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(synthetic, "_converter", lambda: copy)
+    assert synthetic.build("minilm") == first
+    with (copy / "encoders" / "bert.py").open("a") as source:
+        source.write("# changed\n")
+    second = synthetic.build("minilm")
+    assert second != first
+    assert second.is_file()
+    assert synthetic.checkpoint("minilm") == checkpoint
+    with (copy / "synthetic.py").open("a") as source:
+        source.write("# changed\n")
+    assert synthetic.checkpoint("minilm") != checkpoint
 
 
 def test_unknown_names(bench):
@@ -69,4 +87,5 @@ def test_a_failure_leaves_nothing_behind(small, cache_directory, monkeypatch):
     monkeypatch.setattr("edge_embed_convert.synthetic.write_bert", full)
     with pytest.raises(InputError, match=r"(?s)cannot build.*No space"):
         synthetic.checkpoint("minilm")
-    assert list((cache_directory / "synthetic").iterdir()) == []
+    assert [path for path in (cache_directory / "synthetic").rglob("*") if path.name.endswith("minilm")] == []
+    assert list((cache_directory / "synthetic").rglob("half")) == []

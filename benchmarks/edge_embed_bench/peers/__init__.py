@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_embed._cache import default_directory
+from edge_embed._progress import progress_bar
 from edge_embed.errors import InputError
 from edge_embed_bench import ids
+from edge_embed_bench._files import maker_key
 from edge_embed_bench.errors import MeasurementError, WorkerError
 from edge_embed_bench.matrix import Model, choose
 from edge_embed_bench.process import WorkerProcess
@@ -25,7 +27,30 @@ from edge_embed_bench.target import Subject
 FP32, BF16, INT8, INT4 = 0.9999, 0.99, 0.95, 0.70
 """Least cosine to the fp32 source by precision; beyond them an engine computes something else."""
 
+PREPARE_TIMEOUT_S = 3600.0
+"""Longest wait for a peer's form of the weights: a slow machine exports four graphs of 300M parameters."""
+
 REFERENCE = "edge_embed_bench.peers.reference:FP32Source"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A form of the weights.
+
+    Attributes:
+        name: Under which it is kept.
+        sources: The files of this package that make it.
+        packages: Distributions that they make it with; it is made anew when one of either changes.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    packages: tuple[str, ...]
+
+    def key(self) -> str:
+        """Returns the name with a key of what makes it."""
+        here = Path(__file__).parent
+        return f"{self.name}-{maker_key([here / source for source in self.sources], self.packages)}"
 
 
 @dataclass(frozen=True)
@@ -37,8 +62,7 @@ class Peer:
         module: The engine, `module:Class`.
         packages: Imports that it needs, and what to install for each.
         least_cosine: What its vectors must reach.
-        artifact: The name under which its form of the weights is kept; peers may share one. Without one it
-            reads the checkpoint.
+        artifact: Its form of the weights, which peers may share. Without one it reads the checkpoint.
         caches: Whether it keeps something that makes later loads quicker.
     """
 
@@ -46,22 +70,41 @@ class Peer:
     module: str
     packages: dict[str, str]
     least_cosine: float
-    artifact: str | None = None
+    artifact: Artifact | None = None
     caches: bool = False
 
 
 _ONNX = {"onnxruntime": "onnxruntime", "onnx": "onnx", "onnxscript": "onnxscript"}
 _TORCH = {"sentence_transformers": "sentence-transformers"}
 _OPENVINO = {"openvino": "openvino", "onnx": "onnx", "onnxscript": "onnxscript"}
+_LLAMA = {"llama_cpp": "llama-cpp-python", "gguf": "gguf"}
+_LITERT = {"litert_torch": "litert-torch"}
+
+_EXPORT = ("torch", "transformers", "onnx", "onnxscript")
+_GRAPH = Artifact("onnx", ("_onnx.py",), _EXPORT)
+_INT8_GRAPH = Artifact("onnx-int8", ("_onnx.py", "onnxruntime.py"), (*_EXPORT, "onnxruntime"))
+_STOCK = Artifact(
+    "litert-torch", ("_litert_torch.py", "litert_torch.py"), ("torch", "litert-torch", "ai-edge-quantizer")
+)
+
+
+def _gguf(kind: str) -> Artifact:
+    return Artifact(f"gguf-{kind}", ("_gguf.py", "llamacpp.py"), ("gguf", "llama-cpp-python"))
+
+
+_MODULES = "edge_embed_bench.peers"
 
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("onnxruntime-fp32", "edge_embed_bench.peers.onnxruntime:Float32", _ONNX, FP32, "onnx"),
-        Peer("onnxruntime-int8", "edge_embed_bench.peers.onnxruntime:DynamicInt8", _ONNX, INT8, "onnx-int8"),
-        Peer("openvino", "edge_embed_bench.peers.openvino:OpenVINO", _OPENVINO, BF16, "onnx", caches=True),
-        Peer("sentence-transformers-fp32", "edge_embed_bench.peers.torch:Float32", _TORCH, FP32),
-        Peer("sentence-transformers-bf16", "edge_embed_bench.peers.torch:BFloat16", _TORCH, BF16),
+        Peer("onnxruntime-fp32", f"{_MODULES}.onnxruntime:Float32", _ONNX, FP32, _GRAPH),
+        Peer("onnxruntime-int8", f"{_MODULES}.onnxruntime:DynamicInt8", _ONNX, INT8, _INT8_GRAPH),
+        Peer("openvino", f"{_MODULES}.openvino:OpenVINO", _OPENVINO, BF16, _GRAPH, caches=True),
+        Peer("sentence-transformers-fp32", f"{_MODULES}.torch:Float32", _TORCH, FP32),
+        Peer("sentence-transformers-bf16", f"{_MODULES}.torch:BFloat16", _TORCH, BF16),
+        Peer("llama.cpp-q8_0", f"{_MODULES}.llamacpp:Q8_0", _LLAMA, INT8, _gguf("q8_0")),
+        Peer("llama.cpp-q4_0", f"{_MODULES}.llamacpp:Q4_0", _LLAMA, INT4, _gguf("q4_0")),
+        Peer("litert-torch", f"{_MODULES}.litert_torch:StockInt8", _LITERT, INT8, _STOCK),
     )
 }
 """Known peers."""
@@ -94,7 +137,12 @@ def subjects(
             got=f"weights {weights[:12]}", expected=f"weights {model.manifest.source.sha256[:12]}",
             fix="peers must have the same weights: name the file's own checkpoint",
         )  # fmt: skip
-    return [_subject(peer, model, checkpoint, threads, timeout) for peer in chosen]
+    found = []
+    with progress_bar(len(chosen), "preparing the peers", unit="peer") as advance:
+        for peer in chosen:
+            found.append(_subject(peer, model, checkpoint, threads, timeout))
+            advance(1)
+    return found
 
 
 def reference_vectors(
@@ -146,13 +194,13 @@ def _prepare(peer: Peer, model: Model, checkpoint: Path, threads: int, timeout: 
     cache = default_directory()
     if cache is None:
         raise MeasurementError("there is no cache directory for the peers' files", fix="set EDGE_EMBED_CACHE")
-    directory = cache / "peers" / model.manifest.source.sha256[:16] / peer.artifact
+    directory = cache / "peers" / model.manifest.source.sha256[:16] / peer.artifact.key()
     if directory.is_dir():
         return directory
     temporary = directory.with_name(f".{directory.name}.{os.getpid()}")
     try:
         temporary.mkdir(parents=True)
-        with WorkerProcess(peer.module, threads=threads, timeout=timeout) as worker:
+        with WorkerProcess(peer.module, threads=threads, timeout=max(timeout, PREPARE_TIMEOUT_S)) as worker:
             worker.ask("prepare", checkpoint=str(checkpoint), directory=str(temporary))
         os.replace(temporary, directory)
     finally:

@@ -26,6 +26,9 @@ class TokenPeer:
     settings: dict[str, str]
     """What a record states beside them."""
 
+    file: str | None = None
+    """The one file that is read, if the engine's form of the weights holds others too."""
+
     def __init__(self) -> None:
         self.settings = {}
         self._file: Any = None
@@ -53,7 +56,10 @@ class TokenPeer:
         for row, sequence in enumerate(batch):
             tokens[row, : len(sequence)] = sequence
             mask[row, : len(sequence)] = 1
-        return np.asarray(self.run(tokens, mask), np.float32)
+        vectors = np.asarray(self.run(tokens, mask), np.float32)
+        if not np.isfinite(vectors).all():
+            raise ValueError("the engine's vectors hold values that are not numbers")
+        return vectors
 
     def embed_documents(self, texts: Sequence[str], batch: int) -> Any:
         """Tokenizes as our runtime does, and runs texts of like length together, as users of these do."""
@@ -71,10 +77,10 @@ class TokenPeer:
         plans = [self._plan(text) for text in texts]
         return [len(p.windows[0]) for p in plans], sum(p.truncated for p in plans)
 
-    def facts(self) -> dict[str, dict[str, str]]:
-        """Returns versions and settings."""
+    def facts(self) -> dict[str, Any]:
+        """Returns versions, settings and the file that is read."""
         versions = {name: importlib.metadata.version(name) for name in self.packages}
-        return {"versions": versions, "settings": self.settings}
+        return {"versions": versions, "settings": self.settings, "file": self.file}
 
     def _documents(self, texts: Sequence[str]) -> list[list[int]]:
         return [self._plan(text).windows[0] for text in texts]

@@ -1,14 +1,16 @@
 """The local target: real measuring processes, also ones that fail in every way."""
 
 import math
+import os
 import re
 from dataclasses import replace
 
 import pytest
 
-from edge_embed_bench import local, measure
-from edge_embed_bench.local import Local
+from edge_embed_bench import measure
 from edge_embed_bench.record import FAILED, OK, OURS, Cell
+from edge_embed_bench.targets import workers
+from edge_embed_bench.targets.local import Local
 
 CELL = Cell("local", "cpu", 8, 1, 2)
 
@@ -30,7 +32,8 @@ def test_every_figure_of_our_own_engine(subject, plan):
     assert record.text_memory.peak_bytes >= record.memory.peak_bytes
     assert record.storage.file_bytes == subject.model.path.stat().st_size
     assert record.delegate.partitions >= 1
-    assert set(record.not_measured) == {"agreement"}
+    assert record.conditions.cores == sorted(os.sched_getaffinity(0))
+    assert set(record.not_measured) - {"conditions.temperature_c"} == {"agreement"}
     assert "ai-edge-litert" in record.engine.versions
 
 
@@ -92,26 +95,26 @@ def test_a_known_problem_is_not_tried(subject, plan):
 
 @pytest.mark.parametrize(("figure", "value"), [("rss_bytes", None), ("rss_bytes", 0), ("peak_bytes", 0)])
 def test_memory_that_reads_zero_or_nothing_fails_the_record(fake, plan, monkeypatch, figure, value):
-    honest = local.WorkerProcess.ask
+    honest = workers.WorkerProcess.ask
 
     def ask(self, op, **arguments):
         answer = honest(self, op, **arguments)
         return answer | {figure: value} if op == "memory" else answer
 
-    monkeypatch.setattr(local.WorkerProcess, "ask", ask)
+    monkeypatch.setattr(workers.WorkerProcess, "ask", ask)
     (record,) = run([fake("calm")], plan)
     assert record.status == FAILED
     assert record.memory is None
 
 
 def test_a_clock_that_stands_still_fails_the_record(fake, plan, monkeypatch):
-    honest = local.WorkerProcess.ask
+    honest = workers.WorkerProcess.ask
 
     def ask(self, op, **arguments):
         answer = honest(self, op, **arguments)
         return answer | {"samples_s": [0.0] * arguments["calls"]} if op == "embed" else answer
 
-    monkeypatch.setattr(local.WorkerProcess, "ask", ask)
+    monkeypatch.setattr(workers.WorkerProcess, "ask", ask)
     (record,) = run([fake("calm")], plan)
     assert record.status == FAILED
     assert "0.0" in record.error

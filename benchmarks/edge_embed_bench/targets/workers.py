@@ -1,58 +1,110 @@
-"""The target `local`: this machine, one process per subject, taking turns."""
+"""Targets that run Python: one worker process per subject, taking turns, wherever a transport starts it."""
 
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edge_embed._modelfile import ModelFile
+from edge_embed._options import ACCELERATORS, check_threads
+from edge_embed.errors import EdgeEmbedError
 from edge_embed_bench import agreement, ids
-from edge_embed_bench._files import bytes_under
-from edge_embed_bench.errors import MeasurementError, WorkerError
-from edge_embed_bench.machine import read_machine
+from edge_embed_bench.errors import MeasurementError
 from edge_embed_bench.process import WorkerProcess
 from edge_embed_bench.record import (
     CORPUS,
     FAILED,
     LATENCY,
     OK,
+    OURS,
     Agreement,
     Cell,
+    Conditions,
     Delegate,
     EngineFacts,
     Latency,
     Load,
+    Machine,
     Memory,
     Record,
     Run,
     Storage,
     Throughput,
 )
-from edge_embed_bench.target import Plan, Subject
+from edge_embed_bench.target import Answer, Plan, Settings, Subject
+from edge_embed_bench.targets.transport import Transport
+
+PROBES = "edge_embed_bench.probes:Probes"
 
 PAUSE_S = 0.02
 """Between turns: thread pools spin for some milliseconds after their work, at the next one's expense."""
 
-_FAILURES = (WorkerError, MeasurementError, OSError, KeyError, TypeError, ValueError)
+_FAILURES = (EdgeEmbedError, OSError, KeyError, TypeError, ValueError)
 """What a measuring process, or an answer of it that makes no sense, can raise here."""
 
 
-class Local:
-    """Measures on this machine."""
+class Workers:
+    """Measures through worker processes.
 
-    accelerators: Sequence[str] = ("cpu",)
+    Args:
+        transport: Starts them.
+        settings: Of all targets.
+    """
 
-    def __init__(self) -> None:
-        self._machine = read_machine()
+    accelerators: Sequence[str] = ACCELERATORS
+
+    def __init__(self, transport: Transport, settings: Settings) -> None:
+        self._transport, self._settings = transport, settings
+        self._machine: Machine | None = None
+
+    def prepare(self) -> None:
+        """Makes the target ready and asks it what it is."""
+        self._transport.prepare()
+        self._machine = self._describe()
+
+    def close(self) -> None:
+        """Removes what is there."""
+        self._transport.clean_up()
+
+    def rerun(
+        self, file: ModelFile, num_threads: int | None, advance: Callable[[int], object]
+    ) -> list[Answer]:
+        """Answers the probes in one process there, which opens the file with nothing packed."""
+        threads = check_threads(num_threads)
+        with WorkerProcess(
+            PROBES, threads=threads, timeout=self._settings.timeout, launch=self._transport.launch(threads)
+        ) as worker:
+            path = self._transport.push(file.path)
+            worker.ask(
+                "load", model=path, artifact=None, cache="memory", threads=threads, length=0,
+                accelerator=self._settings.accelerator,
+            )  # fmt: skip
+            answers = []
+            for number in range(len(file.probes())):
+                answers.append(Answer(**worker.ask("probe", number=number)))
+                advance(1)
+        return answers
+
+    def _describe(self) -> Machine:
+        machine = self._transport.machine()
+        if machine is None:
+            with WorkerProcess(
+                None, threads=1, timeout=self._settings.timeout, launch=self._transport.launch(1)
+            ) as worker:
+                machine = Machine(**worker.ask("machine"))
+        if self._transport.emulator:
+            # Its clock is governed by nobody, and the sensors that it could read are the host's.
+            return replace(machine, emulator=self._transport.emulator, governor=None, model=None, soc=None)
+        return machine
 
     def measure(self, subjects: Sequence[Subject], cell: Cell, plan: Plan) -> Iterator[Record]:
         """Prepares every subject, lets them take turns, and yields their records in order."""
         with contextlib.ExitStack() as stack:
-            seats = [_Seat(subject, cell, plan, stack) for subject in subjects]
+            seats = [_Seat(subject, cell, plan, self._transport, stack) for subject in subjects]
             for seat in seats:
                 seat.attempt(seat.prepare)
             _take_turns(seats, plan, _Seat.run)
@@ -68,11 +120,12 @@ class Local:
     def index(self, subject: Subject, cell: Cell, plan: Plan, corpus: Path, texts: Sequence[str]) -> Record:
         """Embeds a corpus, in a process whose engine has its cache already."""
         with contextlib.ExitStack() as stack:
-            seat = _Seat(subject, cell, plan, stack)
+            seat = _Seat(subject, cell, plan, self._transport, stack)
             seat.attempt(lambda: seat.index(corpus, texts))
             return self._record(seat, plan.run, CORPUS)
 
     def _record(self, seat: _Seat, run: Run, kind: str) -> Record:
+        self._machine = self._machine or self._describe()
         base: dict[str, Any] = {
             "kind": kind, "model": seat.subject.model.facts, "cell": seat.cell, "machine": self._machine,
             "run": run, "engine": seat.engine, "not_measured": seat.missing,
@@ -99,9 +152,14 @@ def _take_turns(seats: Sequence[_Seat], plan: Plan, action: Any) -> None:
 class _Seat:
     """One subject in one cell: its process, and what was measured so far. An error ends it."""
 
-    def __init__(self, subject: Subject, cell: Cell, plan: Plan, stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self, subject: Subject, cell: Cell, plan: Plan, transport: Transport, stack: contextlib.ExitStack
+    ) -> None:
+        self._transport = transport
         self.subject, self.cell, self._plan = subject, cell, plan
         self.error = subject.problem
+        if cell.accelerator != "cpu" and subject.engine != OURS:
+            self.error = self.error or f"{subject.engine} is measured on the CPU only"
         self.engine = EngineFacts(subject.engine, {}, {})
         self.missing: dict[str, str] = {}
         self._stack = stack
@@ -113,7 +171,10 @@ class _Seat:
         manifest = subject.model.manifest
         length = cell.length or len(manifest.self_check.tokens)  # a corpus has lengths of its own
         self._batch = ids.batch(manifest.tokenizer, length, cell.batch, plan.run.seed)
-        self._cache = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-embed-bench-")))
+        self._cache = ""
+        self._pushed: dict[str, str | None] = {}
+        self._reads: str | None = None
+        self._before: float | None = None
 
     def attempt(self, action: Any) -> None:
         """Does `action` unless an error came before; remembers the error that comes of it."""
@@ -125,7 +186,8 @@ class _Seat:
                 self.close()
 
     def prepare(self) -> None:
-        """Loads cold, loads warm, keeps the last process, checks its vectors, warms it up."""
+        """Pushes, loads cold, loads warm, keeps the last process, checks its vectors, warms it up."""
+        self._push()
         cold = cold_first = None
         if self.subject.caches:
             with self._start() as worker:
@@ -145,9 +207,10 @@ class _Seat:
             if self._worker is None:
                 worker.close()
         self._parts["load"] = Load(imports, cold, cold_first, warm, first)
-        path = self.subject.artifact or self.subject.model.path
-        size = bytes_under(path) if path.is_dir() else path.stat().st_size
-        cache = bytes_under(self._cache) or None
+        stored = self._worker.ask(
+            "stored", paths=[self._reads or self._pushed["artifact"] or self._pushed["model"], self._cache]
+        )
+        size, cache = stored["bytes"][0], stored["bytes"][1] or None
         self._parts["storage"] = Storage(size, cache)
         if cache is None:
             self.missing["storage.cache_bytes"] = "it keeps none"
@@ -156,6 +219,7 @@ class _Seat:
                              "delegate": "it has no delegate"}  # fmt: skip
         self._check()
         self._ask_embed(self._plan.run.warmup)
+        self._before = self._worker.ask("conditions")["temperature_c"]
 
     def run(self, count: int, number: int) -> None:
         """Takes `count` samples."""
@@ -186,14 +250,17 @@ class _Seat:
         """Reads it again with the tokenizer loaded."""
         if self._text_samples:
             self._parts["text_memory"] = self._memory("text_memory")
+        self._keep_conditions()
 
     def index(self, corpus: Path, texts: Sequence[str]) -> None:
         """Embeds documents in a fresh process, after another one has filled the cache."""
+        self._push()
         if self.subject.caches:
             with self._start() as worker:
                 self._load(worker)
         worker = self._worker = self._start()
         load_s = float(worker.ask("load", **self._job())["load_s"])
+        self._before = worker.ask("conditions")["temperature_c"]
         answer = worker.ask("corpus", texts=list(texts), batch=self.cell.batch)
         total = float(answer["total_s"])
         self._parts["throughput"] = Throughput(
@@ -203,6 +270,7 @@ class _Seat:
         )  # fmt: skip
         self._parts["text_memory"] = self._memory("text_memory")
         self._parts["load"] = Load(worker.import_s, None, None, [load_s], [])
+        self._keep_conditions()
         self.close()
 
     def parts(self) -> dict[str, Any]:
@@ -223,20 +291,42 @@ class _Seat:
         if self._worker is not None:
             self._worker.close()
 
+    def _push(self) -> None:
+        subject, push = self.subject, self._transport.push
+        self._pushed = {
+            "model": push(subject.model.path),
+            "artifact": push(subject.artifact) if subject.artifact else None,
+        }
+        self._cache = self._stack.enter_context(self._transport.directory())
+
     def _start(self) -> WorkerProcess:
-        worker = WorkerProcess(self.subject.module, threads=self.cell.threads, timeout=self._plan.timeout)
+        threads = self.cell.threads
+        worker = WorkerProcess(
+            self.subject.module, threads=threads, timeout=self._plan.timeout,
+            launch=self._transport.launch(threads),
+        )  # fmt: skip
         return self._stack.enter_context(worker)
 
     def _job(self) -> dict[str, Any]:
-        subject = self.subject
-        artifact = str(subject.artifact) if subject.artifact else None
-        length = self.cell.length or subject.model.manifest.max_tokens
-        return {"model": str(subject.model.path), "artifact": artifact, "cache": str(self._cache),
-                "threads": self.cell.threads, "length": length}  # fmt: skip
+        length = self.cell.length or self.subject.model.manifest.max_tokens
+        return {**self._pushed, "cache": self._cache, "threads": self.cell.threads, "length": length,
+                "accelerator": self.cell.accelerator}  # fmt: skip
+
+    def _keep_conditions(self) -> None:
+        now = self._worker.ask("conditions")
+        before, after = self._before, now["temperature_c"]
+        if self._transport.emulator:
+            before = after = None
+        self._parts["conditions"] = Conditions(before, after, now["cores"])
+        if before is None or after is None:
+            emulated = "an emulated machine has none"
+            reason = emulated if self._transport.emulator else "this system offers none"
+            self.missing["conditions.temperature_c"] = reason
 
     def _load(self, worker: WorkerProcess) -> tuple[float, float]:
         answer = worker.ask("load", **self._job())
         self.engine = EngineFacts(self.subject.engine, answer["versions"], answer["settings"])
+        self._reads = answer.get("file")
         first = worker.ask("embed", batch=self._batch, calls=1)["samples_s"][0]
         return float(answer["load_s"]), float(first)
 
@@ -256,8 +346,11 @@ class _Seat:
         samples: list[float] = self._worker.ask("embed", batch=self._batch, calls=calls)["samples_s"]
         return samples
 
-    def _memory(self, name: str) -> Memory:
+    def _memory(self, name: str) -> Memory | None:
         figures = self._worker.ask("memory")
+        if why := figures.get("unknown"):
+            self.missing[name] = why
+            return None
         if unread := [key for key in ("rss_bytes", "peak_bytes") if not figures[key]]:
             raise MeasurementError("the system does not report the process's memory", got=f"no {unread[0]}")
         if figures["anonymous_bytes"] is None:

@@ -1,0 +1,114 @@
+"""A checkpoint as GGUF in float32, with token ids and no tokenizer: what llama.cpp quantizes and runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from edge_embed_convert.checkpoint import Checkpoint, load
+from edge_embed_convert.encoders.gemma3 import Gemma3Config
+from edge_embed_convert.reference import Reference
+
+_POOLING = {"mean": gguf.PoolingType.MEAN, "cls": gguf.PoolingType.CLS}
+
+_DENSE = ("dense_2", "dense_3")
+"""llama.cpp's names for EmbeddingGemma's two projections, after the modules' directories."""
+
+Matrix = npt.NDArray[np.float32]
+
+
+def write(checkpoint: str, path: Path) -> None:
+    """Writes the encoder, its pooling and its Dense modules.
+
+    Raises:
+        ValueError: If llama.cpp has no such encoder.
+    """
+    source = load(checkpoint)
+    if len(source.pooling) != 1 or source.pooling[0] not in _POOLING:
+        raise ValueError(f"llama.cpp does not know the pooling {', '.join(source.pooling)}")
+    reference = Reference(source)
+    family = {"gemma3_text": _gemma, "bert": _bert}.get(source.config["model_type"])
+    if family is None:
+        raise ValueError(f"this adapter writes no GGUF for {source.config['model_type']}")
+    writer = family(path, source)
+    writer.add_vocab_size(int(source.config["vocab_size"]))
+    writer.add_tokenizer_model("none")
+    writer.add_pooling_type(_POOLING[source.pooling[0]])
+    for name, tensor in _tensors(reference, source, writer.arch):
+        writer.add_tensor(name, tensor)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _gemma(path: Path, source: Checkpoint) -> Any:
+    config = Gemma3Config.parse(source.config, source.sliding_window)
+    if config.attention_scale != config.head_dim**-0.5 or config.rope_factor_global != 1.0:
+        raise ValueError("llama.cpp's gemma-embedding has no such attention scale or rotary scaling")
+    writer = _writer(path, gguf.MODEL_ARCH.GEMMA_EMBEDDING, source, config.max_positions)
+    writer.add_head_count_kv(config.kv_heads)
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
+    writer.add_layer_norm_rms_eps(config.eps)
+    writer.add_rope_freq_base(config.rope_theta_global)
+    writer.add_rope_freq_base_swa(config.rope_theta_local)
+    writer.add_sliding_window(2 * config.window_radius)
+    writer.add_sliding_window_pattern(list(config.sliding))
+    if source.dense:
+        plain = all(not layer.bias and layer.activation == "identity" for layer in source.dense)
+        if len(source.dense) != len(_DENSE) or not plain:
+            raise ValueError("llama.cpp knows two Dense modules, without bias or activation")
+        for name, layer in zip(_DENSE, source.dense, strict=True):
+            writer.add_dense_features_dims(name, layer.in_features, layer.out_features)
+    return writer
+
+
+def _bert(path: Path, source: Checkpoint) -> Any:
+    if source.dense:
+        raise ValueError("llama.cpp runs no Dense module after BERT")
+    config = source.config
+    writer = _writer(path, gguf.MODEL_ARCH.BERT, source, int(config["max_position_embeddings"]))
+    writer.add_layer_norm_eps(float(config.get("layer_norm_eps", 1e-12)))
+    writer.add_causal_attention(False)
+    writer.add_token_type_count(int(config.get("type_vocab_size", 2)))
+    return writer
+
+
+def _writer(path: Path, arch: Any, source: Checkpoint, positions: int) -> Any:
+    writer: Any = gguf.GGUFWriter(str(path), gguf.MODEL_ARCH_NAMES[arch])
+    writer.add_name(source.id)
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    writer.add_context_length(positions)
+    writer.add_embedding_length(int(source.config["hidden_size"]))
+    writer.add_block_count(int(source.config["num_hidden_layers"]))
+    writer.add_feed_forward_length(int(source.config["intermediate_size"]))
+    writer.add_head_count(int(source.config["num_attention_heads"]))
+    return writer
+
+
+def _tensors(reference: Reference, source: Checkpoint, arch: str) -> Iterator[tuple[str, Matrix]]:
+    """Yields every weight under llama.cpp's name. Gemma's norms there hold the whole gain, one included."""
+    kind = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == arch)
+    names: Any = gguf.get_tensor_name_map(kind, int(source.config["num_hidden_layers"]))
+    gemma = kind == gguf.MODEL_ARCH.GEMMA_EMBEDDING
+    for key, tensor in reference._model.state_dict().items():
+        if key.startswith("pooler.") or key.endswith("position_ids"):
+            continue
+        name = names.get_name(key, try_suffixes=(".weight", ".bias"))
+        if name is None:
+            raise ValueError(f"llama.cpp has no place for {key}")
+        yield name, _array(tensor + 1 if gemma and key.endswith("norm.weight") else tensor)
+    for (weight, _, _), dense in zip(reference._projections, _DENSE, strict=False):
+        yield f"{dense}.weight", _array(weight)
+
+
+def _array(tensor: Tensor) -> Matrix:
+    result: Matrix = tensor.detach().float().contiguous().numpy()
+    return result

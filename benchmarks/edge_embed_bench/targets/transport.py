@@ -1,0 +1,56 @@
+"""How worker processes start on a target and how files get there: all that differs between Python targets."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+from edge_embed_bench.process import Launch
+from edge_embed_bench.record import Machine
+
+
+class Transport(Protocol):
+    """The steps around a measurement: prepare, push, run, clean up. The record comes back through the pipe.
+
+    Attributes:
+        emulator: What emulates the target, None where it is real.
+    """
+
+    emulator: str | None
+
+    def prepare(self) -> None:
+        """Makes the target ready to start processes.
+
+        Raises:
+            EdgeEmbedError: If it cannot be used.
+        """
+        ...
+
+    def machine(self) -> Machine | None:
+        """Describes the target; None leaves that to a worker process there."""
+        ...
+
+    def push(self, path: Path) -> str:
+        """Puts a file or a directory on the target, once, and returns its path there.
+
+        Raises:
+            TargetError: If it does not get there whole.
+        """
+        ...
+
+    def directory(self) -> AbstractContextManager[str]:
+        """Makes an empty directory on the target and removes it at the end."""
+        ...
+
+    def launch(self, threads: int) -> Launch:
+        """Says how to start a worker process there.
+
+        Raises:
+            TargetError: If the target is gone.
+        """
+        ...
+
+    def clean_up(self) -> None:
+        """Ends what runs there and removes what was put there, also after a fault. Raises nothing."""
+        ...

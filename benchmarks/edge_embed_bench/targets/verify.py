@@ -1,0 +1,37 @@
+"""`edge_embed verify --target`: a file's probes, answered somewhere else and judged here."""
+
+from __future__ import annotations
+
+from edge_embed._manifest import Parity
+from edge_embed._modelfile import ModelFile
+from edge_embed._progress import progress_bar
+from edge_embed._rerun import judge
+from edge_embed_bench.matrix import choose
+from edge_embed_bench.target import Settings, open_target
+
+
+def probes_on(name: str, model: ModelFile, num_threads: int | None, settings: Settings) -> Parity:
+    """Answers every stored probe on a target and compares with the vectors of the source.
+
+    Args:
+        name: The target.
+        model: The file; its probes have been checked.
+        num_threads: For the runtime there.
+        settings: Of all targets.
+
+    Raises:
+        EdgeEmbedError: If the target cannot be used, or fails; what was put there is removed.
+    """
+    probes, manifest = model.probes(), model.manifest
+    target = open_target(name, settings)
+    choose(f"accelerator of the target {name}", [settings.accelerator], {a: a for a in target.accelerators})
+    try:
+        target.prepare()
+        with progress_bar(len(probes), f"probes on {name}", unit="probe") as advance:
+            answers = target.rerun(model, num_threads, advance)
+    finally:
+        target.close()
+    return judge(
+        [(answer.tokens, answer.vector) for answer in answers], probes,
+        thresholds=manifest.parity.thresholds, k=manifest.parity.neighbours_k,
+    )  # fmt: skip
