@@ -7,7 +7,6 @@ too once the pooling is named. Weights are not read here.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from typing import Any, TypedDict
 from typing_extensions import Unpack  # in typing from Python 3.11 on; torch brings it
 
 from edge_embed.errors import CheckpointError
+from edge_embed_convert._json import read_json, read_object, read_optional, read_text
 from edge_embed_convert.hub import fetch
 from edge_embed_convert.weights import weight_files
 
@@ -135,9 +135,9 @@ def load(source: str | Path, **options: Unpack[CheckpointOptions]) -> Checkpoint
     path, commit = fetch(str(source), options.get("revision"))
     modules = _modules(path, pooling)
     transformer = path / modules[0][1]
-    config = _read_object(transformer / "config.json", "the encoder's configuration")
-    bert_config = _read_optional(transformer / "sentence_bert_config.json")
-    st_config = _read_optional(path / "config_sentence_transformers.json")
+    config = read_object(transformer / "config.json", "the encoder's configuration")
+    bert_config = read_optional(transformer / "sentence_bert_config.json")
+    st_config = read_optional(path / "config_sentence_transformers.json")
     modes, dense, normalize = _head(path, modules[1:])
     prompts = _prompts(st_config)
     default_prompt = st_config.get("default_prompt_name")
@@ -194,7 +194,7 @@ def _modules(path: Path, pooling: str | None) -> list[tuple[str, str]]:
         raise CheckpointError(
             "the pooling is already said by modules.json", got=f"--pooling {pooling}", fix="drop the flag"
         )
-    entries = _read_json(index)
+    entries = read_json(index)
     try:
         modules = [
             (str(e["type"]).rsplit(".", 1)[-1], str(e["path"]))
@@ -232,7 +232,7 @@ def _head(path: Path, modules: Sequence[tuple[str, str]]) -> tuple[tuple[str, ..
         if kind.startswith("Pooling:"):
             modes = (kind.split(":")[1],)
         elif kind == "Pooling":
-            modes = _pooling_modes(_read_object(path / relative / "config.json", "the Pooling module"))
+            modes = _pooling_modes(read_object(path / relative / "config.json", "the Pooling module"))
         elif kind == "Dense":
             dense.append(_dense(path / relative))
     return modes, tuple(dense), any(kind == "Normalize" for kind, _ in modules)
@@ -259,7 +259,7 @@ def _pooling_modes(config: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _dense(path: Path) -> Dense:
-    config = _read_object(path / "config.json", "a Dense module")
+    config = read_object(path / "config.json", "a Dense module")
     name = str(config.get("activation_function", "torch.nn.modules.activation.Tanh")).rsplit(".", 1)[-1]
     if name not in ACTIVATIONS:
         raise CheckpointError(
@@ -289,7 +289,7 @@ def _check_widths(checkpoint: Checkpoint) -> None:
 def _max_tokens(
     transformer: Path, config: dict[str, Any], bert_config: dict[str, Any], asked: int | None
 ) -> int:
-    tokenizer = _read_optional(transformer / "tokenizer_config.json")
+    tokenizer = read_optional(transformer / "tokenizer_config.json")
     limits = [config.get("max_position_embeddings"), bert_config.get("max_seq_length")]
     if bert_config.get("max_seq_length") is None:
         limits.append(tokenizer.get("model_max_length"))
@@ -327,7 +327,7 @@ def _licence(path: Path) -> str | None:
     card = path / "README.md"
     if not card.is_file():
         return None
-    front = re.match(r"---\n(.*?)\n---", _read_text(card), re.DOTALL)
+    front = re.match(r"---\n(.*?)\n---", read_text(card), re.DOTALL)
     found = re.search(r"^license:\s*['\"]?([\w.\-]+)", front.group(1), re.MULTILINE) if front else None
     return found.group(1) if found else None
 
@@ -335,32 +335,3 @@ def _licence(path: Path) -> str | None:
 def _licence_files(path: Path) -> tuple[Path, ...]:
     names = re.compile(r"(licen[cs]e|notice|terms|gemma_?terms).*", re.IGNORECASE)
     return tuple(sorted(p for p in path.iterdir() if p.is_file() and names.fullmatch(p.name)))
-
-
-def _read_text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"cannot read {file}", got=str(error)) from error
-
-
-def _read_json(file: Path) -> Any:
-    try:
-        return json.loads(_read_text(file))
-    except ValueError as error:
-        raise CheckpointError(f"{file} is not valid JSON", got=str(error)) from error
-
-
-def _read_object(file: Path, what: str) -> dict[str, Any]:
-    if not file.is_file():
-        raise CheckpointError(
-            f"{what} is missing", got=f"no {file}", fix="copy the whole checkpoint directory"
-        )
-    value = _read_json(file)
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{file} is not a JSON object", got=type(value).__name__)
-    return value
-
-
-def _read_optional(file: Path) -> dict[str, Any]:
-    return _read_object(file, file.name) if file.is_file() else {}

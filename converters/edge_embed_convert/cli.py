@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--recipe", metavar="NAME",
-        help="fp32, fp16, int8, int4, mixed, int8-block32, int4-block32, or a spelling such as e4_a8_f4_p4 "
-        "(default: mixed for EmbeddingGemma, int8 for BERT)",
+        help="fp32, fp16, int8, int4, mixed, int8-block32, int4-block32, a spelling such as e4_a8_f4_p4, "
+        "or auto with a budget (default: mixed for EmbeddingGemma, int8 for BERT)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--calibration", metavar="FILE",
+        help="texts that rounding is fitted to and recipes are judged by, one a line (default: built in)",
     )  # fmt: skip
     parser.add_argument(
         "--buckets",
@@ -35,6 +40,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force", action="store_true", help="save a file that failed verification, marked so"
     )
+    budget = parser.add_argument_group("budget of --recipe auto, exactly one")
+    budget.add_argument("--max-size", metavar="SIZE", type=_size, help="bytes of the file, or 17MB, 16MiB")
+    budget.add_argument(
+        "--min-cosine", metavar="X", type=float, help="mean cosine to the source, such as 0.99"
+    )
+    budget.add_argument(
+        "--max-loss", metavar="X", type=float,
+        help="share of each text's ten nearest neighbours that may be others than the source's, such as 0.05",
+    )  # fmt: skip
+    parser.add_argument(
+        "--report", metavar="FILE,FILE,…", type=_paths,
+        help="where to write what --recipe auto tried, by ending: .md, .json, .png, .svg, .pdf "
+        "(default: .md and .png beside the file)",
+    )  # fmt: skip
     options.add_threads(parser)
     options.add_json(parser, "print the report as JSON")
     options.add_checkpoint(parser)
@@ -46,14 +65,17 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0 if the file was verified, 1 if it was saved in spite of failing.
     """
+    if args.recipe == "auto" or any(getattr(args, key) is not None for key in (*BUDGETS, "report")):
+        return _run_auto(args)
     # Imported here: the help must not wait for numpy and torch.
     from edge_embed._parity import format_report  # noqa: PLC0415
     from edge_embed_convert.pipeline import convert  # noqa: PLC0415
 
     with step_bar("converting") as progress:
         result = convert(
-            args.source, args.output, recipe=args.recipe, buckets=args.buckets, name=args.name,
-            num_threads=args.threads, force=args.force, progress=progress, **_checkpoint_options(args),
+            args.source, args.output, recipe=args.recipe, calibration=args.calibration, buckets=args.buckets,
+            name=args.name, num_threads=args.threads, force=args.force, progress=progress,
+            **_checkpoint_options(args),
         )  # fmt: skip
     manifest, size = result.manifest, result.path.stat().st_size
     if args.json:
@@ -68,6 +90,50 @@ def run(args: argparse.Namespace) -> int:
         print(f"saved {result.path}: {size / 1e6:.1f} MB, {manifest.recipe.name} ({manifest.recipe.spec}), "
               f"buckets {', '.join(map(str, manifest.buckets))}")  # fmt: skip
     return 0 if manifest.parity.passed else 1
+
+
+BUDGETS = ("max_size", "min_cosine", "max_loss")
+
+
+def _run_auto(args: argparse.Namespace) -> int:
+    """Searches a recipe, writes its file and what was tried."""
+    from edge_embed.errors import InputError, MissingExtraError  # noqa: PLC0415
+    from edge_embed_convert import auto_report  # noqa: PLC0415
+    from edge_embed_convert.auto import Budget, convert_auto  # noqa: PLC0415
+
+    if args.recipe != "auto" or args.force:
+        raise InputError(
+            "a budget and a report belong to --recipe auto, which --force does not go with",
+            got=f"--recipe {args.recipe}" if args.recipe != "auto" else "--recipe auto --force",
+            fix="name either a fixed recipe, or auto and exactly one of --max-size, --min-cosine, --max-loss",
+        )
+    budget = Budget(**{key: getattr(args, key) for key in BUDGETS})
+    for path in args.report or []:
+        auto_report.check_output(path)
+    with step_bar("searching") as progress:
+        search = convert_auto(
+            args.source, args.output, budget=budget, calibration=args.calibration, buckets=args.buckets,
+            name=args.name, num_threads=args.threads, progress=progress, **_checkpoint_options(args),
+        )  # fmt: skip
+    saved, notes = search.conversion.path, list(search.conversion.notes)
+    for path in args.report or [saved.with_suffix(".md"), saved.with_suffix(".png")]:
+        try:
+            auto_report.write(search, path)
+            notes.append(f"what was tried: {path}")
+        except MissingExtraError as error:  # of the default plot; one that was asked for is checked above
+            notes.append(f"no plot: {error}")
+    manifest, size = search.conversion.manifest, saved.stat().st_size
+    if args.json:
+        head = {"path": str(saved), "bytes": size, "recipe": manifest.recipe.spec, "notes": notes}
+        options.print_json(head | auto_report.summary(search), indent=1)
+    else:
+        print(auto_report.to_text(search))
+        for note in notes:
+            print(f"note: {note}")
+        print(
+            f"saved {saved}: {size / 1e6:.2f} MB, again without a search: --recipe '{manifest.recipe.spec}'"
+        )
+    return 0
 
 
 def verify_against_source(model_path: Path, source: str, args: argparse.Namespace) -> int:
@@ -116,3 +182,18 @@ def _lengths(text: str) -> list[int]:
         return [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected lengths such as 16,64,256, got {text!r}") from None
+
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def _size(text: str) -> int:
+    """Parses a number of bytes such as 17MB, for argparse."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    if not found or found[2].upper() not in _UNITS or not float(found[1]):
+        raise argparse.ArgumentTypeError(f"expected a size such as 17000000, 17MB or 16MiB, got {text!r}")
+    return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+def _paths(text: str) -> list[Path]:
+    return [Path(part).expanduser() for part in text.split(",") if part]

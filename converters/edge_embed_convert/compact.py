@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_embed_convert.fold_reshapes import fold_reshapes
+from edge_embed_convert.half_tables import halve_tables
+from edge_embed_convert.keep_batch import keep_batch
 from edge_embed_convert.row_scales import separate_row_scales
 
 ALIGNMENT = 64
@@ -27,14 +29,22 @@ INLINE_BELOW = 1024
 """Constants smaller than this, in bytes, stay inside the flatbuffer."""
 
 
-def compact(graph: bytes) -> bytes:
-    """Returns the graph with shared vectors and constants, row scales as data, and short tensor names."""
+def compact(graph: bytes, *, half_tables: bool = False) -> bytes:
+    """Returns the graph with shared vectors and constants, row scales as data, and short tensor names.
+
+    Args:
+        graph: The flatbuffer.
+        half_tables: Stores position tables in float16.
+    """
     from ai_edge_litert.tools import flatbuffer_utils as utils  # noqa: PLC0415 - loads the whole schema
 
     model = utils.read_model_from_bytearray(graph)
     before = [_numbered_tensors(subgraph) for subgraph in model.subgraphs]
     separate_row_scales(model)
+    keep_batch(model)
     fold_reshapes(model)
+    if half_tables:
+        halve_tables(model)
     _renumber_signatures(model, before)
     _merge_equal_buffers(model)
     for subgraph in model.subgraphs:

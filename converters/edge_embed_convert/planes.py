@@ -46,14 +46,14 @@ def split_planes(model: nn.Module, recipe: Recipe) -> None:
     Raises:
         RecipeError: If the rows of a projection are not a whole number of blocks.
     """
-    # Imported here: quantize knows which projection belongs to which group.
-    from edge_embed_convert.quantize import group_of  # noqa: PLC0415
+    # Imported here: rounding knows the scheme of each projection.
+    from edge_embed_convert.rounding import scheme_of  # noqa: PLC0415
 
     for path, module in list(model.named_modules()):
         for name, child in list(module.named_children()):
             if not isinstance(child, nn.Linear):
                 continue
-            scheme = getattr(recipe, group_of(f"{path}.{name}"))
+            scheme = scheme_of(f"{path}.{name}", recipe)
             if scheme.bits != 8 or not scheme.block:
                 continue
             if child.in_features % scheme.block:

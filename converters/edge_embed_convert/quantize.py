@@ -1,18 +1,28 @@
-"""Quantize: a recipe applied to the float32 flatbuffer. ai-edge-quantizer does the arithmetic."""
+"""Quantize: a recipe applied to the float32 flatbuffer. ai-edge-quantizer does the arithmetic.
+
+Weights that a calibrated scheme has rounded lie on their grid by now (see rounding.py), and the largest
+weight of each row or block says which.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edge_embed.errors import RecipeError
 from edge_embed_convert._quiet import quiet
-from edge_embed_convert.recipes import MIN_MAX, Recipe, Scheme
+from edge_embed_convert.recipes import CALIBRATED, MIN_MAX, Recipe, Scheme
 
 MODULE_GROUPS = {
-    "qkv": "attention",
+    "query": "attention",
+    "key": "attention",
+    "value": "attention",
+    "qk_first": "attention",
+    "qk_second": "attention",
     "output": "attention",
-    "gate_up": "feed_forward",
+    "gate": "feed_forward",
     "up": "feed_forward",
     "down": "feed_forward",
     "dense": "projection",
@@ -20,13 +30,31 @@ MODULE_GROUPS = {
 """The group of a projection, by the name that its encoder or head gives it."""
 
 
-ALGORITHM_KEYS = {MIN_MAX: "min_max_uniform_quantize", "octav": "OCTAV", "mse": "MSE"}
+ALGORITHM_KEYS = {
+    MIN_MAX: "min_max_uniform_quantize", CALIBRATED: "min_max_uniform_quantize",
+    "octav": "OCTAV", "mse": "MSE",
+}  # fmt: skip
 """ai-edge-quantizer's names for what the grammar spells."""
 
 
+Operators = Mapping[str, Sequence[str]]
+"""Names of what a projection's operators give, by the place that the grammar spells."""
+
+
 def group_of(path: str) -> str:
-    """Returns the group of a module path such as `encoder.layers.3.qkv` or `head.dense.0`."""
+    """Returns the group of a module path such as `encoder.layers.3.query` or `head.dense.0`."""
     return next(MODULE_GROUPS[part] for part in reversed(path.split(".")) if part in MODULE_GROUPS)
+
+
+def place_of(path: str) -> str:
+    """Returns how the grammar spells a module path: `3.query` for `encoder.layers.3.query`."""
+    return ".".join(path.split(".")[-2:])
+
+
+def _pattern_at(place: str, operators: Operators) -> str:
+    """Returns the pattern of one projection's FULLY_CONNECTED in every signature."""
+    names = {re.escape(name) for name in operators.get(place, ())}
+    return rf"^({'|'.join(sorted(names))});?$"
 
 
 def _pattern(group: str) -> str:
@@ -37,18 +65,19 @@ def _pattern(group: str) -> str:
     return rf".*encoder/.*_({names})\b.*"
 
 
-def quantize(float_graph: Path, recipe: Recipe) -> bytes:
+def quantize(float_graph: Path, recipe: Recipe, operators: Operators | None = None) -> bytes:
     """Returns the flatbuffer with the recipe applied.
 
     Args:
         float_graph: What `export.export` wrote.
         recipe: One scheme for each group.
+        operators: What `patch.operators_of` found, for a recipe with schemes for single projections.
 
     Raises:
         RecipeError: If a scheme cannot be applied to this model, for instance a block size that does
             not divide a weight's rows.
     """
-    rules = _rules(recipe)
+    rules = _rules(recipe, operators or {})
     if not rules:
         return float_graph.read_bytes()
     try:
@@ -65,11 +94,20 @@ def quantize(float_graph: Path, recipe: Recipe) -> bytes:
     return bytes(result.quantized_model)
 
 
-def _rules(recipe: Recipe) -> list[dict[str, Any]]:
+def _rules(recipe: Recipe, operators: Operators) -> list[dict[str, Any]]:
     groups = dict.fromkeys(MODULE_GROUPS.values())
     rules = [_rule(_pattern(group), "FULLY_CONNECTED", getattr(recipe, group)) for group in groups]
     rules.append(_rule(".*", "EMBEDDING_LOOKUP", recipe.embedding))
+    # The last rule that fits is the one that counts.
+    for place, scheme in recipe.overrides:
+        pattern = _pattern_at(place, operators)
+        rules.append(_rule(pattern, "FULLY_CONNECTED", scheme) or _float(pattern))
     return [rule for rule in rules if rule]
+
+
+def _float(pattern: str) -> dict[str, Any]:
+    """Returns the rule that keeps one projection in float32, whatever its group is."""
+    return {"regex": pattern, "operation": "FULLY_CONNECTED", "algorithm_key": "no_quantize"}
 
 
 def _rule(pattern: str, operation: str, scheme: Scheme) -> dict[str, Any]:

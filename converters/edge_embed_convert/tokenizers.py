@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from edge_embed._manifest import TokenizerRecord
 from edge_embed.errors import CheckpointError
 from edge_embed_convert import sentencepiece_bpe
+from edge_embed_convert._json import read_optional
 from edge_embed_convert.sentencepiece_bpe import Ids, difference, lowercase_first
 from edge_embed_convert.tokenizer_texts import HOSTILE_TEXTS
 
@@ -114,7 +115,7 @@ def convert_tokenizer(
 
 
 def _checkpoint(directory: Path, lowercase: bool | None) -> _Checkpoint:
-    config = _read_object(directory / "config.json")
+    config = read_optional(directory / "config.json")
     rows = config.get("vocab_size")
     if not isinstance(rows, int) or isinstance(rows, bool) or rows < 1:
         raise CheckpointError(
@@ -123,7 +124,7 @@ def _checkpoint(directory: Path, lowercase: bool | None) -> _Checkpoint:
             fix="copy config.json from the original checkpoint",
         )  # fmt: skip
     if lowercase is None:
-        settings = _read_object(directory / "sentence_bert_config.json")
+        settings = read_optional(directory / "sentence_bert_config.json")
         lowercase = bool(settings.get("do_lower_case", False))
     return _Checkpoint(directory, config, lowercase, rows)
 
@@ -245,7 +246,7 @@ def _keep_model(checkpoint: _Checkpoint) -> ConvertedTokenizer:
     except RuntimeError as error:
         raise _unreadable(file, error) from error
     _check_ids([size - 1], checkpoint.rows)
-    settings = _read_object(checkpoint.directory / "tokenizer_config.json")
+    settings = read_optional(checkpoint.directory / "tokenizer_config.json")
     around: list[list[int]] = []
     for name, special in (("bos", processor.bos_id()), ("eos", processor.eos_id())):
         wanted = settings.get(f"add_{name}_token")
@@ -349,7 +350,7 @@ def _pad_id(checkpoint: _Checkpoint, pieces: _Pieces, around: _Around) -> int:
 
     named: list[int | None] = []
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        token = _read_object(checkpoint.directory / name).get("pad_token")
+        token = read_optional(checkpoint.directory / name).get("pad_token")
         content = token.get("content") if isinstance(token, dict) else token
         named.append(pieces.ids.get(content) if isinstance(content, str) else None)
     like_a_pad = [i for token, i in pieces.ids.items() if _PAD.fullmatch(token)]
@@ -384,16 +385,3 @@ def _read_bytes(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise CheckpointError(f"cannot read {file}", got=str(error)) from error
-
-
-def _read_object(file: Path) -> dict[str, Any]:
-    """Returns a settings file's content, empty if the checkpoint has none."""
-    if not file.is_file():
-        return {}
-    try:
-        value = json.loads(_read_bytes(file))
-    except ValueError as error:
-        raise CheckpointError(f"{file} is not valid JSON", got=str(error)) from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{file} is not a JSON object", got=type(value).__name__)
-    return value

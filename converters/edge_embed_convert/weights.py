@@ -147,6 +147,12 @@ def linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
     return layer
 
 
+def scaled(layer: nn.Linear, factor: float) -> nn.Linear:
+    """Returns a projection with all its rows and its bias times one constant."""
+    bias = None if layer.bias is None else layer.bias.data * factor
+    return linear(layer.weight.data * factor, bias)
+
+
 def weight_files(directory: Path) -> list[Path]:
     """Returns the weight files of a module directory, safetensors first.
 

@@ -224,15 +224,13 @@ def test_token_type_is_merged_into_the_positions(model, source, random_ids) -> N
         torch.testing.assert_close(embedded, source.model.embeddings(input_ids=ids), rtol=0, atol=2e-6)
 
 
-def test_fused_projections_are_the_separate_ones(model, bert_checkpoint) -> None:
+def test_the_scale_of_attention_is_in_the_query(model, bert_checkpoint) -> None:
     tensors = load_file(bert_checkpoint / "model.safetensors")
     x = torch.randn(5, 64, generator=torch.Generator().manual_seed(3))
     for index, layer in enumerate(model.encoder.layers):
-        at = f"encoder.layer.{index}.attention.self"
-        separate = [
-            x @ tensors[f"{at}.{n}.weight"].T + tensors[f"{at}.{n}.bias"] for n in ("query", "key", "value")
-        ]
-        torch.testing.assert_close(layer.qkv(x), torch.cat(separate, -1), rtol=0, atol=1e-6)
+        at = f"encoder.layer.{index}.attention.self.query"
+        expected = (x @ tensors[f"{at}.weight"].T + tensors[f"{at}.bias"]) / layer.head_dim**0.5
+        torch.testing.assert_close(layer.query(x), expected, rtol=0, atol=1e-6)
 
 
 def test_layers_one_by_one(model, source, random_ids) -> None:

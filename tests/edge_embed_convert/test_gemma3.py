@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from edge_embed_convert.checkpoint import load
 from edge_embed_convert.encoders import gemma3
 from edge_embed_convert.encoders._layers import token_mask
+from edge_embed_convert.encoders._rotary import RotaryNorm
 from edge_embed_convert.encoders.gemma3 import AttentionContext, Gemma3Config
 
 RADIUS = 16
@@ -152,15 +153,14 @@ def test_only_padding_stays_finite(model, ours, length) -> None:
 # Each rewrite by itself, against the plain computation that it replaces.
 
 
-def test_fused_projections_are_the_separate_ones(model, seven_layers) -> None:
+def test_halves_are_the_separate_projections_cut(model, seven_layers) -> None:
     tensors = load_file(seven_layers / "model.safetensors")
     x = torch.randn(5, 64, generator=torch.Generator().manual_seed(3))
     for index, layer in enumerate(model.encoder.layers):
-        at = f"layers.{index}"
-        separate = [x @ tensors[f"{at}.self_attn.{n}_proj.weight"].T for n in "qkv"]
-        torch.testing.assert_close(layer.qkv(x), torch.cat(separate, -1), rtol=0, atol=1e-6)
-        separate = [x @ tensors[f"{at}.mlp.{n}_proj.weight"].T for n in ("gate", "up")]
-        torch.testing.assert_close(layer.gate_up(x), torch.cat(separate, -1), rtol=0, atol=1e-6)
+        at = f"layers.{index}.self_attn"
+        heads = torch.cat([x @ tensors[f"{at}.{n}_proj.weight"].T for n in "qk"], -1).reshape(5, -1, 2, 16)
+        for half, projection in enumerate((layer.qk_first, layer.qk_second)):
+            torch.testing.assert_close(projection(x), heads[:, :, half].flatten(1), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("scale", ["RESIDUAL_SCALE", "BRANCH_SCALE"])
@@ -197,16 +197,21 @@ def test_the_stored_stream_is_the_source_s_divided(model, source, random_ids) ->
 
 
 @pytest.mark.parametrize("sliding", [False, True])
-def test_half_tables_rotate_as_full_ones(sliding, model, source) -> None:
-    from transformers.models.gemma3.modeling_gemma3 import apply_rotary_pos_emb
+def test_halves_are_normalized_and_rotated_as_whole_heads(sliding, model, source) -> None:
+    from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm, apply_rotary_pos_emb
 
     length, dim = 200, 32
-    x = torch.randn(1, length, 3, dim, generator=torch.Generator().manual_seed(5))
+    generator = torch.Generator().manual_seed(5)
+    x, weight = torch.randn(1, length, 3, dim, generator=generator), torch.rand(dim, generator=generator)
+    norm = Gemma3RMSNorm(dim, eps=1e-3)
+    norm.weight.data = weight
     context = AttentionContext(model.encoder.config, torch.ones(1, length))
     kind = "sliding_attention" if sliding else "full_attention"
     cos, sin = source.model.rotary_emb(x, torch.arange(length)[None], kind)
-    expected, _ = apply_rotary_pos_emb(x.transpose(1, 2), x.transpose(1, 2), cos, sin)
-    torch.testing.assert_close(context.rotate(x, sliding), expected.transpose(1, 2), rtol=0, atol=2e-5)
+    expected, _ = apply_rotary_pos_emb(norm(x).transpose(1, 2), x.transpose(1, 2), cos, sin)
+    rotary = RotaryNorm((1 + weight).expand(3, -1), 1e-3)
+    got = rotary(*x.chunk(2, dim=-1), context.tables[sliding])
+    torch.testing.assert_close(got, expected.transpose(1, 2), rtol=0, atol=5e-5)
 
 
 @pytest.mark.parametrize(("heads", "groups"), [(2, 1), (4, 2), (3, 3)])
@@ -228,7 +233,7 @@ def test_blocks_attend_as_the_whole_matrix(heads, groups, length, seven_layers) 
     full_key, full_value = (t.repeat_interleave(heads // groups, dim=2) for t in (key, value))
     scores = torch.einsum("bqhd,bkhd->bhqk", query, full_key).masked_fill(~seen, -torch.inf)
     expected = torch.einsum("bhqk,bkhd->bqhd", scores.softmax(-1), full_value)
-    torch.testing.assert_close(got[:, :real], expected[:, :real], rtol=0, atol=1e-5)
+    torch.testing.assert_close(got[:, :real], expected[:, :real].flatten(2), rtol=0, atol=1e-5)
     assert bool(torch.isfinite(got).all())
 
 

@@ -18,7 +18,7 @@ from edge_embed import Embedder
 from edge_embed._modelfile import ModelFile
 from edge_embed.cli import main
 from edge_embed.errors import CheckpointError, ConversionError, ParityError, RecipeError
-from edge_embed_convert import pipeline, recipes
+from edge_embed_convert import prepare, recipes
 from edge_embed_convert.pipeline import Conversion, convert
 from edge_embed_convert.synthetic import EMBEDDINGGEMMA_PROMPTS
 
@@ -86,7 +86,7 @@ def test_what_the_manifest_of_gemma_says(gemma_file: Conversion, gemma_checkpoin
     # Found by trying: rows of 64 random numbers begin so small that their squares leave float16 below.
     assert not manifest.graph.fp16_safe
     assert (manifest.licence.name, manifest.licence.files) == ("apache-2.0", ["LICENSE", "NOTICE"])
-    assert {"edge-embed", *pipeline.TOOLS} == set(manifest.tools)
+    assert {"edge-embed", *prepare.TOOLS} == set(manifest.tools)
 
 
 def test_licence_files_are_carried(gemma_file: Conversion) -> None:
@@ -106,9 +106,9 @@ def test_what_the_manifest_of_bert_says(bert_file: Conversion) -> None:
 
 
 def test_released_dimensions() -> None:
-    assert pipeline._matryoshka((768, 512, 256, 128), 768) == [768, 512, 256, 128]
-    assert pipeline._matryoshka((768, 512, 256, 128), 64) == [64]
-    assert pipeline._matryoshka((), 384) == [384]
+    assert prepare._matryoshka((768, 512, 256, 128), 768) == [768, 512, 256, 128]
+    assert prepare._matryoshka((768, 512, 256, 128), 64) == [64]
+    assert prepare._matryoshka((), 384) == [384]
 
 
 def test_the_file_answers_as_its_source(bert_file: Conversion, bert_checkpoint: Path) -> None:
@@ -165,15 +165,15 @@ def test_the_gate_refuses(strict: None, one_layer: Path, tmp_path: Path) -> None
 
 def test_the_gate_sees_a_wrong_weight(monkeypatch, one_layer: Path, tmp_path: Path) -> None:
     """Between the source and the file, something goes wrong that nobody reports."""
-    real = pipeline.build
+    real = prepare.build
 
     def damaged(*args: Any) -> Any:
         model = real(*args)
-        model.encoder.layers[0].qkv.weight.data.mul_(-3)
+        model.encoder.layers[0].query.weight.data.mul_(-3)
         model.encoder.positions.data.mul_(-5)
         return model
 
-    monkeypatch.setattr(pipeline, "build", damaged)
+    monkeypatch.setattr(prepare, "build", damaged)
     with pytest.raises(ParityError, match="does not agree"):
         convert(one_layer, tmp_path, num_threads=1)
     assert list(tmp_path.iterdir()) == []
@@ -298,7 +298,7 @@ def test_interrupt(step: str, one_layer: Path, tmp_path: Path) -> None:
 
 
 def test_bad_arguments_come_before_any_work(monkeypatch, one_layer: Path, tmp_path: Path) -> None:
-    monkeypatch.setattr(pipeline, "convert_tokenizer", lambda *_, **__: pytest.fail("work was begun"))
+    monkeypatch.setattr(prepare, "convert_tokenizer", lambda *_, **__: pytest.fail("work was begun"))
     with pytest.raises(RecipeError, match="int9"):
         convert(one_layer, tmp_path, recipe="int9")
     with pytest.raises(CheckpointError, match="bucket list"):
@@ -380,7 +380,7 @@ def test_cli_interrupt(monkeypatch, one_layer: Path, tmp_path: Path, capfd) -> N
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "build", interrupted)
+    monkeypatch.setattr(prepare, "build", interrupted)
     assert main(["convert", str(one_layer), "-o", str(tmp_path)]) == 130
     assert "interrupted" in capfd.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -69,8 +69,8 @@ def _type(scheme: Scheme) -> str:
     return {32: "FLOAT32", 16: "FLOAT16", 8: "INT8", 4: "INT4"}[scheme.bits]
 
 
-COUNTS = {"embedding": 1, "attention": 2 * 4, "feed_forward": 2 * 4, "projection": 2}
-"""Of the tiny Gemma: fused projections and outputs, gate/up and down, in four layers; two Dense."""
+COUNTS = {"embedding": 1, "attention": 4 * 4, "feed_forward": 3 * 4, "projection": 2}
+"""Of the tiny Gemma: halves of queries and keys, values, output; gate, up, down; four layers; two Dense."""
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_bert_groups(name: str, bert_graph: Path) -> None:
     recipe = Recipe.parse(name)
     stored = _stored(quantize(bert_graph, recipe))
     assert {group: len(tensors) for group, tensors in stored.items()} == {
-        "embedding": 1, "attention": 4, "feed_forward": 4}  # fmt: skip
+        "embedding": 1, "attention": 8, "feed_forward": 4}  # fmt: skip
     for group, tensors in stored.items():
         assert {kind for kind, _ in tensors} == {_type(getattr(recipe, group))}
 
@@ -160,7 +160,7 @@ def test_only_the_groups_asked_for_are_split(ours: Any, gemma_checkpoint: Path) 
     model = ours.load(gemma_checkpoint)
     split_planes(model, Recipe.parse("e8_a8b32_f8_p8"))
     split = {path.rsplit(".", 1)[1] for path, m in model.named_modules() if isinstance(m, TwoPlanes)}
-    assert split == {"qkv", "output"}
+    assert split == {"qk_first", "qk_second", "value", "output"}
 
 
 @pytest.mark.parametrize("scheme", ["4.octav", "4b32.octav", "4.mse"])

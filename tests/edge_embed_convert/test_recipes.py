@@ -13,6 +13,7 @@ from edge_embed.errors import RecipeError
 from edge_embed_convert import encoders
 from edge_embed_convert.recipes import (
     ALGORITHMS,
+    CALIBRATED,
     GROUPS,
     MIN_MAX,
     RECIPES,
@@ -27,22 +28,32 @@ TABLE_SCHEMES = [scheme for scheme in SCHEMES if scheme != "8b32"]
 
 
 CLIPPED = [f"{storage}.{name}" for name, every in ALGORITHMS.items() for storage in every]
+TABLE_CLIPPED = [scheme for scheme in CLIPPED if not scheme.endswith(CALIBRATED)]
+
+
+PLACES = ["0.qkv", "11.down", "3.gate_up", "dense.0"]
 
 
 @st.composite
 def spellings(draw: st.DrawFn) -> str:
     schemes = {
-        letter: draw(st.sampled_from([*(TABLE_SCHEMES if letter == "e" else SCHEMES), *CLIPPED]))
+        letter: draw(
+            st.sampled_from(TABLE_SCHEMES + TABLE_CLIPPED if letter == "e" else [*SCHEMES, *CLIPPED])
+        )
         for letter in GROUPS
     }
-    return "_".join(f"{letter}{schemes[letter]}" for letter in draw(st.permutations(sorted(GROUPS))))
+    groups = "_".join(f"{letter}{schemes[letter]}" for letter in draw(st.permutations(sorted(GROUPS))))
+    places = draw(st.lists(st.sampled_from(PLACES), unique=True, max_size=4))
+    own = st.sampled_from([scheme for scheme in [*SCHEMES, *CLIPPED] if scheme != "8b32"])
+    return "+".join([groups, *(f"{place}={draw(own)}" for place in places)])
 
 
 @given(spellings())
 def test_spellings_survive_the_round_trip(text: str) -> None:
     recipe = Recipe.parse(text)
     assert recipe.name == text
-    assert sorted(recipe.spec.split("_")) == sorted(text.split("_"))
+    assert sorted(recipe.spec.split("+")[0].split("_")) == sorted(text.split("+", maxsplit=1)[0].split("_"))
+    assert recipe.spec.split("+")[1:] == text.split("+")[1:]
     again = Recipe.parse(recipe.spec)
     assert dataclasses.replace(again, name=text) == recipe
 
@@ -51,13 +62,13 @@ def test_spellings_survive_the_round_trip(text: str) -> None:
 def test_the_record_says_every_group_in_full(text: str) -> None:
     recipe = Recipe.parse(text)
     record = recipe.record()
-    assert list(record.groups) == list(GROUPS.values())
+    assert list(record.groups) == [*GROUPS.values(), *(place for place, _ in recipe.overrides)]
     for letter, group in GROUPS.items():
         scheme = getattr(recipe, group)
         plain = {"bits": scheme.bits, "block": scheme.block}
         named = {} if scheme.algorithm == MIN_MAX else {"algorithm": scheme.algorithm}
         assert record.groups[group] == plain | named
-        assert f"{letter}{scheme}" in record.spec.split("_")
+        assert f"{letter}{scheme}" in record.spec.split("+")[0].split("_")
 
 
 @given(st.text(max_size=30) | st.from_regex(r"\A([eafp](32|16|8|4|3|b|64)_?){1,5}\Z"))
@@ -84,7 +95,7 @@ def test_unknown_names_list_the_known_ones(text: str) -> None:
 
 @pytest.mark.parametrize(
     "scheme",
-    ["2", "8b64", "16b32", "0", "32b32", "4b", "8.octav", "8b32.octav", "4b32.mse", "4.gptq", "16.mse"],
+    ["2", "8b64", "16b32", "0", "32b32", "4b", "8.octav", "8b32.octav", "4b32.mse", "16.gptq", "16.mse"],
 )
 def test_unknown_schemes_list_the_known_ones(scheme: str) -> None:
     with pytest.raises(RecipeError) as caught:
@@ -102,6 +113,31 @@ def test_an_algorithm_is_part_of_the_spelling() -> None:
     assert recipe.attention.algorithm == MIN_MAX
     assert recipe.spec == recipe.name
     assert recipe.thresholds == THRESHOLDS["4"]
+
+
+def test_single_projections_may_differ() -> None:
+    recipe = Recipe.parse("e4_a8_f4.gptq_p4+0.down=8+dense.1=32")
+    assert recipe.overrides == (("0.down", Scheme(8)), ("dense.1", Scheme(32)))
+    assert recipe.scheme_at("feed_forward", "0.down") == Scheme(8)
+    assert recipe.scheme_at("feed_forward", "1.down") == Scheme(4, algorithm="gptq")
+    assert recipe.calibrated
+    assert not Recipe.parse("e4_a8_f4_p4+0.down=8").calibrated
+    assert recipe.label == "layered"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["+", "+0.down", "+0.down=", "+0.down=5", "+down=8", "+0.down=8+0.down=4", "+0.down=8b32", "+x.y=8"],
+)
+def test_projections_spelled_wrong(text: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe.parse(f"e4_a8_f4_p4{text}")
+    assert text.rsplit("+", maxsplit=1)[-1].rsplit("=", maxsplit=1)[-1] in str(caught.value)
+
+
+def test_the_table_has_nothing_to_calibrate() -> None:
+    with pytest.raises(RecipeError, match="table"):
+        Recipe.parse("e4.gptq_a8_f8_p8")
 
 
 def test_the_table_has_no_int8_blocks() -> None:
@@ -148,7 +184,7 @@ def test_a_finer_scheme_must_reach_more() -> None:
 @given(spellings())
 def test_the_coarsest_group_sets_the_demand(text: str) -> None:
     recipe = Recipe.parse(text)
-    every = [THRESHOLDS[getattr(recipe, group).storage] for group in GROUPS.values()]
+    every = [THRESHOLDS[scheme.storage] for scheme in recipe.schemes]
     assert recipe.thresholds.cosine_min == min(bounds.cosine_min for bounds in every)
 
 

@@ -16,6 +16,8 @@ from edge_embed_convert._quiet import quiet
 with quiet():  # importing it logs, from Python and from C++
     from litert_torch.generative.custom_ops.bmm_4d import bmm_4d
 
+    from edge_embed_convert.encoders._bmm import bmm_rows
+
 __all__ = ["MASKED", "LayerNorm", "RMSNorm", "attend", "bmm_4d", "padding_bias", "token_mask"]
 
 MASKED = -2e4
@@ -76,27 +78,40 @@ def padding_bias(mask: Tensor) -> Tensor:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-    """Computes softmax attention over 4-D operands without leaving the delegate.
+    """Computes softmax attention without leaving the delegate.
 
-    Both products go through ``bmm_4d``: ``torch.matmul`` with a transposed operand is folded by the
-    converter into a FULLY_CONNECTED with a non-constant weight, which XNNPACK refuses. Query heads that
-    share a key head become more rows of one product, so that keys are neither repeated nor packed twice.
+    Both products go through batched matrix products of four dimensions: ``torch.matmul`` with a transposed
+    operand is folded by the converter into a FULLY_CONNECTED with a non-constant weight, which XNNPACK
+    refuses. Query heads that share a key head become more rows of one product, a token's heads side by
+    side as the projection gives them, so that keys are not repeated and one key head needs no transpose.
 
     Args:
-        query: ``(1, H, Lq, d)``, already scaled by ``1 / sqrt(d)``.
-        key: ``(1, K, Lk, d)``; K divides H, and head h reads key head ``h // (H / K)``.
-        value: ``(1, K, d, Lk)``, that is, already transposed.
-        bias: Broadcastable to ``(1, H, Lq, Lk)``.
+        query: ``(N, Lq, H, d)``, already scaled by ``1 / sqrt(d)``.
+        key: ``(N, Lk, K, d)``; K divides H, and head h reads key head ``h // (H / K)``.
+        value: ``(N, Lk, K, d)``.
+        bias: Added to the scores, ``(N or 1, Lq or 1, 1, Lk)``.
 
     Returns:
-        ``(1, H, Lq, d)``.
+        ``(N, Lq, H * d)``.
     """
-    _, heads, queries, dim = query.shape
-    groups, keys = key.shape[1], key.shape[2]
-    folded = (1, groups, heads // groups * queries, keys)
-    scores = bmm_4d(query.reshape(*folded[:3], dim), key)
-    if bias.shape[2] == 1:  # the same for every query, hence for the folded rows as well
+    count, queries, heads, dim = query.shape
+    keys, groups = key.shape[1:3]
+    shared = heads // groups
+
+    def by_group(x: Tensor, rows: int, width: int) -> Tensor:
+        x = x.reshape(count, rows, groups, width)
+        return x if groups == 1 else x.transpose(1, 2)
+
+    rows = by_group(query, queries, shared * dim).reshape(1, count * groups, queries * shared, dim)
+    key, value = (by_group(x, keys, dim).reshape(1, count * groups, keys, dim) for x in (key, value))
+    scores = bmm_4d(rows, key)
+    if bias.shape[0] == bias.shape[1] == 1:  # the same for every query
         weights = torch.softmax(scores + bias, dim=-1)
     else:
-        weights = torch.softmax(scores.reshape(1, heads, queries, keys) + bias, dim=-1).reshape(folded)
-    return bmm_4d(weights, value).reshape(1, heads, queries, dim)
+        wide = (count, queries, shared, keys) if groups == 1 else (count, groups, queries, shared, keys)
+        bias = bias if groups == 1 else bias[:, None]
+        weights = torch.softmax(scores.reshape(wide) + bias, dim=-1).reshape(scores.shape)
+    out = bmm_rows(weights, value)
+    if groups > 1:
+        out = out.reshape(count, groups, queries, shared * dim).transpose(1, 2)
+    return out.reshape(count, queries, heads * dim)

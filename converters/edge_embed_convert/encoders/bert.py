@@ -1,8 +1,9 @@
 """BERT and its friends: MiniLM, BGE, E5, GTE and every other `model_type: bert` checkpoint.
 
-The rewrites against the transformers implementation, each exact: query, key and value come from one
-projection (rows stacked), and the embedding of token type 0, the only one a single text has, is added
-into the position table.
+The rewrites against the transformers implementation, each exact: the attention scale is folded into the
+rows of the query projection, and the embedding of token type 0, the only one a single text has, is added
+into the position table. Query, key and value stay three projections: cutting the output of one that is
+stacked of them copies it, which measured 4 to 6 % slower from 64 tokens on.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from edge_embed.errors import CheckpointError
 from edge_embed_convert.encoders._layers import LayerNorm, attend, padding_bias, token_mask
-from edge_embed_convert.weights import Weights, linear
+from edge_embed_convert.weights import Weights, scaled
 
 MODEL_TYPES = ("bert",)
 
@@ -92,11 +93,11 @@ class BertLayer(nn.Module):
         self.heads, self.head_dim = config.heads, hidden // config.heads
         self.activation = config.activation
         attention = weights.at("attention")
-        names = ("self.query", "self.key", "self.value")
-        self.qkv = linear(
-            torch.cat([attention.take(f"{name}.weight", hidden, hidden) for name in names]),
-            torch.cat([attention.take(f"{name}.bias", hidden) for name in names]),
+        self.query, self.key, self.value = (
+            attention.take_linear(f"self.{name}", hidden, hidden, bias=True)
+            for name in ("query", "key", "value")
         )
+        self.query = scaled(self.query, self.head_dim**-0.5)
         self.output = attention.take_linear("output.dense", hidden, hidden, bias=True)
         self.output_norm = _norm(attention.at("output.LayerNorm"), config)
         self.up = weights.take_linear("intermediate.dense", inner, hidden, bias=True)
@@ -108,15 +109,10 @@ class BertLayer(nn.Module):
         return self.down_norm(x + self.down(self._activate(self.up(x))))
 
     def _attention(self, x: Tensor, bias: Tensor) -> Tensor:
-        length = x.shape[1]
-        query, key, value = self.qkv(x).reshape(1, length, 3, self.heads, self.head_dim).unbind(2)
-        out = attend(
-            (query * self.head_dim**-0.5).transpose(1, 2),
-            key.transpose(1, 2),
-            value.permute(0, 2, 3, 1),
-            bias,
+        shape = (1, x.shape[1], self.heads, self.head_dim)
+        return attend(
+            self.query(x).reshape(shape), self.key(x).reshape(shape), self.value(x).reshape(shape), bias
         )
-        return out.transpose(1, 2).reshape(1, length, self.heads * self.head_dim)
 
     def _activate(self, x: Tensor) -> Tensor:
         if self.activation == "relu":

@@ -1,0 +1,167 @@
+"""Parts: what a search decides about as one, what each may be stored as, and what that costs.
+
+In a small model a part is what one layer computes from one tensor: queries, keys and values; attention's
+output; the way up; the way down. In a large one it is all attention or feed-forward of a few layers. The
+embedding table is a part of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from edge_embed_convert.quantize import group_of, place_of
+from edge_embed_convert.recipes import CALIBRATED, MIN_MAX, Scheme
+from edge_embed_convert.rounding import Moments, projections
+from edge_embed_convert.search import Choice
+from edge_embed_convert.simulate import TABLE, Score, Simulation
+
+MOST_PARTS = 26
+"""More parts than these take longer to measure; a model with more layers has them together."""
+
+FED_ALIKE = {
+    "query": "inputs", "key": "inputs", "value": "inputs", "qk_first": "inputs", "qk_second": "inputs",
+    "gate": "up", "up": "up",
+}  # fmt: skip
+"""Projections that read the same tensor, by their names, and what they are called together."""
+
+STORAGES = ("16", "8", "4b32", "4")
+"""What is tried for projections and table, finest first."""
+
+TRIED = {"8": (MIN_MAX, CALIBRATED), "4b32": ("octav", CALIBRATED), "4": ("octav", CALIBRATED)}
+"""Algorithms that are compared for a projection; the table, which has no inputs, takes the first."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is decided about as one.
+
+    Attributes:
+        name: For tables and the journal.
+        group: Its recipe group.
+        paths: Its projections' paths in the model, or `TABLE`.
+    """
+
+    name: str
+    group: str
+    paths: tuple[str, ...]
+
+
+def parts_of(model: nn.Module) -> list[Part]:
+    """Returns the parts of a model: the table, then the projections in order."""
+    paths = list(projections(model))
+    layered = [path for path in paths if not path.startswith("head.")]
+    layers = 1 + max((_layer(path) for path in layered), default=-1)
+    together = -(-2 * layers // MOST_PARTS) if 4 * layers > MOST_PARTS else 0
+
+    def key(path: str) -> str:
+        if path not in layered:
+            return place_of(path)
+        if not together:
+            return f"{_layer(path)}.{FED_ALIKE.get(path.rpartition('.')[2], path.rpartition('.')[2])}"
+        first = _layer(path) // together * together
+        last = min(first + together, layers) - 1
+        return f"{first}{f'-{last}' if last > first else ''}.{group_of(path)}"
+
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        found.setdefault(key(path), []).append(path)
+    table = Part(TABLE, "embedding", (TABLE,))
+    return [table, *(Part(name, group_of(every[0]), tuple(every)) for name, every in found.items())]
+
+
+def _layer(path: str) -> int:
+    return int(path.split(".")[-2])
+
+
+def stored_bytes(shape: Sequence[int], scheme: Scheme) -> int:
+    """Returns how many bytes a weight takes, its scales included."""
+    rows, columns = shape
+    if scheme.block:
+        return rows * columns * scheme.bits // 8 + rows * (columns // scheme.block) * 2
+    return rows * columns * scheme.bits // 8 + (4 * rows if scheme.integer else 0)
+
+
+class Sensitivity:
+    """Measures what storing one part costs.
+
+    Args:
+        simulation: Runs trials.
+        moments: What projections are fed by the texts that judge.
+        remember: Returns a trial's score by its name, from a journal or by running it.
+    """
+
+    def __init__(
+        self,
+        simulation: Simulation,
+        moments: Moments,
+        remember: Callable[[str, Callable[[], Score]], Score],
+    ) -> None:
+        self._simulation, self._moments, self._remember = simulation, moments, remember
+
+    def choices(self, part: Part, advance: Callable[[str], None]) -> list[Choice]:
+        """Returns every way to store a part with its bytes and its loss, coarsest first.
+
+        Args:
+            part: What to store.
+            advance: Called ahead of each trial with its name.
+        """
+        found = []
+        for storage in STORAGES:
+            if not self._divides(part, storage):
+                continue
+            scheme = self.scheme(part, storage)
+            size = sum(stored_bytes(self._simulation.weight(path).shape, scheme) for path in part.paths)
+            found.append(Choice(scheme, size, self._loss(part, scheme, advance)))
+        return sorted(found, key=lambda choice: choice.size)
+
+    def _loss(self, part: Part, scheme: Scheme, advance: Callable[[str], None]) -> float:
+        if not scheme.integer:
+            return 0.0  # float16 throughout gives a mean cosine of 1.00000 (docs/recipes.md)
+        name = f"{part.name}={scheme}"
+        advance(name)
+        trial = dict.fromkeys(part.paths, scheme)
+        score = self._remember(name, lambda: self._simulation.score(trial))
+        return max(1 - score.cosine, 0.0)
+
+    def scheme(self, part: Part, storage: str) -> Scheme:
+        """Returns the algorithm that errs least on texts that it was not fitted to, at a storage.
+
+        Judged on the part's first projection: what its outputs lose, summed over the texts that judge.
+        """
+        plain = Scheme.parse(storage)
+        if storage not in TRIED:
+            return plain
+        first, *_ = algorithms = TRIED[storage]
+        if part.paths == (TABLE,):
+            return Scheme(plain.bits, plain.block, first)
+        schemes = [Scheme(plain.bits, plain.block, algorithm) for algorithm in algorithms]
+        errors = [self._error(part.paths[0], scheme) for scheme in schemes]
+        return schemes[errors.index(min(errors))]
+
+    def _error(self, path: str, scheme: Scheme) -> float:
+        lost: Tensor = self._simulation.stored(path, scheme) - self._simulation.weight(path)
+        with torch.inference_mode():
+            return float(((lost @ self._moments[path]) * lost).sum())
+
+    def _divides(self, part: Part, storage: str) -> bool:
+        block = Scheme.parse(storage).block
+        return not block or all(self._simulation.weight(p).shape[1] % block == 0 for p in part.paths)
+
+
+def spread(parts: Sequence[Part], mixture: Mapping[str, Scheme]) -> dict[str, Scheme]:
+    """Returns the scheme of each path where a mixture names that of each part."""
+    return {path: mixture[part.name] for part in parts for path in part.paths}
+
+
+def placed(parts: Sequence[Part], mixture: Mapping[str, Scheme]) -> dict[str, tuple[str, Scheme]]:
+    """Returns each projection's group and scheme by its place in the grammar."""
+    return {
+        place_of(path): (part.group, mixture[part.name])
+        for part in parts
+        if part.name != TABLE
+        for path in part.paths
+    }
