@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from edge_embed._manifest import TokenizerRecord
@@ -32,6 +34,24 @@ def load_tokenizer(record: TokenizerRecord, data: bytes) -> Tokenizer:
     if record.kind == "tokenizers":
         return _HuggingFace(record, data)
     raise TokenizerError("unknown kind of tokenizer", got=record.kind, expected="sentencepiece or tokenizers")
+
+
+def check_present(record: TokenizerRecord, names: Sequence[str], path: str | os.PathLike[str]) -> None:
+    """Refuses a model file whose archive lacks its tokenizer.
+
+    Args:
+        record: The manifest's word on it.
+        names: The archive's members.
+        path: The model file, for the message.
+
+    Raises:
+        TokenizerError: If it is not among them.
+    """
+    if record.file not in names:
+        raise TokenizerError(
+            f"the tokenizer is missing from {path}",
+            got=", ".join(names), expected=record.file, fix="convert the model again",
+        )  # fmt: skip
 
 
 def check_text(text: object, index: int) -> str:

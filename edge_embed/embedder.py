@@ -37,9 +37,9 @@ from edge_embed._text import (
     task_prompt_name,
     with_titles,
 )
-from edge_embed._tokenizer import Tokenizer, load_tokenizer
-from edge_embed._warn import warn
-from edge_embed.errors import InputError, PaddingWarning, RuntimeFailure, TokenizerError, TruncationWarning
+from edge_embed._tokenizer import Tokenizer, check_present, load_tokenizer
+from edge_embed._warn import warn_of_cuts, warn_of_padding
+from edge_embed.errors import InputError, RuntimeFailure
 
 if TYPE_CHECKING:
     from edge_embed._accelerators import Acceleration
@@ -103,12 +103,7 @@ class Embedder:
         if default_prompt_name is not None:
             check_prompt_name(manifest.prompts, default_prompt_name)
         self.default_prompt_name = default_prompt_name or manifest.default_prompt_name
-        if manifest.tokenizer.file not in self._file.names:
-            raise TokenizerError(
-                f"the tokenizer is missing from {self._file.path}",
-                got=", ".join(self._file.names), expected=manifest.tokenizer.file,
-                fix="convert the model again",
-            )  # fmt: skip
+        check_present(manifest.tokenizer, self._file.names, self._file.path)
         self._lock = threading.RLock()
         self._tokenizer: Tokenizer | None = None
         self._engine: Engine | None = None
@@ -345,14 +340,15 @@ class Embedder:
             return self._engine
 
     def _open(self) -> Engine:
-        options = self._num_threads, self._weight_cache, self._self_check
         if self._accelerator == "cpu":
             from edge_embed._cache import open_engine  # noqa: PLC0415 - LiteRT's module waits for a model
 
-            return open_engine(self._file, *options)
+            return open_engine(self._file, self._num_threads, self._weight_cache, self._self_check)
         from edge_embed._accelerators import open_accelerated  # noqa: PLC0415 - few use it
 
-        engine, self._acceleration = open_accelerated(self._file, self._accelerator, *options)
+        engine, self._acceleration = open_accelerated(
+            self._file, self._accelerator, self._num_threads, self._weight_cache, self._self_check
+        )
         return engine
 
     def _load_tokenizer(self) -> Tokenizer:
@@ -397,18 +393,9 @@ class Embedder:
                 vectors[index] = unit(vector) if normalize else vector
                 advance(1)
         if cut:
-            warn(
-                f"{cut} of {len(texts)} texts were cut to {manifest.max_tokens} tokens; "
-                f"the longest has {longest}. Choose overflow='mean' to read all of it, "
-                "overflow='error' to refuse it.",
-                TruncationWarning,
-            )
+            warn_of_cuts(cut, len(texts), manifest.max_tokens, longest)
         if padding:
-            warn(
-                f"{padding} of {len(texts)} texts spell the padding token, which the model does not see. "
-                "Spell it otherwise if it is meant as text.",
-                PaddingWarning,
-            )
+            warn_of_padding(padding, len(texts))
         return vectors
 
     def _run(self, work: Plan) -> Vector:

@@ -8,6 +8,7 @@ are random.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import resource
@@ -32,6 +33,8 @@ LENGTHS = (8, 256, 600, 1800)
 
 QUERY = "which planet of the whole solar system is known as the red one among those we know"
 """Cut, word by word, to what fits into sixteen tokens of the tokenizer at hand."""
+
+HALF_TEXTS = 10
 
 ROUNDS = 15
 
@@ -107,15 +110,21 @@ def half_precision(report: Report) -> None:
             parameter.data = torch.randn_like(parameter).abs() * 2
             parameter.data[:4] = 4000.0 if "post_" in name else 30.0
     encoder = Gemma3(Weights.from_tensors(dict(plain.state_dict())), Gemma3Config.parse(shape), 0).eval()
-    tokens = torch.randint(3, 4096, (1, 64))
+    original, half = copy.deepcopy(plain).half(), copy.deepcopy(encoder).half()
+    overflowed, cosines, bad = 0.0, [], 0.0
     with torch.inference_mode():
-        expected = plain(input_ids=tokens).last_hidden_state.mean(1)
-        overflowed = plain.half()(input_ids=tokens).last_hidden_state
-        ours, _ = encoder.half()(tokens.to(torch.int32))
-    report.at_least("original in float16: share of values that overflowed", _bad_share(overflowed), 1e-9, "")
-    report.at_most("rewritten in float16: share of values that overflowed", _bad_share(ours), 0.0, "")
-    cosine = torch.nn.functional.cosine_similarity(ours.float().mean(1), expected).item()
-    report.at_least("rewritten in float16: cosine to float32", cosine, 0.999, "")
+        for _ in range(HALF_TEXTS):
+            tokens = torch.randint(3, 4096, (1, 64))
+            expected = plain(input_ids=tokens).last_hidden_state.mean(1)
+            ours, _ = half(tokens.to(torch.int32))
+            overflowed = max(overflowed, _bad_share(original(input_ids=tokens).last_hidden_state))
+            bad = max(bad, _bad_share(ours))
+            cosines.append(torch.nn.functional.cosine_similarity(ours.float().mean(1), expected).item())
+    report.at_least("original in float16: share of values that overflowed", overflowed, 1e-9, "")
+    report.at_most("rewritten in float16: share of values that overflowed", bad, 0.0, "")
+    # The median, because a random network this deep throws single texts far off, whatever rounds it.
+    median = statistics.median(cosines)
+    report.at_least(f"rewritten in float16: cosine to float32, {HALF_TEXTS} texts", median, 0.999, "")
 
 
 def float_file(checkpoint_path: Path, work: Path, report: Report) -> None:

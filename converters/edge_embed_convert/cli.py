@@ -98,8 +98,8 @@ BUDGETS = ("max_size", "min_cosine", "max_loss")
 def _run_auto(args: argparse.Namespace) -> int:
     """Searches a recipe, writes its file and what was tried."""
     from edge_embed.errors import InputError, MissingExtraError  # noqa: PLC0415
-    from edge_embed_convert import auto_report  # noqa: PLC0415
-    from edge_embed_convert.auto import Budget, convert_auto  # noqa: PLC0415
+    from edge_embed_convert.auto import report as auto_report  # noqa: PLC0415
+    from edge_embed_convert.auto.convert import Budget, convert_auto  # noqa: PLC0415
 
     if args.recipe != "auto" or args.force:
         raise InputError(

@@ -15,7 +15,7 @@ from edge_embed._manifest import Manifest, Parity
 from edge_embed._progress import Step, Ticker
 from edge_embed.errors import ConversionError
 from edge_embed_convert import verify
-from edge_embed_convert.calibration import Calibration
+from edge_embed_convert.calibrate.texts import Calibration
 from edge_embed_convert.checkpoint import CheckpointOptions, load
 from edge_embed_convert.encoders import family_of
 from edge_embed_convert.export import check_buckets, default_buckets

@@ -47,7 +47,7 @@ def split_planes(model: nn.Module, recipe: Recipe) -> None:
         RecipeError: If the rows of a projection are not a whole number of blocks.
     """
     # Imported here: rounding knows the scheme of each projection.
-    from edge_embed_convert.rounding import scheme_of  # noqa: PLC0415
+    from edge_embed_convert.calibrate.rounding import scheme_of  # noqa: PLC0415
 
     for path, module in list(model.named_modules()):
         for name, child in list(module.named_children()):

@@ -34,18 +34,7 @@ from edge_embed._progress import Ticker
 from edge_embed._tokenizer import Tokenizer, load_tokenizer
 from edge_embed.errors import ParityError
 from edge_embed_convert import verify
-from edge_embed_convert.calibration import LONGEST, Calibration
-from edge_embed_convert.checkpoint import Checkpoint
-from edge_embed_convert.compact import compact
-from edge_embed_convert.encoders import EmbeddingModel, build, family_of, survives_float16
-from edge_embed_convert.export import EXPORT_STEPS, export
-from edge_embed_convert.patch import operators_of, patch_weights
-from edge_embed_convert.planes import split_planes
-from edge_embed_convert.probes import SELF_CHECK_TEXT, ProbeText, probe_texts
-from edge_embed_convert.quantize import place_of, quantize
-from edge_embed_convert.recipes import CALIBRATED, Recipe
-from edge_embed_convert.reference import Reference
-from edge_embed_convert.rounding import (
+from edge_embed_convert.calibrate.rounding import (
     Moments,
     check_places,
     collect_moments,
@@ -53,6 +42,17 @@ from edge_embed_convert.rounding import (
     rounded_weights,
     scheme_of,
 )
+from edge_embed_convert.calibrate.texts import LONGEST, Calibration
+from edge_embed_convert.checkpoint import Checkpoint
+from edge_embed_convert.encoders import EmbeddingModel, build, family_of, survives_float16
+from edge_embed_convert.export import EXPORT_STEPS, export
+from edge_embed_convert.passes.compact import compact
+from edge_embed_convert.passes.patch import operators_of, patch_weights
+from edge_embed_convert.planes import split_planes
+from edge_embed_convert.probes import SELF_CHECK_TEXT, ProbeText, probe_texts
+from edge_embed_convert.quantize import place_of, quantize
+from edge_embed_convert.recipes import CALIBRATED, Recipe
+from edge_embed_convert.reference import Reference
 from edge_embed_convert.tokenizers import ConvertedTokenizer, convert_tokenizer
 
 FLOAT16_SHORT, FLOAT16_LONGEST = 4, 1024

@@ -1,7 +1,7 @@
 """Quantize: a recipe applied to the float32 flatbuffer. ai-edge-quantizer does the arithmetic.
 
-Weights that a calibrated scheme has rounded lie on their grid by now (see rounding.py), and the largest
-weight of each row or block says which.
+Weights that a calibrated scheme has rounded lie on their grid by now (see calibrate/rounding.py), and the
+largest weight of each row or block says which.
 """
 
 from __future__ import annotations

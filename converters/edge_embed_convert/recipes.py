@@ -21,7 +21,7 @@ At 4 bits the way to find the scales may follow after a dot; without one the lar
     4.octav, 4b32.octav   clipped where rounding and clipping together err least (OCTAV, arXiv 2206.06501)
     4.mse                 the multiple of the weights' root mean square that suits a normal distribution
     4.gptq, 4b32.gptq     clipped so, and each weight rounded to make up for the rounding of those before it,
-    8.gptq                as far as calibration texts can tell (GPTQ, arXiv 2210.17323; see gptq.py)
+    8.gptq                as far as calibration texts can tell (GPTQ, arXiv 2210.17323; see calibrate/gptq.py)
 
 So `e4_a8_f4_p4` stores the table, the feed-forward and the projection in int4 and attention in int8.
 Groups may come in any order; all four must be named. Norm gains and biases stay in float32 always.
@@ -97,9 +97,10 @@ SCHEMES = ("32", "16", "8", "4", "8b32", "4b32")
 
 ALGORITHMS = {"octav": ("4", "4b32"), "mse": ("4",), CALIBRATED: ("8", "4", "4b32")}
 """Other ways to find scales, and what they apply to. At 8 bits clipping gains nothing: mean cosine of
-all-MiniLM-L6-v2 0.9991 with min-max and with OCTAV, 0.9946 with MSE. OSCAR, Hadamard rotation and the
-library's own GPTQ got 0.937, 0.942 and 0.925 with every projection of that model in int4 per channel,
-OCTAV 0.937, the GPTQ here 0.974."""
+all-MiniLM-L6-v2 0.9991 with min-max and with OCTAV, 0.9946 with MSE. With every projection of that model in
+int4 per channel, ai-edge-quantizer's OSCAR, Hadamard rotation and GPTQ got 0.937, 0.942 and 0.925 beside
+OCTAV's 0.937 (table in int8, other texts); the GPTQ here 0.974 beside OCTAV's 0.932 (table in float32). They
+are not in the grammar: no better, and Hadamard adds a rotation to the graph ahead of every product."""
 
 GROUPS = {"e": "embedding", "a": "attention", "f": "feed_forward", "p": "projection"}
 

@@ -15,8 +15,8 @@ from edge_embed import Embedder
 from edge_embed._litert import partitions
 from edge_embed._manifest import MANIFEST_NAME, PROBES_NAME
 from edge_embed.errors import CheckpointError
-from edge_embed_convert.compact import compact
 from edge_embed_convert.export import export
+from edge_embed_convert.passes.compact import compact
 from edge_embed_convert.pipeline import Conversion
 from edge_embed_convert.quantize import quantize
 from edge_embed_convert.recipes import Recipe

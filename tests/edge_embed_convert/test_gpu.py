@@ -11,7 +11,7 @@ import pytest
 
 from edge_embed._gpu_graph import read_graph
 from edge_embed._litert import quiet_stderr
-from edge_embed_convert.keep_batch import keep_batch
+from edge_embed_convert.passes.keep_batch import keep_batch
 
 DRIVER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")
 

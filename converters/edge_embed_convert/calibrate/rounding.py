@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from edge_embed.errors import RecipeError
-from edge_embed_convert.gptq import gptq
+from edge_embed_convert.calibrate.gptq import gptq
 from edge_embed_convert.quantize import group_of, place_of
 from edge_embed_convert.recipes import CALIBRATED, Recipe, Scheme
 

@@ -18,18 +18,18 @@ from edge_embed._cache import default_directory
 from edge_embed._progress import Step, Ticker
 from edge_embed._rerun import rerun_probes
 from edge_embed.errors import BudgetError, InputError, RecipeError
-from edge_embed_convert.calibration import Calibration
+from edge_embed_convert.auto.journal import Journal
+from edge_embed_convert.auto.parts import Part, Sensitivity, parts_of, placed, spread
+from edge_embed_convert.auto.search import Front, Mixture, recipe_of, solve
+from edge_embed_convert.auto.simulate import NEIGHBOURS, TABLE, Score, Simulation
+from edge_embed_convert.calibrate.rounding import Moments, collect_moments
+from edge_embed_convert.calibrate.texts import Calibration
 from edge_embed_convert.checkpoint import CheckpointOptions, load
 from edge_embed_convert.encoders import EmbeddingModel
 from edge_embed_convert.export import check_buckets, default_buckets
-from edge_embed_convert.journal import Journal
-from edge_embed_convert.parts import Part, Sensitivity, parts_of, placed, spread
 from edge_embed_convert.pipeline import FIXED_STEPS, Conversion, save, target_path, workspace
 from edge_embed_convert.prepare import Prepared, prepare
 from edge_embed_convert.recipes import AUTO, Recipe
-from edge_embed_convert.rounding import Moments, collect_moments
-from edge_embed_convert.search import Front, Mixture, recipe_of, solve
-from edge_embed_convert.simulate import NEIGHBOURS, TABLE, Score, Simulation
 
 FIXED = ("int8", "e4.octav_a8_f8_p8", "mixed", "int4-block32", "int4", "e4.octav_a4.octav_f4.octav_p8")
 """Fixed recipes that are measured beside what the search finds, from the largest file to the smallest."""

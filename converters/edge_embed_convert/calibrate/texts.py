@@ -15,7 +15,7 @@ from pathlib import Path
 from edge_embed.errors import InputError
 from edge_embed_convert.probes import ProbeText
 
-BUILT_IN = Path(__file__).with_name("calibration.txt")
+BUILT_IN = Path(__file__).with_name("texts.txt")
 
 MEASURED_EVERY = 3
 """Every third text is measured on; the other two are fitted to."""

@@ -17,10 +17,10 @@ import flatbuffers
 import numpy as np
 import numpy.typing as npt
 
-from edge_embed_convert.fold_reshapes import fold_reshapes
-from edge_embed_convert.half_tables import halve_tables
-from edge_embed_convert.keep_batch import keep_batch
-from edge_embed_convert.row_scales import separate_row_scales
+from edge_embed_convert.passes.fold_reshapes import fold_reshapes
+from edge_embed_convert.passes.half_tables import halve_tables
+from edge_embed_convert.passes.keep_batch import keep_batch
+from edge_embed_convert.passes.row_scales import separate_row_scales
 
 ALIGNMENT = 64
 """Where a constant may start: a cache line, above the 16 bytes that the TFLite schema asks for."""

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from edge_embed._manifest import OUTPUT_NAME, Parity
 from edge_embed._modelfile import Probe
 from edge_embed._parity import compare
+from edge_embed_convert.calibrate.gptq import gptq, min_max, nearest
+from edge_embed_convert.calibrate.rounding import Moments, projections
 from edge_embed_convert.encoders import EmbeddingModel
-from edge_embed_convert.gptq import gptq, min_max, nearest
 from edge_embed_convert.recipes import CALIBRATED, MIN_MAX, Scheme
-from edge_embed_convert.rounding import Moments, projections
 
 NEIGHBOURS = 10
 """How many nearest neighbours of each text are compared: the ten that a search shows."""

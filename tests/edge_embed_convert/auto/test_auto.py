@@ -13,16 +13,17 @@ import torch
 from edge_embed import Embedder
 from edge_embed.cli import main
 from edge_embed.errors import BudgetError, InputError, MissingExtraError, RecipeError
-from edge_embed_convert import auto, auto_report
-from edge_embed_convert.auto import Budget, Search, convert_auto
+from edge_embed_convert.auto import convert as auto
+from edge_embed_convert.auto import report as auto_report
+from edge_embed_convert.auto.convert import Budget, Search, convert_auto
+from edge_embed_convert.auto.parts import MOST_PARTS, parts_of
+from edge_embed_convert.auto.simulate import TABLE, Simulation
+from edge_embed_convert.calibrate.rounding import collect_moments, projections
 from edge_embed_convert.checkpoint import load
 from edge_embed_convert.encoders import build
-from edge_embed_convert.parts import MOST_PARTS, parts_of
 from edge_embed_convert.pipeline import convert
 from edge_embed_convert.probes import SENTENCES
 from edge_embed_convert.recipes import Recipe, Scheme
-from edge_embed_convert.rounding import collect_moments, projections
-from edge_embed_convert.simulate import TABLE, Simulation
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from edge_embed.errors import InputError
-from edge_embed_convert import calibration
-from edge_embed_convert.calibration import BUILT_IN, FEWEST_TEXTS, MOST_TEXTS, Calibration
+from edge_embed_convert.calibrate import texts as calibration
+from edge_embed_convert.calibrate.texts import BUILT_IN, FEWEST_TEXTS, MOST_TEXTS, Calibration
 from edge_embed_convert.probes import SENTENCES
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_embed.errors import InputError, MissingExtraError
-from edge_embed_convert.auto import FIXED, Search, Trial
+from edge_embed_convert.auto.convert import FIXED, Search, Trial
 from edge_embed_convert.recipes import AUTO
 
 HEADER = ("what", "MB", "cosine", "lowest", "top-10", "how", "recipe")

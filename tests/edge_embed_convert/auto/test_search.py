@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_embed_convert.journal import Journal
+from edge_embed_convert.auto.journal import Journal
+from edge_embed_convert.auto.search import UNIT, Choice, recipe_of, solve
 from edge_embed_convert.recipes import Recipe, Scheme
-from edge_embed_convert.search import UNIT, Choice, recipe_of, solve
 
 FOUR, BLOCKS, EIGHT = Scheme(4), Scheme(4, 32), Scheme(8)
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from edge_embed_convert.auto.search import Choice
+from edge_embed_convert.auto.simulate import TABLE, Score, Simulation
+from edge_embed_convert.calibrate.rounding import Moments, projections
 from edge_embed_convert.quantize import group_of, place_of
 from edge_embed_convert.recipes import CALIBRATED, MIN_MAX, Scheme
-from edge_embed_convert.rounding import Moments, projections
-from edge_embed_convert.search import Choice
-from edge_embed_convert.simulate import TABLE, Score, Simulation
 
 MOST_PARTS = 26
 """More parts than these take longer to measure; a model with more layers has them together."""

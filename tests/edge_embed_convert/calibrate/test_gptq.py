@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edge_embed_convert.gptq import LARGEST, gptq, grid, min_max, nearest
+from edge_embed_convert.calibrate.gptq import LARGEST, gptq, grid, min_max, nearest
 from edge_embed_convert.recipes import Scheme
 
 SCHEMES = [Scheme.parse(text) for text in ("8.gptq", "4.gptq", "4b32.gptq")]

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_embed_convert import compact as module
-from edge_embed_convert.compact import ALIGNMENT, INLINE_BELOW, compact
 from edge_embed_convert.export import export
+from edge_embed_convert.passes import compact as module
+from edge_embed_convert.passes.compact import ALIGNMENT, INLINE_BELOW, compact
 from edge_embed_convert.quantize import quantize
 from edge_embed_convert.recipes import Recipe
 

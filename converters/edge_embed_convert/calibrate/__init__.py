@@ -1,0 +1,1 @@
+"""Calibration: texts to fit to, and rounding that keeps what they compute."""
