@@ -7,7 +7,6 @@ child processes.
 import json
 import os
 import pickle
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -288,10 +287,9 @@ def test_standard_output_is_quiet_as_well(capfd):
 
 
 def test_the_command_line(tiny_model):
-    command = shutil.which("edge_embed")
-    assert command
+    command = [sys.executable, "-m", "edge_embed"]
     environment = {**os.environ, "VK_DRIVER_FILES": "/nonexistent.json", "LD_LIBRARY_PATH": ""}
-    words = [command, "embed", str(tiny_model), "the red planet", "--accelerator"]
+    words = [*command, "embed", str(tiny_model), "the red planet", "--accelerator"]
     done = subprocess.run([*words, "npu"], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 2
     assert "the NPU" in done.stderr
@@ -299,7 +297,7 @@ def test_the_command_line(tiny_model):
     assert done.returncode == 0
     assert len(json.loads(done.stdout)["embedding"]) == 8
     done = subprocess.run(
-        [command, "inspect", str(tiny_model), "--accelerator", "auto", "--json", "--no-delegate"],
+        [*command, "inspect", str(tiny_model), "--accelerator", "auto", "--json", "--no-delegate"],
         capture_output=True, text=True, env=environment, check=True,
     )  # fmt: skip
     assert json.loads(done.stdout)["acceleration"]["ran_on"] == "cpu"
