@@ -7,6 +7,8 @@ reproduce the file's probe in every bucket before a vector of it is handed out.
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import os
 import re
 from collections.abc import Sequence
@@ -14,10 +16,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edge_embed._armv80 import keep_out_what_would_kill_us
 from edge_embed._capture import quiet_output
-from edge_embed._litert import IN_MEMORY, NO_PLUGINS, PYBIND_ERRORS, Engine, leak
-from edge_embed._manifest import Manifest
+from edge_embed._flatbuffer import mapped, signatures
+from edge_embed._litert import IN_MEMORY, PYBIND_ERRORS, Engine, call, check_signatures, leak
+from edge_embed._manifest import INPUT_NAME, OUTPUT_NAME, Manifest, Vector, signature_name
 from edge_embed._modelfile import ModelFile
 from edge_embed._selfcheck import check_every_bucket
 from edge_embed._warn import warn
@@ -26,6 +31,9 @@ from edge_embed.errors import AcceleratorError, AcceleratorWarning, RuntimeFailu
 CPU, GPU, NPU, AUTO = "cpu", "gpu", "npu", "auto"
 PREFERRED = (NPU, GPU)
 """What "auto" tries ahead of the CPU, in this order."""
+
+NO_PLUGINS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "no-plugins")
+"""A directory that does not exist: LiteRT looks there for plug-ins and finds none to load."""
 
 LABELS = {CPU: "the CPU", GPU: "the GPU", NPU: "the NPU"}
 
@@ -101,33 +109,75 @@ class AcceleratedEngine(Engine):
     """
 
     def __init__(self, file: ModelFile, accelerator: str, num_threads: int) -> None:
-        self._accelerator, self._file = accelerator, file
+        super().__init__(file.manifest)
         self.acceleration = Acceleration(accelerator, accelerator)
-        super().__init__(file.path, file.manifest, num_threads, IN_MEMORY)
+        self._buffers: dict[int, tuple[Any, Any]] = {}
+        self._model: Any = None
+        with mapped(file.path) as data:
+            check_signatures(signatures(data), file.manifest)
+        self._model = self._compile(file, accelerator, num_threads)
 
-    def _compile(self, file: str, num_threads: int, weight_cache: str) -> Any:
+    def close(self) -> None:
+        """Releases the graph. Calling it again does nothing."""
+        if self._model is not None:
+            with quiet_output():
+                self._buffers.clear()
+                self._model.close()
+                self._model = None
+
+    def abandon(self) -> None:
+        """Forgets the graph in a forked child."""
+        leak(self._model)
+        leak(self._buffers)
+        self._model, self._buffers = None, {}
+
+    def _invoke(self, length: int, ids: Sequence[int]) -> Vector:
+        if length not in self._buffers:
+            # The first run of a bucket allocates, and speaks.
+            return call("LiteRT cannot run the graph", lambda: self._run(length, ids))
+        try:
+            return self._run(length, ids)
+        except PYBIND_ERRORS as error:
+            raise RuntimeFailure("LiteRT cannot run the graph", got=str(error)) from error
+
+    def _run(self, length: int, ids: Sequence[int]) -> Vector:
+        signature = signature_name(length)
+        if length not in self._buffers:
+            self._buffers[length] = (
+                self._model.create_input_buffer_by_name(signature, INPUT_NAME),
+                self._model.create_output_buffer_by_name(signature, OUTPUT_NAME),
+            )
+        source, sink = self._buffers[length]
+        tokens = np.full((1, length), self._pad_id, dtype=np.int32)
+        tokens[0, : len(ids)] = ids
+        source.write(tokens)
+        self._model.run_by_name(signature, {INPUT_NAME: source}, {OUTPUT_NAME: sink})
+        vector: Vector = sink.read(self._dimension, np.float32)
+        return vector
+
+    def _compile(self, file: ModelFile, accelerator: str, num_threads: int) -> Any:
         from edge_embed._gpu_graph import read_graph  # noqa: PLC0415 - numpy work that only this needs
 
-        manifest, name = self._file.manifest, LABELS[self._accelerator]
-        _refuse_blocks(manifest, self._accelerator)
-        graph = read_graph(file, manifest.graph.bytes)
+        manifest, name = file.manifest, LABELS[accelerator]
+        _refuse_blocks(manifest, accelerator)
+        graph = read_graph(file.path, manifest.graph.bytes)
         float16 = manifest.graph.fp16_safe
         try:
             with quiet_output() as captured:
-                model = _compile(graph, self._accelerator, num_threads, weight_cache, float16)
+                model = _compile(graph, accelerator, num_threads, float16)
         except ImportError as error:
             raise AcceleratorError(f"LiteRT cannot use {name}", got=str(error)) from error
         except PYBIND_ERRORS as error:
-            absent = _absence(captured.lines, self._accelerator)
+            absent = _absence(captured.lines, accelerator)
             # The first error of its log is the cause; what it throws is where it noticed.
             cause = absent or "; ".join(_told(captured.lines) or captured.errors[:1])
             raise AcceleratorError(
                 f"{name} cannot be used" if absent else f"{name} cannot run {manifest.name}",
                 got=cause or str(error).replace("\n", " "), expected=f"a graph compiled for {name}",
-                fix=_ABSENT[self._accelerator] if absent else _CONVERT_AGAIN,
+                fix=_ABSENT[accelerator] if absent else _CONVERT_AGAIN,
             ) from error  # fmt: skip
         self.acceleration = _read_log(
-            captured.lines, self._accelerator, bool(model.is_fully_accelerated()), float16
+            captured.lines, accelerator, bool(model.is_fully_accelerated()), float16
         )
         return model
 
@@ -197,7 +247,7 @@ def _refuse_software(accelerator: str) -> None:
         )
 
 
-def _compile(graph: bytes, accelerator: str, num_threads: int, weight_cache: str, float16: bool) -> Any:
+def _compile(graph: bytes, accelerator: str, num_threads: int, float16: bool) -> Any:
     from ai_edge_litert.compiled_model import CompiledModel  # noqa: PLC0415 - only when a model is loaded
     from ai_edge_litert.hardware_accelerator import HardwareAccelerator  # noqa: PLC0415
     from ai_edge_litert.options import CpuOptions, GpuOptions, Options  # noqa: PLC0415
@@ -206,7 +256,7 @@ def _compile(graph: bytes, accelerator: str, num_threads: int, weight_cache: str
     options = Options(
         # Without the CPU beside it LiteRT refuses a graph of which one operator stays.
         wanted | HardwareAccelerator.CPU,
-        CpuOptions(num_threads=num_threads, xnnpack_weight_cache_path=weight_cache),
+        CpuOptions(num_threads=num_threads, xnnpack_weight_cache_path=IN_MEMORY),
         GpuOptions(enforce_f32=not float16),
     )
     return CompiledModel.from_buffer(graph, environment=_environment(accelerator), options=options)
@@ -288,6 +338,27 @@ def _warn_of_rest(acceleration: Acceleration, name: str) -> None:
             "for each part, which can be slower than the CPU alone.",
             AcceleratorWarning,
         )
+
+
+@atexit.register
+def _silence_exit() -> None:
+    """Makes LiteRT's static destructors speak into the void.
+
+    With an accelerator they log when the process ends, after Python is gone, so no Python code can capture
+    them. Two libc calls do it, in the order last in, first out: `close(2)`, then `dup` of the null device,
+    which takes the lowest free descriptor, 2. Registered as Python ends, they come after all of LiteRT's
+    own, and so run before them.
+    """
+    if not _environments:
+        return
+    try:
+        libc = ctypes.CDLL(None)
+        register, calls = libc.__cxa_atexit, (libc.dup, libc.close)
+    except (AttributeError, OSError, TypeError):  # another kind of libc: the lines stay visible
+        return
+    null = os.open(os.devnull, os.O_WRONLY)
+    for function, descriptor in zip(calls, (null, 2), strict=True):
+        register(ctypes.cast(function, ctypes.c_void_p), ctypes.c_void_p(descriptor), None)
 
 
 def _after_fork_in_child() -> None:

@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_embed._litert import IN_MEMORY, Engine, library_version
+from edge_embed._cpu import CpuEngine
+from edge_embed._litert import IN_MEMORY, library_version
 from edge_embed._manifest import Manifest, Vector, decode_vector, encode_vector
 from edge_embed._modelfile import Identity, ModelFile
 from edge_embed._selfcheck import check, run_probe
@@ -78,7 +79,7 @@ def entry_key(manifest: Manifest) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
-def open_engine(file: ModelFile, num_threads: int, weight_cache: str | Path, self_check: bool) -> Engine:
+def open_engine(file: ModelFile, num_threads: int, weight_cache: str | Path, self_check: bool) -> CpuEngine:
     """Returns a graph that is ready to run, from packed weights on disk where that is possible.
 
     Args:
@@ -102,14 +103,14 @@ def open_engine(file: ModelFile, num_threads: int, weight_cache: str | Path, sel
     return engine or _open_and_pack(entry, file, num_threads, self_check)
 
 
-def _open_in_memory(file: ModelFile, num_threads: int, self_check: bool, verified: bool = False) -> Engine:
+def _open_in_memory(file: ModelFile, num_threads: int, self_check: bool, verified: bool = False) -> CpuEngine:
     if self_check and not verified:
         file.verify_graph()
-    engine = Engine(file.path, file.manifest, num_threads, IN_MEMORY)
+    engine = CpuEngine(file.path, file.manifest, num_threads, IN_MEMORY)
     return _proved(engine, file, self_check)
 
 
-def _open_cached(entry: Entry, file: ModelFile, num_threads: int, self_check: bool) -> Engine | None:
+def _open_cached(entry: Entry, file: ModelFile, num_threads: int, self_check: bool) -> CpuEngine | None:
     """Returns a graph over the entry's weights, or None if there is no entry or it proved wrong."""
     record = entry.load()
     if record is None:
@@ -120,7 +121,7 @@ def _open_cached(entry: Entry, file: ModelFile, num_threads: int, self_check: bo
     weights = entry.directory / record.weights
     engine = None
     try:
-        engine = Engine(file.path, file.manifest, num_threads, str(weights))
+        engine = CpuEngine(file.path, file.manifest, num_threads, str(weights))
         answer = check(engine, file.manifest) if self_check else None
     except EdgeEmbedError:  # a damaged cache can do anything; the fresh one will tell
         if engine is not None:
@@ -142,7 +143,7 @@ def _open_cached(entry: Entry, file: ModelFile, num_threads: int, self_check: bo
     return engine
 
 
-def _open_and_pack(entry: Entry, file: ModelFile, num_threads: int, self_check: bool) -> Engine:
+def _open_and_pack(entry: Entry, file: ModelFile, num_threads: int, self_check: bool) -> CpuEngine:
     """Packs the weights into a new entry, or into memory where the directory cannot be written."""
     file.verify_graph()
     try:
@@ -152,7 +153,7 @@ def _open_and_pack(entry: Entry, file: ModelFile, num_threads: int, self_check: 
         return _open_in_memory(file, num_threads, self_check, verified=True)
     engine = None
     try:
-        engine = Engine(file.path, file.manifest, num_threads, str(weights))
+        engine = CpuEngine(file.path, file.manifest, num_threads, str(weights))
         # The answer is needed even without a self-check: later loads compare with it.
         answer = _answer(engine, file, self_check)
         file.require_unchanged()
@@ -169,11 +170,11 @@ def _open_and_pack(entry: Entry, file: ModelFile, num_threads: int, self_check: 
     return engine
 
 
-def _answer(engine: Engine, file: ModelFile, self_check: bool) -> Vector:
+def _answer(engine: CpuEngine, file: ModelFile, self_check: bool) -> Vector:
     return check(engine, file.manifest) if self_check else run_probe(engine, file.manifest)
 
 
-def _proved(engine: Engine, file: ModelFile, self_check: bool) -> Engine:
+def _proved(engine: CpuEngine, file: ModelFile, self_check: bool) -> CpuEngine:
     try:
         if self_check:
             check(engine, file.manifest)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from typing_extensions import Unpack
 
-from edge_embed._litert import IN_MEMORY, Engine
+from edge_embed._cpu import CpuEngine
+from edge_embed._litert import IN_MEMORY
 from edge_embed._manifest import Manifest, Parity, encode_vector
 from edge_embed._modelfile import ModelFile, Probe
 from edge_embed._options import check_threads
@@ -100,7 +101,7 @@ def measure_graph(
         num_threads: For the runtime.
         progress: Called once per probe.
     """
-    engine = Engine(path, manifest, check_threads(num_threads), IN_MEMORY)
+    engine = CpuEngine(path, manifest, check_threads(num_threads), IN_MEMORY)
     vectors = []
     try:
         for probe in probes:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from edge_embed import EdgeEmbedError, Embedder
+from edge_embed._cpu import CpuEngine
 from edge_embed._litert import Engine
 from edge_embed._modelfile import ModelFile, write_model_file
 from edge_embed.errors import (
@@ -108,7 +109,7 @@ def test_a_graph_of_another_dimension(tmp_path, build_model, tiny_manifest):
         Embedder(path)
 
 
-def test_a_flatbuffer_that_litert_refuses(tmp_path, build_model, tiny_manifest, tiny_graph, capfd):
+def test_a_damaged_flatbuffer(tmp_path, build_model, tiny_manifest, tiny_graph, capfd):
     from edge_embed._manifest import MANIFEST_NAME
     from edge_embed._modelfile import ModelFile, write_model_file
 
@@ -118,15 +119,15 @@ def test_a_flatbuffer_that_litert_refuses(tmp_path, build_model, tiny_manifest, 
     members = {MANIFEST_NAME: record.to_json().encode(), "tokenizer.json": b"{}"}
     write_model_file(path, graph, members)
     file = ModelFile.open(path)
-    with pytest.raises(RuntimeFailure, match="LiteRT cannot load"):
-        Engine(file.path, file.manifest, 1, ":memory")
+    with pytest.raises(ModelFileError, match="damaged"):
+        CpuEngine(file.path, file.manifest, 1, ":memory")
     assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("bad", [np.full(8, np.nan), np.full(8, np.inf), np.zeros(8)])
 def test_a_vector_that_cannot_be_used_is_never_returned(path, monkeypatch, bad):
     with Embedder(path, weight_cache="memory", self_check=False) as model:
-        monkeypatch.setattr(Engine, "_invoke", lambda *_: bad.astype(np.float32))
+        monkeypatch.setattr(CpuEngine, "_invoke", lambda *_: bad.astype(np.float32))
         with pytest.raises(RuntimeFailure, match="cannot be used"):
             model.encode("red")
 

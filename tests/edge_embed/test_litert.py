@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge_embed._flatbuffer import with_primary
+from edge_embed._flatbuffer import keep_only, mapped, signatures
 from edge_embed._litert import partitions, quiet_stderr
 from edge_embed.errors import ModelFileError
 
@@ -88,13 +88,22 @@ def test_every_signature_is_one_partition(tiny_model, length, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_another_signature_becomes_the_first_graph(tiny_model):
+def test_one_signature_is_left(tiny_model):
     from ai_edge_litert.interpreter import Interpreter
 
+    before = tiny_model.read_bytes()
     for length in (8, 16, 32):
+        data = mapped(tiny_model)
+        everything = signatures(data)
+        assert list(everything) == ["embed_8", "embed_16", "embed_32"]
+        keep_only(data, f"embed_{length}")
+        assert signatures(data) == {f"embed_{length}": everything[f"embed_{length}"]}
+        assert everything[f"embed_{length}"].inputs == {"tokens": ("int32", [1, length])}
         with quiet_stderr():
-            interpreter = Interpreter(model_content=with_primary(tiny_model, f"embed_{length}"))
+            interpreter = Interpreter(model_content=bytes(data))
         assert interpreter.get_input_details()[0]["shape"].tolist() == [1, length]
+        assert list(interpreter.get_signature_list()) == [f"embed_{length}"]
+    assert tiny_model.read_bytes() == before
 
 
 def test_signatures_that_are_not_there(tiny_model, tmp_path):
@@ -104,7 +113,7 @@ def test_signatures_that_are_not_there(tiny_model, tmp_path):
         path = tmp_path / f"{index}.tflite"
         path.write_bytes(content)
         with pytest.raises(ModelFileError):
-            with_primary(path, "embed_8")
+            keep_only(mapped(path), "embed_8")
 
 
 @given(data=st.data())
@@ -116,4 +125,5 @@ def test_a_damaged_flatbuffer_is_an_error_of_ours(tiny_graph, tmp_path, data):
     path = tmp_path / "x.tflite"
     path.write_bytes(content)
     with contextlib.suppress(ModelFileError):  # any other error fails the test
-        with_primary(path, "embed_16")
+        signatures(mapped(path))
+        keep_only(mapped(path), "embed_16")

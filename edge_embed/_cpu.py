@@ -1,0 +1,184 @@
+"""The graph of a model file on the CPU: each bucket compiled when a text of its length comes.
+
+All buckets work on the same packed weights, which XNNPACK maps from one file. The first that is compiled
+makes that file, and holds every weight in it; the others find theirs there. So a process pays for the
+lengths that it meets: 6 MB and some milliseconds each for EmbeddingGemma, and nothing for the rest.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Sequence
+
+from edge_embed._archive import opened
+from edge_embed._capi import Graph, LiteRtError
+from edge_embed._capture import quiet_stderr
+from edge_embed._flatbuffer import keep_only, mapped, signatures
+from edge_embed._litert import IN_MEMORY, Engine, call, check_signatures
+from edge_embed._manifest import Manifest, Vector, signature_name
+from edge_embed._modelfile import Identity
+from edge_embed._warn import warn
+from edge_embed.errors import ModelFileError, RuntimeFailure, WeightCacheWarning
+
+_BY_DESCRIPTOR = sys.platform == "linux" and hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd")
+"""Whether a file can be named by its descriptor, so that it needs no name of its own."""
+
+
+class CpuEngine(Engine):
+    """A model file's graph on the CPU. Thread-safe: threads wait for each other at the same bucket.
+
+    Args:
+        path: The model file.
+        manifest: Its manifest.
+        num_threads: Threads of each bucket's XNNPACK delegate.
+        weight_cache: A file for packed weights, made if it is missing or garbage, or `IN_MEMORY`.
+        copies: How many graphs of one bucket there may be, to run at the same time.
+
+    Raises:
+        ModelFileError: If the graph is not the one that the manifest describes.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        manifest: Manifest,
+        num_threads: int,
+        weight_cache: str,
+        copies: int = 1,
+    ) -> None:
+        super().__init__(manifest)
+        self._path, self._num_threads, self._copies = os.fspath(path), num_threads, copies
+        self._graphs: list[Graph] = []
+        self._idle: dict[int, list[Graph]] = {}
+        self._made: collections.Counter[int] = collections.Counter()
+        self._free = threading.Condition()
+        with opened(path) as handle:
+            # The file that was opened is the file that later buckets come from, whatever the path holds then.
+            self._file = os.dup(handle.fileno())
+        self._weights = _Weights(weight_cache)
+        self._release = weakref.finalize(self, _release, self._graphs, self._file, self._weights)
+        self._release.atexit = False  # the process ends anyway, and LiteRT would say so
+        self._identity = Identity.of(os.fstat(self._file))
+        with mapped(self._file) as data:
+            check_signatures(signatures(data), manifest)
+
+    def close(self) -> None:
+        """Releases all graphs. Calling it again does nothing."""
+        self._release()
+
+    def abandon(self) -> None:
+        """Forgets the graphs in a forked child: the threads of their delegates exist only in the parent."""
+        self._release.detach()
+        self._weights.close()
+        os.close(self._file)
+
+    def _invoke(self, length: int, ids: Sequence[int]) -> Vector:
+        graph = self._take(length)
+        try:
+            if graph.ran:
+                return graph.run(ids, self._pad_id)
+            # A first run allocates, and may speak.
+            return call("LiteRT cannot run the graph", lambda: graph.run(ids, self._pad_id))
+        except LiteRtError as error:
+            raise RuntimeFailure("LiteRT cannot run the graph", got=str(error)) from error
+        finally:
+            with self._free:
+                self._idle[length].append(graph)
+                self._free.notify_all()
+
+    def _take(self, length: int) -> Graph:
+        """Returns an idle graph of a bucket, compiling one if there may be another."""
+        with self._free:
+            idle = self._idle.setdefault(length, [])
+            self._free.wait_for(lambda: idle or self._made[length] < self._copies)
+            if not idle:
+                # Under the lock: two that are compiled at once would both pack the weights.
+                idle.append(self._compile(length))
+                self._made[length] += 1
+            return idle.pop()
+
+    def _compile(self, length: int) -> Graph:
+        if Identity.of(os.fstat(self._file)) != self._identity:
+            raise ModelFileError(f"{self._path} was changed while it was in use", fix="load the model again")
+        data = mapped(self._file)
+        keep_only(data, signature_name(length))
+        weights = self._weights.path()
+        graph = call(
+            f"LiteRT cannot load {self._path}",
+            lambda: Graph(data, length, self._dimension, self._num_threads, weights),
+        )
+        self._graphs.append(graph)
+        self._weights.packed()
+        return graph
+
+
+class _Weights:
+    """The file in which a process's graphs find their packed weights, in memory or on disk.
+
+    Args:
+        path: Where the first graph packs them, or `IN_MEMORY`.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+        self._state: tuple[int, int] | None = None
+        if path == IN_MEMORY:
+            self._use_memory()
+
+    def path(self) -> str:
+        """Returns the path for the next graph; another one if somebody wrote to the file meanwhile."""
+        if self._state is not None and self._state != self._now():
+            warn(
+                "packed weights were changed while they were in use; this process packs its own copy",
+                WeightCacheWarning,
+            )
+            self.close()
+            self._use_memory()
+        return self._path
+
+    def packed(self) -> None:
+        """Keeps hold of the file that a graph has packed or found, so that removing it takes nothing away."""
+        if self._state is not None:
+            return
+        if self._descriptor is None:
+            with contextlib.suppress(OSError):  # it could not be made, and LiteRT packed for this graph alone
+                self._hold(os.open(self._path, os.O_RDONLY))
+        self._state = self._now()
+
+    def close(self) -> None:
+        """Lets go of the file. Graphs have mapped what they need."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor = self._state = None
+
+    def _use_memory(self) -> None:
+        if _BY_DESCRIPTOR:
+            self._hold(os.memfd_create("packed-weights"))
+        else:
+            self._path = IN_MEMORY  # each graph packs a copy of its own
+
+    def _hold(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        if _BY_DESCRIPTOR:
+            self._path = f"/proc/self/fd/{descriptor}"
+
+    def _now(self) -> tuple[int, int] | None:
+        if self._descriptor is None:
+            return None
+        status = os.fstat(self._descriptor)
+        return status.st_size, status.st_mtime_ns
+
+
+def _release(graphs: list[Graph], file: int, weights: _Weights) -> None:
+    with quiet_stderr():
+        for graph in graphs:
+            graph.close()
+    graphs.clear()
+    weights.close()
+    os.close(file)
