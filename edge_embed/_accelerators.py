@@ -11,6 +11,7 @@ import atexit
 import ctypes
 import os
 import re
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 from edge_embed._armv80 import keep_out_what_would_kill_us
 from edge_embed._capture import quiet_output
 from edge_embed._flatbuffer import mapped, signatures
-from edge_embed._litert import IN_MEMORY, PYBIND_ERRORS, Engine, call, check_signatures, leak
+from edge_embed._litert import IN_MEMORY, PYBIND_ERRORS, Engine, call, check_signatures, closed, leak
 from edge_embed._manifest import INPUT_NAME, OUTPUT_NAME, Manifest, Vector, signature_name
 from edge_embed._modelfile import ModelFile
 from edge_embed._selfcheck import check_every_bucket
@@ -113,17 +114,19 @@ class AcceleratedEngine(Engine):
         self.acceleration = Acceleration(accelerator, accelerator)
         self._buffers: dict[int, tuple[Any, Any]] = {}
         self._model: Any = None
+        self._lock = threading.Lock()
         with mapped(file.path) as data:
             check_signatures(signatures(data), file.manifest)
         self._model = self._compile(file, accelerator, num_threads)
 
     def close(self) -> None:
         """Releases the graph. Calling it again does nothing."""
-        if self._model is not None:
-            with quiet_output():
-                self._buffers.clear()
-                self._model.close()
-                self._model = None
+        with self._lock:
+            if self._model is not None:
+                with quiet_output():
+                    self._buffers.clear()
+                    self._model.close()
+                    self._model = None
 
     def abandon(self) -> None:
         """Forgets the graph in a forked child."""
@@ -131,14 +134,17 @@ class AcceleratedEngine(Engine):
         leak(self._buffers)
         self._model, self._buffers = None, {}
 
-    def _invoke(self, length: int, ids: Sequence[int]) -> Vector:
-        if length not in self._buffers:
-            # The first run of a bucket allocates, and speaks.
-            return call("LiteRT cannot run the graph", lambda: self._run(length, ids))
-        try:
-            return self._run(length, ids)
-        except PYBIND_ERRORS as error:
-            raise RuntimeFailure("LiteRT cannot run the graph", got=str(error)) from error
+    def _invoke(self, length: int, ids: Sequence[int], alone: bool) -> Vector:
+        with self._lock:
+            if self._model is None:
+                raise closed(self._name)
+            if length not in self._buffers:
+                # The first run of a bucket allocates, and speaks.
+                return call("LiteRT cannot run the graph", lambda: self._run(length, ids))
+            try:
+                return self._run(length, ids)
+            except PYBIND_ERRORS as error:
+                raise RuntimeFailure("LiteRT cannot run the graph", got=str(error)) from error
 
     def _run(self, length: int, ids: Sequence[int]) -> Vector:
         signature = signature_name(length)

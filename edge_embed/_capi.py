@@ -77,9 +77,6 @@ class Graph:
         num_threads: Threads of the XNNPACK delegate.
         weight_cache: A file for packed weights, made if it is missing or garbage.
 
-    Attributes:
-        ran: Whether it has run.
-
     Raises:
         LiteRtError: If LiteRT refuses the flatbuffer or cannot compile it.
         RuntimeFailure: If LiteRT is missing or of another version.
@@ -92,7 +89,6 @@ class Graph:
         self._content: Any = (ctypes.c_char * len(content)).from_buffer(content)
         self._model, self._compiled = c_void_p(), c_void_p()
         self._buffers: list[c_void_p] = []
-        self.ran = False
         self._tokens, self._vector = _aligned(length, np.int32), _aligned(dimension, np.float32)
         try:
             self._compile(num_threads, weight_cache)
@@ -113,7 +109,6 @@ class Graph:
         self._tokens[: len(ids)] = ids
         self._tokens[len(ids) :] = pad_id
         _check("run", self._c.LiteRtRunCompiledModel(self._compiled, 0, 1, self._inputs, 1, self._outputs))
-        self.ran = True
         return self._vector.copy()
 
     def close(self) -> None:
@@ -135,8 +130,7 @@ class Graph:
         _check("create options", c.LiteRtCreateOptions(byref(options)))
         try:
             _check("choose the CPU", c.LiteRtSetOptionsHardwareAccelerators(options, _CPU))
-            # Neither a quote nor a line break of a path can be written in LiteRT's TOML.
-            if not set(weight_cache).isdisjoint('"\n'):
+            if "\n" in weight_cache:  # its parser reads by lines
                 raise LiteRtError(f"the path of the weight cache cannot be told to LiteRT: {weight_cache!r}")
             text = f'num_threads = {num_threads}\nweight_cache_file_path = "{weight_cache}"\n'
             details, payload = c_void_p(), _c_string(os.fsencode(text))

@@ -16,10 +16,11 @@ import weakref
 from collections.abc import Sequence
 
 from edge_embed._archive import opened
+from edge_embed._bulk import SHORT
 from edge_embed._capi import Graph, LiteRtError
 from edge_embed._capture import quiet_stderr
 from edge_embed._flatbuffer import keep_only, mapped, signatures
-from edge_embed._litert import IN_MEMORY, Engine, call, check_signatures
+from edge_embed._litert import IN_MEMORY, Engine, call, check_signatures, closed
 from edge_embed._manifest import Manifest, Vector, signature_name
 from edge_embed._modelfile import Identity
 from edge_embed._warn import warn
@@ -30,14 +31,16 @@ _BY_DESCRIPTOR = sys.platform == "linux" and hasattr(os, "memfd_create") and os.
 
 
 class CpuEngine(Engine):
-    """A model file's graph on the CPU. Thread-safe: threads wait for each other at the same bucket.
+    """A model file's graph on the CPU.
+
+    A bucket has one graph that splits its work between all threads, and up to `workers` that run alone on one
+    thread each. Who asks for a graph that is busy waits for it.
 
     Args:
         path: The model file.
         manifest: Its manifest.
         num_threads: Threads of each bucket's XNNPACK delegate.
         weight_cache: A file for packed weights, made if it is missing or garbage, or `IN_MEMORY`.
-        copies: How many graphs of one bucket there may be, to run at the same time.
 
     Raises:
         ModelFileError: If the graph is not the one that the manifest describes.
@@ -49,13 +52,13 @@ class CpuEngine(Engine):
         manifest: Manifest,
         num_threads: int,
         weight_cache: str,
-        copies: int = 1,
     ) -> None:
         super().__init__(manifest)
-        self._path, self._num_threads, self._copies = os.fspath(path), num_threads, copies
+        self._path, self.workers = os.fspath(path), num_threads
         self._graphs: list[Graph] = []
-        self._idle: dict[int, list[Graph]] = {}
-        self._made: collections.Counter[int] = collections.Counter()
+        self._idle: dict[tuple[int, int], list[Graph]] = {}  # by bucket and threads
+        self._made: collections.Counter[tuple[int, int]] = collections.Counter()
+        self._closed = False
         self._free = threading.Condition()
         with opened(path) as handle:
             # The file that was opened is the file that later buckets come from, whatever the path holds then.
@@ -68,41 +71,47 @@ class CpuEngine(Engine):
             check_signatures(signatures(data), manifest)
 
     def close(self) -> None:
-        """Releases all graphs. Calling it again does nothing."""
-        self._release()
+        """Releases all graphs once they have ended what they run. Calling it again does nothing."""
+        with self._free:
+            self._closed = True
+            self._free.wait_for(lambda: sum(map(len, self._idle.values())) == len(self._graphs))
+            self._release()
+            self._idle.clear()
 
     def abandon(self) -> None:
         """Forgets the graphs in a forked child: the threads of their delegates exist only in the parent."""
-        self._release.detach()
-        self._weights.close()
-        os.close(self._file)
+        if self._release.detach():
+            self._weights.close()
+            os.close(self._file)
 
-    def _invoke(self, length: int, ids: Sequence[int]) -> Vector:
-        graph = self._take(length)
+    def _invoke(self, length: int, ids: Sequence[int], alone: bool) -> Vector:
+        kind = length, 1 if alone and length <= SHORT else self.workers
+        graph = self._take(kind)
         try:
-            if graph.ran:
-                return graph.run(ids, self._pad_id)
-            # A first run allocates, and may speak.
-            return call("LiteRT cannot run the graph", lambda: graph.run(ids, self._pad_id))
+            return graph.run(ids, self._pad_id)
         except LiteRtError as error:
             raise RuntimeFailure("LiteRT cannot run the graph", got=str(error)) from error
         finally:
             with self._free:
-                self._idle[length].append(graph)
+                self._idle[kind].append(graph)
                 self._free.notify_all()
 
-    def _take(self, length: int) -> Graph:
-        """Returns an idle graph of a bucket, compiling one if there may be another."""
+    def _take(self, kind: tuple[int, int]) -> Graph:
+        """Returns an idle graph of a bucket and so many threads, compiling one if there may be another."""
+        length, threads = kind
+        most = self.workers // threads
         with self._free:
-            idle = self._idle.setdefault(length, [])
-            self._free.wait_for(lambda: idle or self._made[length] < self._copies)
+            idle = self._idle.setdefault(kind, [])
+            self._free.wait_for(lambda: self._closed or idle or self._made[kind] < most)
+            if self._closed:
+                raise closed(self._name)
             if not idle:
                 # Under the lock: two that are compiled at once would both pack the weights.
-                idle.append(self._compile(length))
-                self._made[length] += 1
+                idle.append(self._compile(length, threads))
+                self._made[kind] += 1
             return idle.pop()
 
-    def _compile(self, length: int) -> Graph:
+    def _compile(self, length: int, threads: int) -> Graph:
         if Identity.of(os.fstat(self._file)) != self._identity:
             raise ModelFileError(f"{self._path} was changed while it was in use", fix="load the model again")
         data = mapped(self._file)
@@ -110,7 +119,7 @@ class CpuEngine(Engine):
         weights = self._weights.path()
         graph = call(
             f"LiteRT cannot load {self._path}",
-            lambda: Graph(data, length, self._dimension, self._num_threads, weights),
+            lambda: Graph(data, length, self._dimension, threads, weights),
         )
         self._graphs.append(graph)
         self._weights.packed()
@@ -130,6 +139,8 @@ class _Weights:
         self._state: tuple[int, int] | None = None
         if path == IN_MEMORY:
             self._use_memory()
+        elif _BY_DESCRIPTOR:
+            self._open(os.O_RDWR | os.O_CREAT)
 
     def path(self) -> str:
         """Returns the path for the next graph; another one if somebody wrote to the file meanwhile."""
@@ -147,8 +158,7 @@ class _Weights:
         if self._state is not None:
             return
         if self._descriptor is None:
-            with contextlib.suppress(OSError):  # it could not be made, and LiteRT packed for this graph alone
-                self._hold(os.open(self._path, os.O_RDONLY))
+            self._open()
         self._state = self._now()
 
     def close(self) -> None:
@@ -162,6 +172,12 @@ class _Weights:
             self._hold(os.memfd_create("packed-weights"))
         else:
             self._path = IN_MEMORY  # each graph packs a copy of its own
+
+    def _open(self, to_make_it: int = 0) -> None:
+        for flags in (os.O_RDONLY, to_make_it):
+            with contextlib.suppress(OSError):  # LiteRT packs into memory where it finds no file
+                self._hold(os.open(self._path, flags, 0o600))
+                return
 
     def _hold(self, descriptor: int) -> None:
         self._descriptor = descriptor

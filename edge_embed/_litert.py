@@ -34,23 +34,30 @@ T = TypeVar("T")
 
 
 class Engine(ABC):
-    """What runs a model file's graph.
+    """What runs a model file's graph. Thread-safe.
 
     Args:
         manifest: The file's manifest.
+
+    Attributes:
+        workers: How many texts it can run at a time, each alone on one thread; 1 where that is of no use.
     """
 
+    workers = 1
+
     def __init__(self, manifest: Manifest) -> None:
+        self._name = manifest.name
         self._pad_id = manifest.tokenizer.pad_id
         self._dimension = manifest.dimension
         _engines.add(self)
 
-    def run(self, length: int, ids: Sequence[int]) -> Vector:
+    def run(self, length: int, ids: Sequence[int], alone: bool = False) -> Vector:
         """Runs one text.
 
         Args:
             length: A bucket of at least ``len(ids)``.
             ids: Token ids, special tokens included; padded here.
+            alone: Whether one thread runs it, beside up to `workers` others that run as many other texts.
 
         Returns:
             The embedding as the graph gives it, shape ``(dimension,)``.
@@ -58,13 +65,13 @@ class Engine(ABC):
         Raises:
             RuntimeFailure: If LiteRT fails, or the vector is not finite or is all zeros.
         """
-        vector = self._invoke(length, ids)
+        vector = self._invoke(length, ids, alone and self.workers > 1)
         _check_vector(vector)
         return vector
 
     @abstractmethod
     def close(self) -> None:
-        """Releases the graph. Calling it again does nothing."""
+        """Releases the graph once it has ended what it runs. Calling it again does nothing."""
 
     @abstractmethod
     def abandon(self) -> None:
@@ -74,7 +81,12 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def _invoke(self, length: int, ids: Sequence[int]) -> Vector: ...
+    def _invoke(self, length: int, ids: Sequence[int], alone: bool) -> Vector: ...
+
+
+def closed(name: str) -> RuntimeFailure:
+    """Returns the error of using a model that was closed."""
+    return RuntimeFailure(f"the model {name} is closed", fix="make a new Embedder")
 
 
 def leak(thing: Any) -> None:

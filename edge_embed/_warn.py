@@ -5,8 +5,12 @@ from __future__ import annotations
 import sys
 import types
 import warnings
+from typing import TYPE_CHECKING
 
 from edge_embed.errors import PaddingWarning, TruncationWarning
+
+if TYPE_CHECKING:
+    from edge_embed._text import Plan
 
 
 def warn(message: str, category: type[Warning]) -> None:
@@ -18,19 +22,29 @@ def warn(message: str, category: type[Warning]) -> None:
     warnings.warn(message, category, stacklevel=level)
 
 
-def warn_of_cuts(cut: int, total: int, max_tokens: int, longest: int) -> None:
-    """Warns that texts were cut."""
-    warn(
-        f"{cut} of {total} texts were cut to {max_tokens} tokens; the longest has {longest}. "
-        "Choose overflow='mean' to read all of it, overflow='error' to refuse it.",
-        TruncationWarning,
-    )
+class Tally:
+    """Counts what a caller must be told of the texts of one call."""
 
+    def __init__(self) -> None:
+        self._cut = self._longest = self._padding = 0
 
-def warn_of_padding(padding: int, total: int) -> None:
-    """Warns that texts spell the padding token."""
-    warn(
-        f"{padding} of {total} texts spell the padding token, which the model does not see. "
-        "Spell it otherwise if it is meant as text.",
-        PaddingWarning,
-    )
+    def add(self, work: Plan) -> None:
+        """Counts one text."""
+        self._cut += work.truncated
+        self._padding += work.padding
+        self._longest = max(self._longest, work.tokens)
+
+    def warn(self, total: int, max_tokens: int) -> None:
+        """Warns of texts that were cut, and of texts that spell the padding token."""
+        if self._cut:
+            warn(
+                f"{self._cut} of {total} texts were cut to {max_tokens} tokens; the longest has "
+                f"{self._longest}. Choose overflow='mean' to read all of it, overflow='error' to refuse it.",
+                TruncationWarning,
+            )
+        if self._padding:
+            warn(
+                f"{self._padding} of {total} texts spell the padding token, which the model does not see. "
+                "Spell it otherwise if it is meant as text.",
+                PaddingWarning,
+            )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from edge_embed._bulk import MANY, for_each
 from edge_embed._manifest import Manifest, Vector
 from edge_embed._modelfile import ModelFile
 from edge_embed._options import (
@@ -38,7 +39,7 @@ from edge_embed._text import (
     with_titles,
 )
 from edge_embed._tokenizer import Tokenizer, check_present, load_tokenizer
-from edge_embed._warn import warn_of_cuts, warn_of_padding
+from edge_embed._warn import Tally
 from edge_embed.errors import InputError, RuntimeFailure
 
 if TYPE_CHECKING:
@@ -57,13 +58,14 @@ class Embedder:
     Loading checks the file, reuses packed weights from the cache, and makes the model reproduce the probe
     that the file carries. The tokenizer is read when the first text arrives.
 
-    One instance may be used from several threads; its runs follow one another. It survives a fork (the
-    child loads its own copy at first use) and can be pickled (by path and options).
+    One instance may be used from several threads. It survives a fork (the child loads its own copy at first
+    use) and can be pickled (by path and options).
 
     Args:
         model_path: The .tflite file.
         truncate_dim: Cuts each vector to its first so many dimensions.
-        num_threads: Threads of one run; by default the usable cores, at most four.
+        num_threads: Threads in all: of one run, or of as many runs at a time where there are many texts.
+            By default the usable cores, at most four.
         overflow: What happens to a text longer than the model: "truncate" (with a warning), "error", or
             "mean" of the windows that it is cut into.
         default_prompt_name: Prompt for `encode` when none is named; by default the file's own choice.
@@ -130,7 +132,7 @@ class Embedder:
             sentences: One text, or several.
             prompt_name: Which of the model's prompts goes before each text.
             prompt: What goes before each text instead.
-            batch_size: Accepted for compatibility; texts are run one at a time, which is fastest here.
+            batch_size: Accepted for compatibility; a run takes one text, which is fastest here.
             show_progress_bar: True or False, or None for a bar on a terminal when it takes over a second.
             normalize_embeddings: Whether vectors get unit length after cutting; by default as the model.
             truncate_dim: Cuts each vector; by default as the instance.
@@ -219,7 +221,9 @@ class Embedder:
         Raises:
             InputError: If there are none, too many, or one is outside the vocabulary.
         """
-        ids = [int(token) for token in tokens]
+        return self._run_tokens([int(token) for token in tokens])
+
+    def _run_tokens(self, ids: list[int], alone: bool = False) -> Vector:
         manifest, limit = self.manifest, self.manifest.buckets[-1]
         if not 0 < len(ids) <= limit:
             raise InputError("token ids that do not fit", got=f"{len(ids)} ids", expected=f"1 to {limit}")
@@ -228,8 +232,7 @@ class Embedder:
             raise InputError(
                 "a token id outside the vocabulary", got=str(bad[0]), expected=f"0 to {size - 1}"
             )
-        with self._lock:
-            return self._load().run(bucket_for(len(ids), manifest), ids)
+        return self._load().run(bucket_for(len(ids), manifest), ids, alone)
 
     def tokenize(self, texts: Texts) -> list[list[int]]:
         """Returns the token ids of each text, special tokens included, without prompt and not cut."""
@@ -290,9 +293,7 @@ class Embedder:
         """Returns the length of the vectors that `encode` gives."""
         return self.truncate_dim or self.manifest.dimension
 
-    def get_sentence_embedding_dimension(self) -> int:
-        """Returns the length of the vectors that `encode` gives."""
-        return self.get_embedding_dimension()
+    get_sentence_embedding_dimension = get_embedding_dimension
 
     def close(self) -> None:
         """Releases the model. Using it afterwards is an error; closing it again is not."""
@@ -382,27 +383,27 @@ class Embedder:
         if not texts:
             return vectors
         tokenizer = self._load_tokenizer()
-        cut, longest, padding = 0, 0, 0
-        with progress_bar(len(texts), "embedding", show=show_progress_bar) as advance:
-            for index, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
-                work = plan(tokenizer, manifest, prompt, text, policy, index=index)
-                cut += work.truncated
-                padding += work.padding
-                longest = max(longest, work.tokens)
-                vector = self._run(work)[:dimension]
-                vectors[index] = unit(vector) if normalize else vector
+        workers = self._load().workers if len(texts) >= MANY else 1
+        tally = Tally()
+
+        def embed(index: int) -> None:
+            work = plan(tokenizer, manifest, prompts[index], texts[index], policy, index=index)
+            vector = self._run(work, workers > 1)[:dimension]
+            vectors[index] = unit(vector) if normalize else vector
+            with self._lock:
+                tally.add(work)
                 advance(1)
-        if cut:
-            warn_of_cuts(cut, len(texts), manifest.max_tokens, longest)
-        if padding:
-            warn_of_padding(padding, len(texts))
+
+        with progress_bar(len(texts), "embedding", show=show_progress_bar) as advance:
+            for_each(len(texts), workers, embed)
+        tally.warn(len(texts), manifest.max_tokens)
         return vectors
 
-    def _run(self, work: Plan) -> Vector:
+    def _run(self, work: Plan, alone: bool) -> Vector:
         """Runs the windows of one text; returns their weighted mean at the model's full dimension."""
         if len(work.windows) == 1:
-            return self.encode_tokens(work.windows[0])
-        rows = np.stack([self.encode_tokens(ids) for ids in work.windows])
+            return self._run_tokens(work.windows[0], alone)
+        rows = np.stack([self._run_tokens(ids, alone) for ids in work.windows])
         mean = np.average(rows, axis=0, weights=work.weights).astype(np.float32)
         return unit(mean) if self.manifest.normalize else mean
 

@@ -107,7 +107,7 @@ def test_the_smallest_bucket_that_fits(words, monkeypatch):
     used = []
     run = Engine.run
     monkeypatch.setattr(
-        Engine, "run", lambda self, length, ids: used.append(length) or run(self, length, ids)
+        Engine, "run", lambda self, length, ids, alone: used.append(length) or run(self, length, ids, alone)
     )
     for count in (1, 6, 7, 14, 15, 30):
         words.encode(" ".join(["red"] * count))
