@@ -26,7 +26,7 @@ from edge_embed._cache import default_directory
 from edge_embed._progress import Step
 from edge_embed.errors import InputError
 from edge_embed_bench._files import maker_key
-from edge_embed_bench.synthetic_mark import MARK
+from edge_embed_bench.matrix import SYNTHETIC_MARK
 
 GEMMA_VOCABULARY, BERT_VOCABULARY = 262144, 30522
 
@@ -101,7 +101,7 @@ def checkpoint(name: str) -> Path:
     if cache is None:
         raise InputError("there is no cache directory to build in", fix="set EDGE_EMBED_CACHE")
     key = maker_key([_converter() / "synthetic.py", Path(__file__)], ["torch"])
-    directory = cache / "synthetic" / key / f"{MARK}-{name}"
+    directory = cache / "synthetic" / key / f"{SYNTHETIC_MARK}-{name}"
     if directory.is_dir():
         return directory
     from edge_embed_convert import synthetic  # noqa: PLC0415 - brings torch
@@ -147,6 +147,20 @@ def require_known(names: Sequence[str]) -> None:
     for name in names:
         if name not in SHAPES:
             raise InputError("unknown synthetic model", got=repr(name), expected=", ".join(SHAPES))
+
+
+def require_recipe(name: str) -> None:
+    """Refuses what is no recipe, before a checkpoint of gigabytes is written for it.
+
+    Raises:
+        RecipeError: If the name is unknown.
+        InputError: If it is `auto`, which looks for what costs least quality.
+    """
+    from edge_embed_convert.recipes import AUTO, Recipe  # noqa: PLC0415 - only where something is built
+
+    if name == AUTO:
+        raise InputError("random weights have no quality to search by", got=f"--recipe {AUTO}")
+    Recipe.parse(name)
 
 
 def gemma_tokenizer_files(vocabulary: int = GEMMA_VOCABULARY) -> Files:

@@ -19,7 +19,7 @@ from edge_embed._progress import progress_bar
 from edge_embed.errors import InputError
 from edge_embed_bench import ids
 from edge_embed_bench._files import maker_key
-from edge_embed_bench.errors import MeasurementError, WorkerError
+from edge_embed_bench.errors import MeasurementError, WorkerError, one_line
 from edge_embed_bench.matrix import Model, choose
 from edge_embed_bench.process import WorkerProcess
 from edge_embed_bench.target import Subject
@@ -181,7 +181,7 @@ def _subject(peer: Peer, model: Model, checkpoint: Path, threads: int, timeout: 
         try:
             artifact = _prepare(peer, model, checkpoint, threads, timeout)
         except (WorkerError, MeasurementError, OSError) as error:
-            problem = " ".join(str(error).split())
+            problem = one_line(error)
     return Subject(
         model=model, engine=peer.name, module=peer.module, artifact=artifact, tokenizes=False,
         caches=peer.caches, least_cosine=peer.least_cosine, problem=problem,
