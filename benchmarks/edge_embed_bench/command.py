@@ -32,6 +32,9 @@ from edge_embed_bench.target import Plan, Settings, Subject
 CORPUS_BATCH = 32
 """Documents that an indexer hands over at a time."""
 
+CHECK_LENGTH = 64
+"""Tokens of the text that tells, ahead of a corpus, whether an engine computes the model at all."""
+
 _MATRIX = ("lengths", "threads", "batch", "accelerators", "targets", "peers", "corpus")
 
 
@@ -134,6 +137,8 @@ def _measure(args: argparse.Namespace, paths: Sequence[Path], records: list[Reco
     subjects = [_ours(model, bool(args.peers)) for model in models]
     if args.peers:
         subjects += _peers(args, models, axes, plan)
+        if args.corpus:
+            subjects = _checked(subjects, plan, max(axes.threads))
     work = (
         session.index(targets, axes, subjects, plan, args.corpus, texts)
         if args.corpus
@@ -174,13 +179,26 @@ def _peers(args: argparse.Namespace, models: Sequence[Model], axes: Axes, plan: 
     threads = max(axes.threads)
     lead = models[0]
     subjects = peers.subjects(args.peers, lead, checkpoint, threads, plan.timeout)
+    lengths = [min(CHECK_LENGTH, lead.manifest.max_tokens)] if args.corpus else list(axes.lengths)
     vectors = peers.reference_vectors(
-        lead, checkpoint, [n for n in axes.lengths if n], batch=max(axes.batches), seed=args.seed,
+        lead, checkpoint, lengths, batch=1 if args.corpus else max(axes.batches), seed=args.seed,
         threads=threads, timeout=plan.timeout,
     )  # fmt: skip
     for model in models:
         plan.reference.update({(model.facts.sha256, length): rows for (_, length), rows in vectors.items()})
     return subjects
+
+
+def _checked(subjects: Sequence[Subject], plan: Plan, threads: int) -> list[Subject]:
+    """Returns the subjects of a corpus, each that is wrong or does not run with that as its problem.
+
+    Nothing is known of what a corpus's vectors should be, so they are held against the source's before it.
+    """
+    manifest = subjects[0].model.manifest
+    axes = Axes(["local"], ["cpu"], [min(CHECK_LENGTH, manifest.max_tokens)], [threads], [1])
+    short = dataclasses.replace(plan, loads=1, run=dataclasses.replace(plan.run, warmup=0, repetitions=1))
+    found = session.measure(session.open_targets(axes), axes, subjects, short)
+    return [dataclasses.replace(s, problem=r.error) for s, r in zip(subjects, found, strict=True)]
 
 
 def _files(args: argparse.Namespace, paths: Sequence[Path]) -> list[Path]:
@@ -261,6 +279,8 @@ def _refuse_idle_options(args: argparse.Namespace) -> None:
     for name, needed, meaning in _NEEDS:
         if getattr(args, name) is not None and not getattr(args, needed):
             raise InputError(meaning, fix=f"add --{needed}, or leave it out")
+    if args.quality and args.corpus:
+        raise InputError("a corpus run has no plot of size against quality", fix="leave --quality out")
     if args.quality and not any(path.suffix.lower() in reports.PLOTTED for path in args.output):
         raise InputError(
             "--quality is for a plot", got=f"--output {', '.join(map(str, args.output))}",

@@ -89,6 +89,7 @@ def test_corpus(bench, tiny_model, tmp_path):
         (["MODEL", "--threshold", "3"], "add --compare"),
         (["MODEL", "--quality", "x.json"], "add --output"),
         (["MODEL", "--quality", "x.json", "--output", "x.md"], "is for a plot"),
+        (["MODEL", "--quality", "x.json", "--output", "x.png", "--corpus", "c.txt"], "no plot of size"),
     ],
 )
 def test_bad_input(bench, tiny_model, words, problem):

@@ -189,6 +189,12 @@ def _table(title: str, columns: Sequence[Column], rows: list[Record]) -> Table:
     return Table(title, common, [c for c in used if c not in shared], rows)
 
 
+NEAR = 1.05
+"""Figures so near to the lowest are marked with it: one run does not tell them apart."""
+
+LEGEND = f"Marked: the lowest at each length, and what is within {NEAR - 1:.0%} of it."
+
+
 @dataclass(frozen=True)
 class Summary:
     """One figure of every subject at every length.
@@ -201,9 +207,11 @@ class Summary:
     lengths: list[int]
     rows: list[tuple[str, list[float | None]]]
 
-    def best(self, place: int) -> float | None:
-        """Returns the lowest figure at the length of that place."""
-        return min((v for _, row in self.rows if (v := row[place]) is not None), default=None)
+    def leads(self, row: Sequence[float | None]) -> list[bool]:
+        """Returns where a row's figure is within `NEAR` of the lowest at its length."""
+        columns = zip(*(figures for _, figures in self.rows), strict=True)
+        lowest = [min((v for v in column if v is not None), default=0.0) for column in columns]
+        return [v is not None and v <= NEAR * least for v, least in zip(row, lowest, strict=True)]
 
 
 _SUMMARIES: tuple[tuple[str, Callable[[Record], float | None]], ...] = (

@@ -8,7 +8,16 @@ from collections.abc import Mapping, Sequence
 
 from edge_embed_bench.machine import describe
 from edge_embed_bench.record import FAILED, Record
-from edge_embed_bench.reports.columns import UNKNOWN, Summary, Table, number, remarks, summaries, tables
+from edge_embed_bench.reports.columns import (
+    LEGEND,
+    UNKNOWN,
+    Summary,
+    Table,
+    number,
+    remarks,
+    summaries,
+    tables,
+)
 from edge_embed_bench.reports.markdown import versions
 from edge_embed_bench.reports.plots import draw
 
@@ -79,17 +88,16 @@ def _alternative(records: Sequence[Record]) -> str:
 
 
 def _pivot(summary: Summary) -> list[str]:
-    """Returns subjects against lengths, the lowest figure of each length marked."""
-    best = [summary.best(place) for place in range(len(summary.lengths))]
+    """Returns subjects against lengths, the leading figures marked."""
     lines = ['<div class="table"><table>', '<tr><th class="text">tokens</th>']
     lines += [*(f"<th>{length}</th>" for length in summary.lengths), "</tr>"]
     for name, row in summary.rows:
         lines.append(f'<tr><td class="text">{_text(name)}</td>')
-        for value, least in zip(row, best, strict=True):
-            mark = ' class="best"' if value is not None and value == least else ""
+        for value, leads in zip(row, summary.leads(row), strict=True):
+            mark = ' class="best"' if leads else ""
             lines.append(f"<td{mark}>{UNKNOWN if value is None else number(value)}</td>")
         lines.append("</tr>")
-    return [*lines, "</table></div>"]
+    return [*lines, "</table></div>", f'<p class="shared">{LEGEND}</p>']
 
 
 def _table(table: Table) -> list[str]:

@@ -6,7 +6,16 @@ from collections.abc import Sequence
 
 from edge_embed_bench.machine import describe
 from edge_embed_bench.record import Record
-from edge_embed_bench.reports.columns import UNKNOWN, Summary, Table, number, remarks, summaries, tables
+from edge_embed_bench.reports.columns import (
+    LEGEND,
+    UNKNOWN,
+    Summary,
+    Table,
+    number,
+    remarks,
+    summaries,
+    tables,
+)
 
 
 def to_markdown(records: Sequence[Record], title: str = "Benchmark", opening: Sequence[str] = ()) -> str:
@@ -25,7 +34,7 @@ def to_markdown(records: Sequence[Record], title: str = "Benchmark", opening: Se
     parts += [f"CPU features: {text or 'none known'}." for text in features]
     parts += ["", *(f"- {line}" for line in versions(records))]
     for summary in summaries(records):
-        parts += ["", f"## {summary.title}", "", *_pivot(summary)]
+        parts += ["", f"## {summary.title}", "", *_pivot(summary), "", LEGEND]
     for table in tables(records):
         parts += ["", f"## {table.title}", "", *_table(table)]
     if notes := remarks(records):
@@ -46,13 +55,12 @@ def versions(records: Sequence[Record]) -> list[str]:
 
 
 def _pivot(summary: Summary) -> list[str]:
-    """Returns subjects against lengths, the lowest figure of each length in bold."""
-    best = [summary.best(place) for place in range(len(summary.lengths))]
+    """Returns subjects against lengths, the leading figures in bold."""
     rows = []
     for name, row in summary.rows:
+        marks = ["**" if leads else "" for leads in summary.leads(row)]
         shown = [
-            UNKNOWN if v is None else f"**{number(v)}**" if v == least else number(v)
-            for v, least in zip(row, best, strict=True)
+            UNKNOWN if v is None else f"{mark}{number(v)}{mark}" for v, mark in zip(row, marks, strict=True)
         ]
         rows.append([_escape(name), *shown])
     head = ["tokens", *map(str, summary.lengths)]

@@ -19,6 +19,7 @@ _OURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 _PEERS = ("#7f7f7f", "#b08d57", "#6a51a3", "#8c564b", "#5f9ea0", "#bcbd22", "#e377c2", "#a6761d", "#636363")
 _MARKERS = "osD^vP*X<>"
 _MOST_WHISKERS = 4
+_FEW_BARS = 6
 _PANEL_INCHES, _BAR_INCHES, _TITLE_INCHES = 4.2, 0.3, 1.4
 
 
@@ -87,7 +88,7 @@ def draw(records: Sequence[Record], quality: Mapping[str, float] | None = None, 
         for panel in (
             _against_length("Median latency", "ms", latency(records), styles, log=True),
             _against_length("Peak memory of the process", "MB", memory(records), styles, log=False),
-            _bars("Corpus throughput", "documents/s", throughput(records), styles),
+            _bars("Corpus throughput", "documents/s", throughput(records), styles, best=max),
             _scatter("File size and quality", size_and_quality(records, quality or {}), styles),
         )
         if panel is not None
@@ -151,7 +152,7 @@ def _against_length(
         if log:
             _set_log_ticks(axes)
         else:
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.08 * axes.get_ylim()[1])
         axes.grid(alpha=0.25)
 
     # As the lines end on the right, so that the eye goes straight across.
@@ -159,18 +160,27 @@ def _against_length(
     return _Panel(plot, legend=tuple(names))
 
 
-def _bars(title: str, unit: str, series: Series, styles: Mapping[str, dict[str, Any]]) -> _Panel | None:
+def _bars(
+    title: str,
+    unit: str,
+    series: Series,
+    styles: Mapping[str, dict[str, Any]],
+    best: Callable[..., Any] = min,
+) -> _Panel | None:
+    """Returns a bar per subject, the best on top: the highest or the lowest, as `best` is max or min."""
     if not series:
         return None
     points = {label: found[0] for label, found in series.items()}
 
     def plot(axes: Any) -> None:
-        names = sorted(points, key=lambda label: points[label].y, reverse=True)
+        names = sorted(points, key=lambda label: points[label].y, reverse=best is min)
         values = [points[name].y for name in names]
         drawn = axes.barh(names, values, color=[styles[name]["color"] for name in names], height=0.62)
         axes.bar_label(drawn, [number(value) for value in values], padding=4)
         axes.set(title=title, xlabel=unit)
         axes.set_xlim(0, max(values) * 1.18)
+        spare = max(0, _FEW_BARS - len(names)) / 2  # two bars need not fill a plot
+        axes.set_ylim(-0.6 - spare, len(names) - 0.4 + spare)
         axes.grid(axis="x", alpha=0.25)
         axes.set_axisbelow(True)
 
@@ -198,8 +208,8 @@ def _set_log_ticks(axes: Any) -> None:
 
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    # Over a wide range tens are enough; over a narrow one only finer steps give a tick at all.
-    steps = (1, 2, 5) if high / low < 3000 else (1,)
+    # Over a wide range few ticks are enough; over a narrow one only fine steps give several.
+    steps = (1, 2, 3, 5, 7) if high / low < 30 else (1, 2, 5) if high / low < 3000 else (1,)
     axes.yaxis.set_major_locator(LogLocator(subs=steps))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())

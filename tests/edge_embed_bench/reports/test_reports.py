@@ -151,7 +151,9 @@ def test_many_subjects_at_many_lengths_have_a_summary(record):
         ("tiny.int8", [pytest.approx(11), pytest.approx(11)]),
         ("slow", [pytest.approx(50), None]),
     ]
-    assert latency.best(0) == pytest.approx(11)
+    assert [latency.leads(row) for _, row in latency.rows] == [[True, True], [False, False]]
+    close = columns.Summary("", [16], [("a", [10.0]), ("b", [10.4]), ("c", [10.6]), ("d", [None])])
+    assert [close.leads(row) for _, row in close.rows] == [[True], [True], [False], [False]]
     assert memory.rows[0] == ("tiny.int8", [90, 90])
     assert f"| slow | 50 | {columns.UNKNOWN} |" in to_markdown(rows)
     assert "| tiny.int8 | **11** | **11** |" in to_markdown(rows)
