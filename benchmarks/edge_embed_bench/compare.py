@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import asdict, dataclass
 
 from edge_embed.errors import InputError
@@ -111,7 +111,7 @@ def compare(
         )  # fmt: skip
     differences = []
     for key in [*before, *(k for k in after if k not in before)]:
-        differences += _differences(before.get(key), after.get(key), threshold)
+        differences += _differences(before.get(key), after.get(key), threshold, twins)
     if all(d.verdict == UNCOMPARED for d in differences):
         raise InputError(
             "the reports hold no figure that can be compared",
@@ -160,8 +160,10 @@ def to_json(comparison: Comparison) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
-def _differences(old: Record | None, new: Record | None, threshold: float) -> list[Difference]:
-    subject = _subject(old, new)
+def _differences(
+    old: Record | None, new: Record | None, threshold: float, twins: set[str]
+) -> list[Difference]:
+    subject = _subject(old, new, twins)
     if old is None or old.status != OK:
         if new is None or new.status != OK:
             return [Difference(subject, "record", None, None, None, UNCOMPARED, "it failed in both")]
@@ -213,7 +215,7 @@ def _by_cell(records: Sequence[Record], by_file: bool, twins: set[str]) -> dict[
         if key in found:
             raise InputError(
                 "a report holds one cell twice, so it is open which one to compare",
-                got=_subject(record, None),
+                got=_subject(record),
             )
         found[key] = record
     return found
@@ -263,16 +265,18 @@ def _sentence(difference: Difference, threshold: float) -> str:
     )
 
 
-def _subject(old: Record | None, new: Record | None) -> str:
+def _subject(old: Record | None, new: Record | None = None, twins: Collection[str] = ()) -> str:
     record = old or new
     assert record is not None
     cell, name = record.cell, record.label
     if old and new and record.engine.name == OURS and old.model.file != new.model.file:
         name = f"{old.model.file} → {new.model.file}"
+    elif name in twins:
+        name = record.model.file
     length = f"{cell.length} tokens" if cell.length else "corpus"
     where = f"{cell.target}/{cell.accelerator}"
     return f"{name}, {where}, {length}, {cell.threads} threads, batch {cell.batch}"
 
 
 def _cells(records: Sequence[Record]) -> str:
-    return "; ".join(dict.fromkeys(_subject(r, None) for r in records[:4])) or "no records"
+    return "; ".join(dict.fromkeys(_subject(r) for r in records[:4])) or "no records"

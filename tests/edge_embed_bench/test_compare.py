@@ -52,6 +52,7 @@ def test_two_builds_of_one_model_are_told_apart_by_file(record):
     slower = replace(second, latency=record(noisy(2, 1.5)).latency)
     (worse,) = compare([first, second], [first, slower], threshold=0.05).failed
     assert worse.figure == "latency"
+    assert worse.subject.startswith("other.tflite, ")
     with pytest.raises(InputError, match="one cell twice"):
         compare([first, first], [first], threshold=0.05)
 
