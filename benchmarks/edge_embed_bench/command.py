@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import shlex
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from types import FrameType
 
 from edge_embed._options import check_threads
 from edge_embed._progress import progress_bar, step_bar
@@ -46,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         table and no more.
     """
     _refuse_idle_options(args)
-    with _ending_in_order():
+    with session.ending_in_order():
         if args.compare:
             return _compare(args)
         again = [path.suffix.lower() == ".json" for path in args.files]
@@ -286,22 +282,3 @@ def _refuse_idle_options(args: argparse.Namespace) -> None:
             "--quality is for a plot", got=f"--output {', '.join(map(str, args.output))}",
             expected=f"an output that ends in {', '.join(reports.PLOTTED)}",
         )  # fmt: skip
-
-
-@contextlib.contextmanager
-def _ending_in_order() -> Iterator[None]:
-    """Lets SIGTERM and SIGHUP end the block as an interrupt does: records kept, processes and files gone."""
-    ends = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    if threading.current_thread() is not threading.main_thread():
-        ends = []
-
-    def end(number: int, frame: FrameType | None) -> None:
-        sys.stderr.write(f"edge_embed: ended by {signal.Signals(number).name}\n")
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, end) for number in ends}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -124,7 +124,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         choose("peer", options.peers, peers.PEERS)
         reports.check_outputs(_paths(options, "check"))
-        records = [record for part in choose("part", args.only, _PARTS) for record in part(options)]
+        with session.ending_in_order():
+            records = [record for part in choose("part", args.only, _PARTS) for record in part(options)]
     except EdgeEmbedError as error:
         print(f"make bench: {error}", file=sys.stderr)
         return 2

@@ -13,10 +13,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +22,7 @@ from edge_embed import _manifest, _modelfile
 from edge_embed._cache import default_directory
 from edge_embed._progress import Step
 from edge_embed.errors import InputError
-from edge_embed_bench._files import maker_key
+from edge_embed_bench._files import make_directory, maker_key
 from edge_embed_bench.matrix import SYNTHETIC_MARK
 
 GEMMA_VOCABULARY, BERT_VOCABULARY = 262144, 30522
@@ -106,20 +103,13 @@ def checkpoint(name: str) -> Path:
         return directory
     from edge_embed_convert import synthetic  # noqa: PLC0415 - brings torch
 
-    # Written beside its place and renamed: what is there is complete.
-    temporary = directory.with_name(f".{directory.name}.{os.getpid()}")
+    writer: Callable[[Path, Mapping[str, bytes]], Path] = getattr(synthetic, SHAPES[name].writer)
     try:
-        temporary.mkdir(parents=True)
-        writer: Callable[[Path, Mapping[str, bytes]], Path] = getattr(synthetic, SHAPES[name].writer)
-        writer(temporary, SHAPES[name].tokenizer())
-        with suppress(FileExistsError):  # another process was quicker, and wrote the same
-            os.replace(temporary, directory)
+        make_directory(directory, lambda place: writer(place, SHAPES[name].tokenizer()))
     except OSError as error:
         raise InputError(
             f"cannot build the synthetic model in {directory.parent}", got=error.strerror or str(error)
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return directory
 
 
