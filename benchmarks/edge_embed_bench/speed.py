@@ -256,12 +256,13 @@ def _publish(
         "Every engine has the same weights, token ids and threads, and they take turns in one run;",
         "at each length their vectors were compared with the fp32 source's first. A goal is met if one",
         "recipe meets it.",
-        "", "## Goals", "", *goals.to_lines(outcomes), "", "## Run", "",
+        *(["", "## Goals", "", *goals.to_lines(outcomes)] if outcomes else []), "", "## Run", "",
     ]  # fmt: skip
     reports.write([path for path in _paths(options, name) if path.suffix != ".md"], records)
     write_file(options.results / f"speed-{name}.md", to_markdown(records, title, opening).encode())
     print(to_table(records))
-    print("\n".join([title, "", *goals.to_lines(outcomes), ""]))
+    if outcomes:
+        print("\n".join([title, "", *goals.to_lines(outcomes), ""]))
 
 
 def _paths(options: Options, name: str) -> list[Path]:
