@@ -6,7 +6,8 @@ import contextlib
 import hashlib
 import importlib.metadata
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edge_embed.errors import InputError
@@ -28,6 +29,27 @@ def write_file(path: Path, content: bytes) -> None:
         if isinstance(error, OSError):
             raise InputError(f"cannot write {path}", got=error.strerror or str(error)) from error
         raise
+
+
+def make_directory(place: Path, fill: Callable[[Path], object]) -> None:
+    """Fills a directory beside its place and renames it: what is there is complete.
+
+    Where another process was quicker its directory stays; it holds the same.
+
+    Raises:
+        OSError: If it cannot be made. Whatever `fill` raises passes; nothing is left behind then.
+    """
+    temporary = place.with_name(f".{place.name}.{os.getpid()}")
+    try:
+        temporary.mkdir(parents=True)
+        fill(temporary)
+        try:
+            os.replace(temporary, place)
+        except OSError:
+            if not place.is_dir():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def sha256_of(path: Path) -> str:

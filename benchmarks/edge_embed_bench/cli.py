@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from edge_embed.cli import _options
 
@@ -14,57 +15,62 @@ PEERS = (
     *("sentence-transformers-bf16", "llama.cpp-q8_0", "llama.cpp-q4_0", "litert-torch"),
 )
 
+THRESHOLD = 5.0
+"""Percent by which a figure may become worse."""
+
 _EPILOG = """\
-Every option that takes a list takes it with commas; the lists form a matrix. Every subject is measured in
-processes of its own, and the subjects of one cell take turns.
+Every option that takes a list takes it with commas, or repeated; the lists form a matrix. Every subject is
+measured in processes of its own, and the subjects of one cell take turns. An interrupt keeps the finished
+records.
 
 examples:
   edge_embed bench model.tflite --lengths 16,64,256 --threads 1,2
   edge_embed bench a.tflite b.tflite --output results.json,results.md
   edge_embed bench model.tflite --corpus documents.jsonl
   edge_embed bench --synthetic embeddinggemma-300m
-  edge_embed bench model.tflite --target local,ssh://pi@raspberrypi.local
-  edge_embed bench --compare old.json new.json"""
+  edge_embed bench model.tflite --targets local,ssh://pi@raspberrypi.local
+  edge_embed bench laptop.json phone.json --output both.html
+  edge_embed bench --compare old.json new.json --threshold 10
+  edge_embed bench --compare old.tflite new.tflite --lengths 16,256
+
+exit codes:
+  0  done, and nothing regressed
+  1  a file of ours could not be measured, or --compare found a regression; a failed peer is a row
+  2  bad usage or input, or a target that cannot be used"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `edge_embed bench`."""
-    parser.add_argument("files", metavar="FILE", nargs="*", type=Path, help="model files")
     parser.add_argument(
-        "--synthetic", metavar="NAME,…", type=_names, default=[],
-        help=f"measure random weights of a released shape, built once and kept: {', '.join(SYNTHETIC)}",
+        "files", metavar="FILE", nargs="*", type=Path,
+        help="model files to measure, or .json reports to show again, together",
     )  # fmt: skip
-    parser.add_argument(
-        "--recipe", metavar="NAME,…", type=_names, help="recipes of --synthetic (default: the family's)"
-    )
+    _add_list(
+        parser, "--synthetic", "NAME,…", _names,
+        f"measure random weights of a released shape, built once and kept: {', '.join(SYNTHETIC)}",
+    )  # fmt: skip
+    _add_list(parser, "--recipe", "NAME,…", _names, "recipes of --synthetic (default: the family's)")
     matrix = parser.add_argument_group("matrix")
-    matrix.add_argument(
-        "--lengths", metavar="N,…", type=_numbers,
-        help="tokens per text, special ones included (default: the files' buckets)",
+    _add_list(
+        matrix, "--lengths", "N,…", _numbers,
+        "tokens per text, special ones included (default: the files' buckets)",
     )  # fmt: skip
-    matrix.add_argument(
-        "--threads", metavar="N,…", type=_numbers, help="threads (default: usable cores, at most 4)"
-    )
-    matrix.add_argument(
-        "--batch", metavar="N,…", type=_numbers, help="texts per call (default: 1; with --corpus 32)"
-    )
-    matrix.add_argument(
-        "--accelerators",
-        metavar="NAME,…",
-        type=_names,
-        default=["cpu"],
-        help="what runs it: cpu, gpu, npu, auto (default: cpu; see docs/accelerators.md)",
-    )
-    matrix.add_argument(
-        "--target", "--targets", dest="targets", metavar="NAME,…", type=_names, default=["local"],
-        help="where it runs: local, emulated:aarch64[/CPU], ssh://[USER@]HOST[:PORT], adb[:SERIAL], "
-        "browser (default: local; see docs/devices.md)",
+    _add_list(matrix, "--threads", "N,…", _numbers, "threads (default: usable cores, at most 4)")
+    _add_list(matrix, "--batch", "N,…", _numbers, "texts per call (default: 1; with --corpus 32)")
+    _add_list(
+        matrix, "--accelerators", "NAME,…", _names,
+        "what runs it: cpu, gpu, npu, auto (default: cpu; see docs/accelerators.md)",
+    )  # fmt: skip
+    _add_list(
+        matrix, "--targets", "NAME,…", _names,
+        "where it runs: local, emulated:aarch64[/CPU], ssh://[USER@]HOST[:PORT], adb[:SERIAL], "
+        "browser (default: local; see docs/devices.md)", "--target",
     )  # fmt: skip
     _options.add_target(matrix)
     beside = parser.add_argument_group("peers")
-    beside.add_argument(
-        "--peers", metavar="NAME,…", type=_names, default=[],
-        help=f"engines to measure beside ours, over the same weights and token ids: {', '.join(PEERS)}",
+    _add_list(
+        beside, "--peers", "NAME,…", _names,
+        f"engines to measure beside ours, over the same weights and token ids: {', '.join(PEERS)}",
     )  # fmt: skip
     beside.add_argument(
         "--checkpoint", metavar="DIR", type=Path, help="what the files were made from; peers need it"
@@ -81,7 +87,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--warmup", metavar="N", type=_whole, default=3, help="untimed calls ahead of them (default: 3)"
     )
     sampling.add_argument(
-        "--loads", metavar="N", type=_options.positive, default=3, help="warm loads per cell (default: 3)"
+        "--loads", metavar="N", type=_options.positive, default=5, help="warm loads per cell (default: 5)"
     )
     sampling.add_argument("--seed", metavar="N", type=_whole, default=0, help="of the token ids (default: 0)")
     sampling.add_argument(
@@ -101,27 +107,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "exit code 1 if NEW is worse",
     )  # fmt: skip
     compare.add_argument(
-        "--threshold",
-        metavar="PERCENT",
-        type=_percent,
-        default=5.0,
-        help="how much worse is a regression (default: 5)",
-    )
+        "--threshold", metavar="PERCENT", type=_percent,
+        help=f"how much worse is a regression (default: {THRESHOLD:g})",
+    )  # fmt: skip
     output = parser.add_argument_group("output")
-    output.add_argument(
-        "-o",
-        "--output",
-        metavar="PATH,…",
-        type=_paths,
-        default=[],
-        help="reports to write: .json, .csv, .md, .html, .png",
-    )
+    _add_list(
+        output, "--output", "PATH,…", _paths,
+        "reports to write: .json, .csv, .md, .html, .png, .svg, .pdf; finished records are in the first "
+        "three at any time", "-o",
+    )  # fmt: skip
     output.add_argument(
         "--quality", metavar="FILE", type=Path,
         help="scores to plot against size: what `edge_embed eval --json` printed",
     )  # fmt: skip
     _options.add_json(parser, "print the result as JSON and no table")
     parser.epilog = _EPILOG
+
+
+def _add_list(
+    group: argparse._ActionsContainer,
+    name: str,
+    metavar: str,
+    kind: Any,
+    words: str,
+    alias: str | None = None,
+) -> None:
+    """Adds an option that takes a list, in one word with commas or by being repeated."""
+    names = [alias, name] if alias else [name]
+    group.add_argument(*names, dest=name.strip("-"), metavar=metavar, type=kind, action="extend", help=words)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -132,7 +145,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from edge_embed_bench import command  # noqa: PLC0415 - the help must not wait for numpy
 
-    return command.compare(args) if args.compare else command.measure(args)
+    return command.run(args)
 
 
 def _names(text: str) -> list[str]:

@@ -15,3 +15,9 @@ class WorkerError(EdgeEmbedError):
 
 class TargetError(EdgeEmbedError):
     """A target that is absent, refuses us, breaks off, or lacks what it needs."""
+
+
+def one_line(error: BaseException) -> str:
+    """Returns what an error says, on one line, as a record and a row of a table hold it."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return "; ".join(line for line in lines if line) or type(error).__name__

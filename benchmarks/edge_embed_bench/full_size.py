@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_embed import Embedder
+from edge_embed_bench import session
 from edge_embed_bench.machine import describe_machine
 from edge_embed_bench.synthetic import gemma_tokenizer_files
 
@@ -271,7 +272,7 @@ def main() -> int:
     from edge_embed_convert.synthetic import write_embeddinggemma
 
     report = Report()
-    with _workspace(args.work) as work:
+    with session.ending_in_order(), _workspace(args.work) as work:
         files = gemma_tokenizer_files()
         if args.tokenizer:
             files = {"tokenizer.json": args.tokenizer.read_bytes()}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from edge_embed_bench.columns import UNKNOWN
 from edge_embed_bench.record import CORPUS, OK, OURS, Record
+from edge_embed_bench.reports.columns import UNKNOWN
 from edge_embed_bench.stats import median_ratio
 
 LENGTHS = (16, 32, 64, 128, 256, 512, 1024, 2048)

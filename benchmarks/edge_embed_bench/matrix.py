@@ -13,9 +13,11 @@ from edge_embed._modelfile import ModelFile
 from edge_embed.errors import InputError
 from edge_embed_bench._files import sha256_of
 from edge_embed_bench.record import Cell, ModelFacts
-from edge_embed_bench.synthetic_mark import is_synthetic
 
 T = TypeVar("T")
+
+SYNTHETIC_MARK = "synthetic"
+"""The manifest's source of a random checkpoint starts with this; the checkpoint's directory does too."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,11 @@ def choose(kind: str, names: Sequence[str], known: Mapping[str, T]) -> list[T]:
         if name not in known:
             raise InputError(f"unknown {kind}", got=repr(name), expected=", ".join(known))
     return [known[name] for name in unique(names)]
+
+
+def is_synthetic(manifest: Manifest) -> bool:
+    """Tells whether the weights are random, so that no figure speaks of quality."""
+    return manifest.source.id.rsplit("/", 1)[-1].startswith(SYNTHETIC_MARK)
 
 
 def unique(items: Sequence[T]) -> list[T]:

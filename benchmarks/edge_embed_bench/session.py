@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 
 from edge_embed.errors import EdgeEmbedError, InputError
 from edge_embed_bench.errors import TargetError
@@ -23,6 +28,25 @@ def open_targets(axes: Axes, settings: Settings = Settings()) -> dict[str, Targe
         targets[name] = target = open_target(name, settings)
         choose(f"accelerator of the target {name}", axes.accelerators, {a: a for a in target.accelerators})
     return targets
+
+
+@contextlib.contextmanager
+def ending_in_order() -> Iterator[None]:
+    """Lets SIGTERM and SIGHUP end the block as an interrupt does: records kept, processes and files gone."""
+    ends = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        ends = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        sys.stderr.write(f"edge_embed: ended by {signal.Signals(number).name}\n")
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in ends}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def measure(

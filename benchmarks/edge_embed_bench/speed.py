@@ -24,13 +24,13 @@ import edge_embed
 from edge_embed._cache import default_directory
 from edge_embed._progress import progress_bar, step_bar
 from edge_embed.errors import EdgeEmbedError, InputError
-from edge_embed_bench import goals, outputs, peers, session, synthetic
+from edge_embed_bench import goals, peers, reports, session, synthetic
 from edge_embed_bench._files import maker_key, sha256_of, write_file
 from edge_embed_bench.command import documents
 from edge_embed_bench.matrix import Axes, Model, check_lengths, choose
 from edge_embed_bench.record import OURS, Record, Run, Throughput, from_json, to_json
-from edge_embed_bench.report_markdown import to_markdown
-from edge_embed_bench.report_table import to_table
+from edge_embed_bench.reports.markdown import to_markdown
+from edge_embed_bench.reports.table import to_table
 from edge_embed_bench.target import Plan, Subject, Target
 
 LENGTHS = goals.LENGTHS
@@ -123,8 +123,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     try:
         choose("peer", options.peers, peers.PEERS)
-        outputs.check_outputs(_paths(options, "check"))
-        records = [record for part in choose("part", args.only, _PARTS) for record in part(options)]
+        reports.check_outputs(_paths(options, "check"))
+        with session.ending_in_order():
+            records = [record for part in choose("part", args.only, _PARTS) for record in part(options)]
     except EdgeEmbedError as error:
         print(f"make bench: {error}", file=sys.stderr)
         return 2
@@ -255,12 +256,13 @@ def _publish(
         "Every engine has the same weights, token ids and threads, and they take turns in one run;",
         "at each length their vectors were compared with the fp32 source's first. A goal is met if one",
         "recipe meets it.",
-        "", "## Goals", "", *goals.to_lines(outcomes), "", "## Run", "",
+        *(["", "## Goals", "", *goals.to_lines(outcomes)] if outcomes else []), "", "## Run", "",
     ]  # fmt: skip
-    outputs.write([path for path in _paths(options, name) if path.suffix != ".md"], records)
+    reports.write([path for path in _paths(options, name) if path.suffix != ".md"], records)
     write_file(options.results / f"speed-{name}.md", to_markdown(records, title, opening).encode())
     print(to_table(records))
-    print("\n".join([title, "", *goals.to_lines(outcomes), ""]))
+    if outcomes:
+        print("\n".join([title, "", *goals.to_lines(outcomes), ""]))
 
 
 def _paths(options: Options, name: str) -> list[Path]:

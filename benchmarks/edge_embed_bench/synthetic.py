@@ -13,10 +13,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +22,8 @@ from edge_embed import _manifest, _modelfile
 from edge_embed._cache import default_directory
 from edge_embed._progress import Step
 from edge_embed.errors import InputError
-from edge_embed_bench._files import maker_key
-from edge_embed_bench.synthetic_mark import MARK
+from edge_embed_bench._files import make_directory, maker_key
+from edge_embed_bench.matrix import SYNTHETIC_MARK
 
 GEMMA_VOCABULARY, BERT_VOCABULARY = 262144, 30522
 
@@ -101,25 +98,18 @@ def checkpoint(name: str) -> Path:
     if cache is None:
         raise InputError("there is no cache directory to build in", fix="set EDGE_EMBED_CACHE")
     key = maker_key([_converter() / "synthetic.py", Path(__file__)], ["torch"])
-    directory = cache / "synthetic" / key / f"{MARK}-{name}"
+    directory = cache / "synthetic" / key / f"{SYNTHETIC_MARK}-{name}"
     if directory.is_dir():
         return directory
     from edge_embed_convert import synthetic  # noqa: PLC0415 - brings torch
 
-    # Written beside its place and renamed: what is there is complete.
-    temporary = directory.with_name(f".{directory.name}.{os.getpid()}")
+    writer: Callable[[Path, Mapping[str, bytes]], Path] = getattr(synthetic, SHAPES[name].writer)
     try:
-        temporary.mkdir(parents=True)
-        writer: Callable[[Path, Mapping[str, bytes]], Path] = getattr(synthetic, SHAPES[name].writer)
-        writer(temporary, SHAPES[name].tokenizer())
-        with suppress(FileExistsError):  # another process was quicker, and wrote the same
-            os.replace(temporary, directory)
+        make_directory(directory, lambda place: writer(place, SHAPES[name].tokenizer()))
     except OSError as error:
         raise InputError(
             f"cannot build the synthetic model in {directory.parent}", got=error.strerror or str(error)
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return directory
 
 
@@ -147,6 +137,20 @@ def require_known(names: Sequence[str]) -> None:
     for name in names:
         if name not in SHAPES:
             raise InputError("unknown synthetic model", got=repr(name), expected=", ".join(SHAPES))
+
+
+def require_recipe(name: str) -> None:
+    """Refuses what is no recipe, before a checkpoint of gigabytes is written for it.
+
+    Raises:
+        RecipeError: If the name is unknown.
+        InputError: If it is `auto`, which looks for what costs least quality.
+    """
+    from edge_embed_convert.recipes import AUTO, Recipe  # noqa: PLC0415 - only where something is built
+
+    if name == AUTO:
+        raise InputError("random weights have no quality to search by", got=f"--recipe {AUTO}")
+    Recipe.parse(name)
 
 
 def gemma_tokenizer_files(vocabulary: int = GEMMA_VOCABULARY) -> Files:

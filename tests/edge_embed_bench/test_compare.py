@@ -1,13 +1,14 @@
 """Comparing: noise is not a regression, a regression is not noise."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from edge_embed.errors import InputError
-from edge_embed_bench.compare import BETTER, GONE, NEW, SAME, WORSE, compare, to_text
+from edge_embed_bench.compare import BETTER, GONE, NEW, SAME, UNCOMPARED, UNSURE, WORSE, compare, to_text
 from edge_embed_bench.record import FAILED, Storage, to_json
 from edge_embed_bench.stats import median_ratio
 
@@ -18,16 +19,55 @@ def noisy(seed, factor=1.0, count=40):
 
 
 def verdicts(old, new, threshold=0.05, **options):
-    return {d.figure: d.verdict for d in compare([old], [new], threshold=threshold, **options)}
+    return {d.figure: d.verdict for d in compare([old], [new], threshold=threshold, **options).differences}
+
+
+def kinds(old, new):
+    return {d.verdict for d in compare(old, new, threshold=0.05).differences}
 
 
 def test_noise_is_no_regression(record):
-    assert set(verdicts(record(noisy(1)), record(noisy(2))).values()) == {SAME}
+    found = verdicts(record(noisy(1)), record(noisy(2)))
+    assert found.pop("load") == UNCOMPARED
+    assert set(found.values()) == {SAME}
 
 
 @pytest.mark.parametrize(("factor", "verdict"), [(1.3, WORSE), (0.7, BETTER), (1.02, SAME)])
 def test_a_change_beyond_the_threshold(record, factor, verdict):
     assert verdicts(record(noisy(1)), record(noisy(2, factor)))["latency"] == verdict
+
+
+def test_an_interval_that_straddles_the_threshold_is_said(record):
+    wide = [0.010] * 5 + [0.030] * 5
+    old, new = record(wide), record([s * 1.5 for s in wide])
+    result = compare([old], [new], threshold=0.05)
+    assert verdicts(old, new)["latency"] == UNSURE
+    assert not result.failed
+    assert "unsure: more --repetitions" in to_text(result)
+
+
+def test_two_builds_of_one_model_are_told_apart_by_file(record):
+    first = record(noisy(1))
+    second = replace(first, model=replace(first.model, file="other.tflite", sha256="1" * 64))
+    slower = replace(second, latency=record(noisy(2, 1.5)).latency)
+    (worse,) = compare([first, second], [first, slower], threshold=0.05).failed
+    assert worse.figure == "latency"
+    assert worse.subject.startswith("other.tflite, ")
+    with pytest.raises(InputError, match="one cell twice"):
+        compare([first, first], [first], threshold=0.05)
+
+
+def test_other_machines_and_versions_are_said(record):
+    old = record(noisy(1))
+    new = replace(
+        old,
+        machine=replace(old.machine, cpu="B CPU"),
+        engine=replace(old.engine, versions={"edge-embed": "2"}),
+    )
+    text = to_text(compare([old], [new], threshold=0.05))
+    assert "machine: A CPU" in text
+    assert "packages: edge-embed 1 → edge-embed 2" in text
+    assert "seed" not in text
 
 
 def test_the_threshold_is_the_users(record):
@@ -37,8 +77,8 @@ def test_the_threshold_is_the_users(record):
 
 def test_few_samples_are_not_compared(record):
     old, new = record([0.01] * 4), record([0.02] * 4)
-    assert "latency" not in verdicts(old, new)
-    with pytest.raises(InputError, match="no figure that can be compared"):
+    assert verdicts(old, new)["latency"] == UNCOMPARED
+    with pytest.raises(InputError, match=r"(?s)no figure that can be compared.*4 samples"):
         verdicts(replace(old, memory=None, storage=None), replace(new, memory=None, storage=None))
 
 
@@ -53,8 +93,11 @@ def test_records_that_fail_vanish_or_come(record):
     old, other = record(noisy(1)), record(noisy(1), length=32)
     failed = replace(old, status=FAILED, error="died")
     assert verdicts(old, failed) == {"record": GONE}
-    assert {d.verdict for d in compare([old, other], [old], threshold=0.05)} == {SAME, GONE}
-    assert {d.verdict for d in compare([old], [old, other], threshold=0.05)} == {SAME, NEW}
+    (gone,) = compare([old], [failed], threshold=0.05).failed
+    assert gone.note == "died"
+    assert kinds([old, other], [old]) == {SAME, UNCOMPARED, GONE}
+    assert kinds([old], [old, other]) == {SAME, UNCOMPARED, NEW}
+    assert verdicts(failed, old) == {"record": NEW}
     assert verdicts(old, replace(old, text_latency=None))["latency from text"] == GONE
 
 
@@ -84,8 +127,9 @@ def test_samples_that_drift_widen_the_interval():
 
 
 def test_text(record):
-    text = to_text(compare([record(noisy(1))], [record(noisy(2, 1.3))], threshold=0.05), 0.05)
-    assert "REGRESSION" in text
+    text = to_text(compare([record(noisy(1))], [record(noisy(2, 1.3))], threshold=0.05))
+    last = next(line for line in text.splitlines() if line.startswith("REGRESSION: "))
+    assert re.search(r"16 tokens.*: latency [\d.]+ → [\d.]+ ms, \+3\d\.\d%, interval .*allowed \+5\.0%", last)
     assert "tiny.int8, local/cpu, 16 tokens, 2 threads, batch 1" in text
     assert "figures regressed" in text
 
@@ -116,6 +160,8 @@ def test_command_on_nonsense(bench, tiny_model, tmp_path):
         (("--compare", report, tiny_model), "cannot compare a report with a model file"),
         (("--compare", tmp_path / "none.json", report), "cannot read"),
         ((tiny_model, "--compare", report, report), "names all there is"),
+        (("--compare", report, report, "--lengths", "8"), "compared as they are"),
+        (("--compare", tiny_model, tiny_model, "--peers", "openvino"), "leave --peers out"),
         (("--compare", report, report, "--threshold", "-3"), "percentage"),
     ):
         result = bench(*words)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from edge_embed_bench import outputs, session, speed
+from edge_embed_bench import reports, session, speed
 from edge_embed_bench.record import CORPUS, FAILED, OURS, Throughput, read
 
 
@@ -84,5 +84,5 @@ def test_bad_input(run, tmp_path, capsys):
     assert run("--only", "gemma", "--lengths", "16,4096") == 2
     assert "4096 tokens" in capsys.readouterr().err
     assert run("--results", tmp_path / "none") == 2
-    assert set(outputs.WRITERS) >= {".json", ".md", ".png"}
+    assert set(reports.WRITERS) >= {".json", ".md", ".png"}
     assert OURS == "edge_embed"

@@ -8,7 +8,7 @@ import pytest
 from edge_embed.errors import InputError
 from edge_embed_bench import synthetic
 from edge_embed_bench.cli import SYNTHETIC
-from edge_embed_bench.synthetic_mark import MARK
+from edge_embed_bench.matrix import SYNTHETIC_MARK
 
 
 @pytest.mark.parametrize("size", [600, 2000])
@@ -44,9 +44,9 @@ def test_built_once_and_marked(bench, small, cache_directory):
     assert result.code == 0, result.err
     (record,) = result.records
     assert record["model"]["synthetic"] is True
-    assert record["model"]["name"] == f"{MARK}-minilm"
+    assert record["model"]["name"] == f"{SYNTHETIC_MARK}-minilm"
     (path,) = (cache_directory / "synthetic").rglob("*.tflite")
-    assert path.name == f"{MARK}-minilm.int8.tflite"
+    assert path.name == f"{SYNTHETIC_MARK}-minilm.int8.tflite"
     before = path.stat().st_mtime_ns
     again = bench(path, *words)  # the mark is in the file, whoever names it
     assert "random weights" in again.out

@@ -8,8 +8,6 @@ threads. Nothing of a peer is imported here.
 from __future__ import annotations
 
 import importlib.util
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +16,8 @@ from edge_embed._cache import default_directory
 from edge_embed._progress import progress_bar
 from edge_embed.errors import InputError
 from edge_embed_bench import ids
-from edge_embed_bench._files import maker_key
-from edge_embed_bench.errors import MeasurementError, WorkerError
+from edge_embed_bench._files import make_directory, maker_key
+from edge_embed_bench.errors import MeasurementError, WorkerError, one_line
 from edge_embed_bench.matrix import Model, choose
 from edge_embed_bench.process import WorkerProcess
 from edge_embed_bench.target import Subject
@@ -181,7 +179,7 @@ def _subject(peer: Peer, model: Model, checkpoint: Path, threads: int, timeout: 
         try:
             artifact = _prepare(peer, model, checkpoint, threads, timeout)
         except (WorkerError, MeasurementError, OSError) as error:
-            problem = " ".join(str(error).split())
+            problem = one_line(error)
     return Subject(
         model=model, engine=peer.name, module=peer.module, artifact=artifact, tokenizes=False,
         caches=peer.caches, least_cosine=peer.least_cosine, problem=problem,
@@ -197,12 +195,10 @@ def _prepare(peer: Peer, model: Model, checkpoint: Path, threads: int, timeout: 
     directory = cache / "peers" / model.manifest.source.sha256[:16] / peer.artifact.key()
     if directory.is_dir():
         return directory
-    temporary = directory.with_name(f".{directory.name}.{os.getpid()}")
-    try:
-        temporary.mkdir(parents=True)
+
+    def fill(place: Path) -> None:
         with WorkerProcess(peer.module, threads=threads, timeout=max(timeout, PREPARE_TIMEOUT_S)) as worker:
-            worker.ask("prepare", checkpoint=str(checkpoint), directory=str(temporary))
-        os.replace(temporary, directory)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            worker.ask("prepare", checkpoint=str(checkpoint), directory=str(place))
+
+    make_directory(directory, fill)
     return directory

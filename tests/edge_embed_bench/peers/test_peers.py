@@ -168,3 +168,24 @@ def test_corpus_beside_a_peer(bench, small, tmp_path):
     ours, peer = (record["throughput"] for record in result.records)
     assert ours["tokens"] == peer["tokens"]
     assert peer["documents_per_s"] > 0
+
+
+def test_a_wrong_peer_is_not_timed_on_a_corpus(bench, small, tmp_path, monkeypatch):
+    from edge_embed_bench.targets import workers
+
+    honest = workers.agreement.least_cosine
+    seen = []
+
+    def least_cosine(vectors, expected):
+        seen.append(honest(vectors, expected))
+        return 0.1 if len(seen) == 2 else seen[-1]  # ours, then the peer
+
+    monkeypatch.setattr(workers.agreement, "least_cosine", least_cosine)
+    corpus = tmp_path / "c.txt"
+    corpus.write_text("red planet\n" * 3, "utf-8")
+    result = bench("--synthetic", "minilm", "--corpus", corpus, *QUICK,
+                   "--peers", "sentence-transformers-fp32", "--json")  # fmt: skip
+    ours, peer = result.records
+    assert (ours["status"], peer["status"], result.code) == ("ok", "failed", 0)
+    assert "wrong vectors" in peer["error"]
+    assert peer["throughput"] is None

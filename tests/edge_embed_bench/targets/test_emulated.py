@@ -12,11 +12,11 @@ from edge_embed import Embedder
 from edge_embed._cache import default_directory
 from edge_embed.errors import InputError
 from edge_embed_bench import ids
-from edge_embed_bench.columns import remarks
 from edge_embed_bench.errors import TargetError
 from edge_embed_bench.matrix import Model
 from edge_embed_bench.process import WorkerProcess
 from edge_embed_bench.record import OK, Cell
+from edge_embed_bench.reports.columns import remarks
 from edge_embed_bench.synthetic import build
 from edge_embed_bench.target import Settings, open_target
 from edge_embed_bench.targets import emulated, sysroot

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_embed_bench.columns import Column, remarks, tables
 from edge_embed_bench.machine import describe
 from edge_embed_bench.record import Record
-
-TITLES = {"latency": "Latency, memory, size", "corpus": "Corpus throughput"}
+from edge_embed_bench.reports.columns import (
+    LEGEND,
+    UNKNOWN,
+    Summary,
+    Table,
+    number,
+    remarks,
+    summaries,
+    tables,
+)
 
 
 def to_markdown(records: Sequence[Record], title: str = "Benchmark", opening: Sequence[str] = ()) -> str:
@@ -25,9 +32,11 @@ def to_markdown(records: Sequence[Record], title: str = "Benchmark", opening: Se
         parts += ["", f"Machine: {machine}."]
     features = dict.fromkeys(" ".join(r.machine.features) for r in records)
     parts += [f"CPU features: {text or 'none known'}." for text in features]
-    parts += ["", *versions(records)]
-    for columns, rows in tables(records):
-        parts += ["", f"## {TITLES[rows[0].kind]}", "", *_table(columns, rows)]
+    parts += ["", *(f"- {line}" for line in versions(records))]
+    for summary in summaries(records):
+        parts += ["", f"## {summary.title}", "", *_pivot(summary), "", LEGEND]
+    for table in tables(records):
+        parts += ["", f"## {table.title}", "", *_table(table)]
     if notes := remarks(records):
         parts += ["", *(f"- {_escape(note)}" for note in notes)]
     return "\n".join(parts) + "\n"
@@ -41,14 +50,33 @@ def versions(records: Sequence[Record]) -> list[str]:
         if facts:
             items = [f"{k} {v}" for k, v in facts[0].versions.items()]
             items += [f"{k}: {v}" for k, v in facts[0].settings.items()]
-            lines.append(f"- {engine}: {', '.join(items)}")
+            lines.append(f"{engine}: {', '.join(items)}")
     return lines
 
 
-def _table(columns: Sequence[Column], rows: Sequence[Record]) -> list[str]:
-    head = f"| {' | '.join(c.title for c in columns)} |"
-    return [head, "|---" * len(columns) + "|",
-            *(f"| {' | '.join(_escape(c.show(r)) for c in columns)} |" for r in rows)]  # fmt: skip
+def _pivot(summary: Summary) -> list[str]:
+    """Returns subjects against lengths, the leading figures in bold."""
+    rows = []
+    for name, row in summary.rows:
+        marks = ["**" if leads else "" for leads in summary.leads(row)]
+        shown = [
+            UNKNOWN if v is None else f"{mark}{number(v)}{mark}" for v, mark in zip(row, marks, strict=True)
+        ]
+        rows.append([_escape(name), *shown])
+    head = ["tokens", *map(str, summary.lengths)]
+    return _lines(head, [False, *(True for _ in summary.lengths)], rows)
+
+
+def _table(table: Table) -> list[str]:
+    rows = [[_escape(c.show(r)) for c in table.columns] for r in table.rows]
+    lines = _lines([c.title for c in table.columns], [not c.text for c in table.columns], rows)
+    shared = ", ".join(f"{title} {_escape(text)}" for title, text in table.shared)
+    return [f"Every row: {shared}.", "", *lines] if shared else lines
+
+
+def _lines(head: Sequence[str], right: Sequence[bool], rows: Sequence[Sequence[str]]) -> list[str]:
+    rule = "|".join("---:" if is_right else "---" for is_right in right)
+    return [f"| {' | '.join(head)} |", f"|{rule}|", *(f"| {' | '.join(row)} |" for row in rows)]
 
 
 def _escape(text: str) -> str:

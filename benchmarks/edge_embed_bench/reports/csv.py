@@ -6,9 +6,9 @@ import csv
 import io
 from collections.abc import Sequence
 
-from edge_embed_bench.columns import CORPUS_COLUMNS, LATENCY_COLUMNS, Column
 from edge_embed_bench.machine import describe
 from edge_embed_bench.record import Record
+from edge_embed_bench.reports.columns import CORPUS_COLUMNS, MEMORY_COLUMNS, SPEED_COLUMNS, Column
 
 _ORIGIN = [
     Column("kind", "", lambda r: r.kind),
@@ -21,7 +21,8 @@ _ORIGIN = [
 
 def to_csv(records: Sequence[Record]) -> str:
     """Returns one row per record with the columns of every kind, so that files can be put together."""
-    columns = list({c.key: c for c in (*LATENCY_COLUMNS, *CORPUS_COLUMNS, *_ORIGIN)}.values())
+    every = {c.key: c for c in (*SPEED_COLUMNS, *MEMORY_COLUMNS, *CORPUS_COLUMNS, *_ORIGIN)}
+    columns = [c for c in every.values() if c.key not in ("hash", "machine_name")]  # in full further on
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
     writer.writerow([c.key for c in columns])

@@ -1,4 +1,4 @@
-"""Where records go: a file's ending chooses its form."""
+"""What is made of records: tables, files, plots. A file's ending chooses its form."""
 
 from __future__ import annotations
 
@@ -10,34 +10,40 @@ from pathlib import Path
 from edge_embed.errors import InputError, MissingExtraError
 from edge_embed_bench._files import write_file
 from edge_embed_bench.record import Record, to_json
-from edge_embed_bench.report_csv import to_csv
-from edge_embed_bench.report_markdown import to_markdown
+from edge_embed_bench.reports.csv import to_csv
+from edge_embed_bench.reports.markdown import to_markdown
 
 Quality = Mapping[str, float]
 Writer = Callable[[Sequence[Record], Quality], str | bytes]
 
 
 def _html(records: Sequence[Record], quality: Quality) -> str:
-    from edge_embed_bench.report_html import to_html  # noqa: PLC0415 - few reports have plots
+    from edge_embed_bench.reports.html import to_html  # noqa: PLC0415 - few reports have plots
 
     return to_html(records, quality)
 
 
-def _png(records: Sequence[Record], quality: Quality) -> bytes:
-    from edge_embed_bench.plots import draw  # noqa: PLC0415
+def _picture(form: str) -> Writer:
+    def write(records: Sequence[Record], quality: Quality) -> bytes:
+        from edge_embed_bench.reports.plots import draw  # noqa: PLC0415
 
-    return draw(records, quality)
+        return draw(records, quality, form)
 
+    return write
+
+
+PLOTTED: dict[str, Writer] = {
+    ".html": _html,
+    **{f".{form}": _picture(form) for form in ("png", "svg", "pdf")},
+}
+"""Forms that take a second or more to make, so that they are written once, at the end."""
 
 WRITERS: dict[str, Writer] = {
     ".json": lambda records, _: to_json(records),
     ".csv": lambda records, _: to_csv(records),
     ".md": lambda records, _: to_markdown(records),
-    ".html": _html,
-    ".png": _png,
+    **PLOTTED,
 }
-
-PLOTTED = (".html", ".png")
 
 
 def check_outputs(paths: Sequence[Path]) -> None:
@@ -62,8 +68,19 @@ def check_outputs(paths: Sequence[Path]) -> None:
             )
 
 
-def write(paths: Sequence[Path], records: Sequence[Record], quality: Quality | None = None) -> None:
-    """Writes every report anew, each in one step, so that an interrupt leaves the finished records."""
+def write(
+    paths: Sequence[Path], records: Sequence[Record], quality: Quality | None = None, *, plots: bool = True
+) -> None:
+    """Writes every report anew, each in one step, so that an interrupt leaves the finished records.
+
+    Args:
+        paths: Where to.
+        records: What was measured so far.
+        quality: Scores by the model file's name.
+        plots: Whether to write those of `PLOTTED` too.
+    """
     for path in paths:
-        content = WRITERS[path.suffix.lower()](records, quality or {})
-        write_file(path, content if isinstance(content, bytes) else content.encode("utf-8"))
+        form = path.suffix.lower()
+        if plots or form not in PLOTTED:
+            content = WRITERS[form](records, quality or {})
+            write_file(path, content if isinstance(content, bytes) else content.encode("utf-8"))
