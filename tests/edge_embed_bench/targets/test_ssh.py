@@ -239,6 +239,50 @@ def test_a_connection_that_breaks(sshd, fake, plan, subject, tmp_path):
     assert sshd.left() == []
 
 
+def test_a_connection_that_breaks_while_it_measures(sshd, fake, plan, tmp_path):
+    keeper = tmp_path / "keeper"
+    bad = fake("cut", embed=f"os.kill(int(open({str(keeper)!r}).read()), 9); time.sleep(30)")
+    target = open_target(sshd.name, PYTHON)
+    target.prepare()
+    connection = target._transport._connection
+    directory = Path(connection.directory)
+    keeper.write_text(str(connection._keeper.pid))
+    (directory / "package/fake_cut.py").write_text((tmp_path / "fake_cut.py").read_text())
+    (record,) = target.measure([bad], Cell(sshd.name, "cpu", 8, 1, 1), plan)
+    with pytest.warns(UserWarning, match="may be left there"):
+        target.close()
+    assert record.status == FAILED
+    assert re.search(r"died in embed.*the connection to \S+ broke", record.error), record.error
+    for _ in range(100):
+        if not directory.exists():
+            break
+        time.sleep(0.1)
+    assert sshd.left() == []
+
+
+def test_a_step_that_hangs(sshd):
+    target = open_target(sshd.name, PYTHON)
+    try:
+        target.prepare()
+        with pytest.raises(TargetError, match=r"napping on \S+ took longer than 0\.5 s"):
+            target._transport._connection.run("sleep 4", "napping", 0.5)
+    finally:
+        target.close()
+    assert sshd.left() == []
+
+
+def test_a_copy_that_hangs(sshd, tmp_path):
+    """A tar there that reads nothing."""
+    tar = tmp_path / "slow/tar"
+    tar.parent.mkdir()
+    tar.write_text("#!/bin/sh\nexec sleep 6\n")
+    tar.chmod(0o755)
+    sshd.set_environment(PATH=f"{tar.parent}:{os.environ['PATH']}")
+    with pytest.raises(TargetError, match=r"copying edge_embed\S+ to \S+ took longer than 2 s"):
+        prepare(sshd.name, replace(PYTHON, timeout=2))
+    assert sshd.left() == []
+
+
 @pytest.mark.parametrize(
     "name",
     [
