@@ -44,7 +44,7 @@ compile() { # OUT CLASSPATH FILES-AND-OPTIONS...
     local out=$1 path=$2
     shift 2
     java -jar "$KOTLIN/kotlin-compiler.jar" "$@" -d "$out" -classpath "$KOTLIN/kotlin-stdlib.jar:$path" \
-        -no-stdlib -no-reflect -jvm-target 17 -language-version 2.2 -api-version 2.2 -Werror
+        -no-stdlib -no-reflect -jvm-target 17 -Werror
 }
 
 # What could not be fetched is named below as missing.
@@ -69,7 +69,10 @@ compile $OUT/core.jar "" $sources/core
 compile $OUT/tests.jar "$OUT/core.jar:$(junit)" $tests -Xfriend-paths=$OUT/core.jar
 echo "compiling the Android layer against signatures (stubs/)" >&2
 # The compiler brings coroutines of a version in which limitedParallelism was still an experiment.
-compile $OUT/demo.jar "$OUT/core.jar:$KOTLIN/kotlinx-coroutines-core-jvm.jar" $sources/demo stubs \
+rm -rf $OUT/stubs
+mkdir $OUT/stubs
+awk -v out=$OUT/stubs '/^package /{file = sprintf("%s/%02d.kt", out, ++count)} file {print >file}' stubs/*.txt
+compile $OUT/demo.jar "$OUT/core.jar:$KOTLIN/kotlinx-coroutines-core-jvm.jar" $sources/demo $OUT/stubs \
     -opt-in=kotlinx.coroutines.ExperimentalCoroutinesApi
 classes=$(cd $tests && find . -name '*Test.kt' | sed 's#^\./##; s#\.kt$##; s#/#.#g' | sort)
 # shellcheck disable=SC2086 # one argument per class

@@ -1,16 +1,15 @@
 plugins {
     alias(libs.plugins.android.application)
-    alias(libs.plugins.kotlin.android)
     alias(libs.plugins.kotlin.compose)
 }
 
 android {
     namespace = "edgeembed.demo"
-    compileSdk = 36
+    compileSdk = 37
 
     defaultConfig {
         applicationId = "edgeembed.demo"
-        minSdk = 26 // java.util.Base64 and java.nio.file; LiteRT itself takes 23
+        minSdk = 26 // java.util.Base64 and java.nio.file; LiteRT itself takes 24
         targetSdk = 36
         versionCode = 1
         versionName = "0.1"
@@ -29,10 +28,6 @@ android {
     testOptions.unitTests.all {
         it.systemProperty("golden", rootDir.resolve("../tests/golden").path)
     }
-}
-
-kotlin {
-    jvmToolchain(17)
 }
 
 dependencies {

@@ -31,6 +31,9 @@ OLDEST_PYTHON = (3, 10)
 DEPENDENCIES = ("ai_edge_litert", "numpy", "sentencepiece", "tokenizers")
 """What the runtime imports."""
 
+PROCESSORS = ("x86_64", "aarch64", "arm64")
+"""What LiteRT's wheels are built for, 64 bits of it."""
+
 SIZE = "about 45 MB"
 
 _NAME = re.compile(
@@ -152,13 +155,27 @@ class Secure:
             raise TargetError(
                 f"{connection.host} has no {python}", fix="apt-get install python3 python3-venv there"
             )
-        ask = "import sys; print(*sys.version_info[:2])"
-        words = connection.run(f"{quoted} -c {shlex.quote(ask)}", f"starting {python}").split()[-2:]
-        version = tuple(int(word) for word in words)
-        if version < OLDEST_PYTHON:
+        ask = "import platform as p, struct, sys"
+        ask += "; print(*sys.version_info[:2], 8 * struct.calcsize('P'), p.machine())"
+        words = connection.run(f"{quoted} -c {shlex.quote(ask)}", f"starting {python}").split()[-4:]
+        try:
+            major, minor, bits = (int(word) for word in words[:3])
+        except ValueError as error:
             raise TargetError(
-                f"{python} on {connection.host} is too old", got=".".join(words), expected="3.10 or newer"
+                f"{python} on {connection.host} is no Python", got=" ".join(words) or "no answer",
+                fix="name an interpreter with --target-python",
+            ) from error  # fmt: skip
+        if (major, minor) < OLDEST_PYTHON:
+            raise TargetError(
+                f"{python} on {connection.host} is too old", got=f"{major}.{minor}", expected="3.10 or newer"
             )
+        # A 64-bit kernel often carries a 32-bit system, which pip finds no LiteRT for.
+        if bits < 64 or words[-1] not in PROCESSORS:
+            raise TargetError(
+                f"{python} on {connection.host} is of a kind that LiteRT is not built for",
+                got=f"{bits} bits on {words[-1]}", expected=f"64 bits on {' or '.join(PROCESSORS)}",
+                fix="install a 64-bit system there",
+            )  # fmt: skip
 
     def _has_dependencies(self, python: str) -> bool:
         ask = f"import sys, importlib.util as u; found = all(u.find_spec(n) for n in {DEPENDENCIES})"

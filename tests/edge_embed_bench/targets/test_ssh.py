@@ -117,12 +117,23 @@ def test_no_python_there(sshd, python, problem):
     assert sshd.left() == []
 
 
-def test_an_old_python(sshd, tmp_path):
-    old = tmp_path / "python3.8"
-    old.write_text("#!/bin/sh\necho 3 8\n")
-    old.chmod(0o755)
-    with pytest.raises(TargetError, match=r"(?s)too old.*3\.8.*3\.10 or newer"):
-        prepare(sshd.name, Settings(python=str(old)))
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ("3 8 64 x86_64", r"(?s)too old.*got: 3\.8.*3\.10 or newer"),
+        ("3 11 32 aarch64", r"(?s)LiteRT is not built for.*got: 32 bits on aarch64.*64-bit system"),
+        ("3 11 32 armv7l", r"(?s)LiteRT is not built for.*got: 32 bits on armv7l.*expected: 64 bits"),
+        ("3 11 64 riscv64", r"(?s)LiteRT is not built for.*got: 64 bits on riscv64"),
+        ("welcome", r"(?s)is no Python.*got: welcome.*--target-python"),
+    ],
+)
+def test_a_python_that_cannot_run_it(sshd, tmp_path, answer, problem):
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\necho {answer}\n")
+    python.chmod(0o755)
+    with pytest.raises(TargetError, match=problem):
+        prepare(sshd.name, Settings(python=str(python)))
+    assert sshd.left() == []
 
 
 def test_the_host_key_has_changed(sshd):
@@ -181,7 +192,7 @@ def test_a_disk_that_fills_on_the_way(sshd, tmp_path):
 @pytest.mark.parametrize(
     ("embed", "problem"),
     [
-        ("os.kill(os.getpid(), signal.SIGKILL)", r"SIGKILL, as when memory runs out on 127\.0\.0\.1|SIGKILL"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", r"SIGKILL, as when memory runs out on \S*127\.0\.0\.1"),
         ("os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
         ("raise MemoryError", "out of memory"),
         ("time.sleep(60)", "no answer to embed within 2 s"),
@@ -225,6 +236,50 @@ def test_a_connection_that_breaks(sshd, fake, plan, subject, tmp_path):
         if not directory.exists():
             break
         time.sleep(0.1)
+    assert sshd.left() == []
+
+
+def test_a_connection_that_breaks_while_it_measures(sshd, fake, plan, tmp_path):
+    keeper = tmp_path / "keeper"
+    bad = fake("cut", embed=f"os.kill(int(open({str(keeper)!r}).read()), 9); time.sleep(30)")
+    target = open_target(sshd.name, PYTHON)
+    target.prepare()
+    connection = target._transport._connection
+    directory = Path(connection.directory)
+    keeper.write_text(str(connection._keeper.pid))
+    (directory / "package/fake_cut.py").write_text((tmp_path / "fake_cut.py").read_text())
+    (record,) = target.measure([bad], Cell(sshd.name, "cpu", 8, 1, 1), plan)
+    with pytest.warns(UserWarning, match="may be left there"):
+        target.close()
+    assert record.status == FAILED
+    assert re.search(r"died in embed.*the connection to \S+ broke", record.error), record.error
+    for _ in range(100):
+        if not directory.exists():
+            break
+        time.sleep(0.1)
+    assert sshd.left() == []
+
+
+def test_a_step_that_hangs(sshd):
+    target = open_target(sshd.name, PYTHON)
+    try:
+        target.prepare()
+        with pytest.raises(TargetError, match=r"napping on \S+ took longer than 0\.5 s"):
+            target._transport._connection.run("sleep 4", "napping", 0.5)
+    finally:
+        target.close()
+    assert sshd.left() == []
+
+
+def test_a_copy_that_hangs(sshd, tmp_path):
+    """A tar there that reads nothing."""
+    tar = tmp_path / "slow/tar"
+    tar.parent.mkdir()
+    tar.write_text("#!/bin/sh\nexec sleep 6\n")
+    tar.chmod(0o755)
+    sshd.set_environment(PATH=f"{tar.parent}:{os.environ['PATH']}")
+    with pytest.raises(TargetError, match=r"copying edge_embed\S+ to \S+ took longer than 2 s"):
+        prepare(sshd.name, replace(PYTHON, timeout=2))
     assert sshd.left() == []
 
 

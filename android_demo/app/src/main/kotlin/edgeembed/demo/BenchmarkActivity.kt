@@ -6,6 +6,7 @@ import android.os.Bundle
 import android.os.Process
 import android.os.SystemClock
 import android.util.Log
+import android.view.WindowManager
 import edgeembed.core.Benchmark
 import edgeembed.core.BenchmarkRequest
 import edgeembed.core.Device
@@ -27,6 +28,9 @@ import kotlin.concurrent.thread
 class BenchmarkActivity : Activity() {
     override fun onCreate(savedInstanceState: Bundle?) {
         super.onCreate(savedInstanceState)
+        // A process behind a dark screen is put on slow cores.
+        window.addFlags(WindowManager.LayoutParams.FLAG_KEEP_SCREEN_ON)
+        if (savedInstanceState != null) return // the device was turned: the measurement is under way already
         val started = (SystemClock.elapsedRealtime() - Process.getStartElapsedRealtime()) / 1e3
         thread(name = "benchmark") {
             val out = file("out", "record.json")

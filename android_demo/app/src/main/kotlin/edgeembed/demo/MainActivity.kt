@@ -10,8 +10,10 @@ import androidx.activity.viewModels
 import androidx.compose.foundation.layout.Arrangement
 import androidx.compose.foundation.layout.Column
 import androidx.compose.foundation.layout.Row
+import androidx.compose.foundation.layout.consumeWindowInsets
 import androidx.compose.foundation.layout.fillMaxSize
 import androidx.compose.foundation.layout.fillMaxWidth
+import androidx.compose.foundation.layout.imePadding
 import androidx.compose.foundation.layout.padding
 import androidx.compose.foundation.lazy.LazyColumn
 import androidx.compose.foundation.lazy.items
@@ -53,7 +55,8 @@ fun SearchScreen(
     val pickTexts = rememberLauncherForActivityResult(ActivityResultContracts.OpenDocument()) { it?.let(onCollection) }
     Scaffold { edges ->
         Column(
-            modifier = Modifier.padding(edges).padding(16.dp).fillMaxSize(),
+            // The keyboard is open while one searches: without its padding it would hide what was found.
+            modifier = Modifier.padding(edges).consumeWindowInsets(edges).imePadding().padding(16.dp).fillMaxSize(),
             verticalArrangement = Arrangement.spacedBy(12.dp),
         ) {
             Row(horizontalArrangement = Arrangement.spacedBy(12.dp)) {

@@ -63,14 +63,17 @@ class SearchViewModel(application: Application) : AndroidViewModel(application) 
     fun openModel(uri: Uri) = load("loading the model") {
         val file = File(getApplication<Application>().filesDir, MODEL)
         val copy = File(file.path + ".part")
-        read(uri) { input -> copy.outputStream().use { input.copyTo(it) } }
-        close()
-        if (!copy.renameTo(file)) throw IOException("cannot keep ${file.name}")
-        val model = ModelFile.open(file).apply { verifyGraph() }
-        embedder = openEmbedder(model, usableThreads(), Overflow.TRUNCATE)
-        mutableState.update {
-            SearchState(model = "${model.manifest.name} ${model.manifest.recipe}", query = it.query, working = it.working)
+        try {
+            read(uri) { input -> copy.outputStream().use { input.copyTo(it) } }
+            ModelFile.open(copy).verifyGraph() // what is no model leaves the one in use alone
+            close()
+            if (!copy.renameTo(file)) throw IOException("cannot keep ${file.name}")
+        } finally {
+            copy.delete()
         }
+        val model = ModelFile.open(file)
+        embedder = openEmbedder(model, usableThreads(), Overflow.TRUNCATE)
+        mutableState.update { it.copy(model = "${model.manifest.name} ${model.manifest.recipe}") }
     }
 
     /** Indexes a text file, a text per line. */
@@ -143,6 +146,7 @@ class SearchViewModel(application: Application) : AndroidViewModel(application) 
         embedder = null
         index = null
         texts = emptyList()
+        mutableState.update { SearchState(query = it.query, working = it.working) }
     }
 
     private fun <T> read(uri: Uri, block: (InputStream) -> T): T {

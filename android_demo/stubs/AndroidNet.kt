@@ -1,4 +1,0 @@
-// Signatures of android.net that the demo uses.
-package android.net
-
-abstract class Uri

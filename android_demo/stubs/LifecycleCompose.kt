@@ -1,9 +1,0 @@
-// Signatures of androidx.lifecycle:lifecycle-runtime-compose that the demo uses.
-package androidx.lifecycle.compose
-
-import androidx.compose.runtime.Composable
-import androidx.compose.runtime.State
-import kotlinx.coroutines.flow.StateFlow
-
-@Composable
-fun <T> StateFlow<T>.collectAsStateWithLifecycle(): State<T> = throw AssertionError()
