@@ -112,7 +112,7 @@ class BertLayer(nn.Module):
         self.down_norm: nn.Module = _norm(weights.at("output.LayerNorm"), config)
 
     def forward(self, x: Tensor, read: Tensor, bias: Tensor) -> Any:
-        """Returns what its last norm gives: a pair like `x` and `read`, or one tensor if that is not split."""
+        """Returns what its last norm gives: a pair like `x` and `read`, one tensor if it is not split."""
         x, read = self.output_norm(x + self.output(self._attention(read, bias)))
         return self.down_norm(x + self.down(self._activate(self.up(read))))
 
