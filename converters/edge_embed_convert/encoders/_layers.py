@@ -91,7 +91,9 @@ class SplitNorm(nn.Module):
             factor: What the readers get is so many times as large, and their weights so many times smaller.
         """
         for layer in readers:
-            layer.bias = _constant(layer.bias + layer.weight @ norm.bias)
+            # In double precision: the order of a sum depends on where a tensor lies in memory.
+            moved = layer.weight.double() @ norm.bias.double()
+            layer.bias = _constant((layer.bias.double() + moved).float())
             layer.weight = _constant(layer.weight / factor)
         branch.bias = _constant(branch.bias + norm.bias)
         return cls(norm.weight.detach(), norm.weight.detach() * factor, norm.eps)
