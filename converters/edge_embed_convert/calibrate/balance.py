@@ -37,10 +37,18 @@ LEAST = 1e-3
 
 
 def readings(model: nn.Module) -> dict[str, tuple[str, ...]]:
-    """Returns the paths of the projections that read each split norm, by the path of its gain for them."""
+    """Returns the paths of the projections that read each split norm, by the path of its gain for them.
+
+    A gain of equal numbers, as in a model that was never trained, is left out: it is no vector in the exported
+    graph, where another could take its place.
+    """
     encoder: Any = getattr(model, "encoder", None)
     found: Mapping[str, tuple[str, ...]] = getattr(encoder, "readings", {})
-    return {f"encoder.{gain}": tuple(f"encoder.{p}" for p in readers) for gain, readers in found.items()}
+    return {
+        f"encoder.{gain}": tuple(f"encoder.{path}" for path in readers)
+        for gain, readers in found.items()
+        if len(model.get_parameter(f"encoder.{gain}").unique()) > 1
+    }
 
 
 def constants(model: nn.Module, moments: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -89,7 +89,10 @@ class SplitNorm(nn.Module):
             readers: Projections that read it.
             branch: The projection whose result is added to it, at the branch's end.
             factor: What the readers get is so many times as large, and their weights so many times smaller.
+                Not for a gain of equal numbers: the converter would work that one number into the weights.
         """
+        if bool(norm.weight[0]) and bool((norm.weight == norm.weight[0]).all()):
+            factor = 1 / float(norm.weight[0])
         for layer in readers:
             # In double precision: the order of a sum depends on where a tensor lies in memory.
             moved = layer.weight.double() @ norm.bias.double()
