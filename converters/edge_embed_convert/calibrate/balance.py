@@ -39,8 +39,8 @@ LEAST = 1e-3
 def readings(model: nn.Module) -> dict[str, tuple[str, ...]]:
     """Returns the paths of the projections that read each split norm, by the path of its gain for them.
 
-    A gain of equal numbers, as in a model that was never trained, is left out: it is no vector in the exported
-    graph, where another could take its place.
+    A gain of equal numbers, as in a model that was never trained, is left out: it is no vector in the
+    exported graph, where another could take its place.
     """
     encoder: Any = getattr(model, "encoder", None)
     found: Mapping[str, tuple[str, ...]] = getattr(encoder, "readings", {})
