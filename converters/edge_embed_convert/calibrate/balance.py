@@ -47,7 +47,7 @@ def readings(model: nn.Module) -> dict[str, tuple[str, ...]]:
     return {
         f"encoder.{gain}": tuple(f"encoder.{path}" for path in readers)
         for gain, readers in found.items()
-        if len(model.get_parameter(f"encoder.{gain}").unique()) > 1
+        if bool((model.get_parameter(f"encoder.{gain}") != 1).any())
     }
 
 

@@ -91,15 +91,17 @@ class SplitNorm(nn.Module):
             factor: What the readers get is so many times as large, and their weights so many times smaller.
                 Not for a gain of equal numbers: the converter would work that one number into the weights.
         """
-        if bool(norm.weight[0]) and bool((norm.weight == norm.weight[0]).all()):
-            factor = 1 / float(norm.weight[0])
+        gain = norm.weight.detach()
+        read, share = gain * factor, 1 / factor
+        if bool((gain == gain[0]).all()):
+            read, share = torch.ones_like(gain), float(gain[0])
         for layer in readers:
             # In double precision: the order of a sum depends on where a tensor lies in memory.
             moved = layer.weight.double() @ norm.bias.double()
             layer.bias = _constant((layer.bias.double() + moved).float())
-            layer.weight = _constant(layer.weight / factor)
+            layer.weight = _constant(layer.weight * share)
         branch.bias = _constant(branch.bias + norm.bias)
-        return cls(norm.weight.detach(), norm.weight.detach() * factor, norm.eps)
+        return cls(gain, read, norm.eps)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = _standardized(x, self.eps)

@@ -117,7 +117,7 @@ def test_rounding_undoes_what_inputs_get(ours, bert_checkpoint, random_ids) -> N
 def test_gains_that_are_alike(uniform, write_tiny_bert, rewrite_tensors, tmp_path) -> None:
     """Each is found in the graph all the same, by its content, or left as it is where it has none."""
     checkpoint = write_tiny_bert(tmp_path / "young")
-    gain = torch.ones(64) if uniform else torch.linspace(0.5, 1.5, 64)
+    gain = torch.full((64,), 0.7) if uniform else torch.linspace(0.5, 1.5, 64)
     rewrite_tensors(checkpoint, lambda t: [v.copy_(gain) for n, v in t.items() if "LayerNorm.weight" in n])
     texts = tmp_path / "texts.txt"
     texts.write_text("\n".join(f"text number {i} of a few" for i in range(24)), "utf-8")
