@@ -79,11 +79,13 @@ def convert(
         ParityError: If the file does not agree with its source; nothing was written.
         ConversionError: If the file cannot be written.
     """
-    parsed = Recipe.parse(recipe) if recipe is not None else None
+    if recipe is not None:
+        Recipe.parse(recipe)  # refused ahead of all work
     ticker = Ticker(progress, FIXED_STEPS)
     ticker("reading the checkpoint")
     checkpoint = load(source, **options)
-    chosen = parsed or Recipe.parse(family_of(checkpoint).default_recipe)
+    family = family_of(checkpoint)
+    chosen = Recipe.parse(recipe or family.default_recipe, family.recipes)
     lengths = (
         default_buckets(checkpoint.max_tokens)
         if buckets is None

@@ -146,8 +146,7 @@ class Prepared:
             ticker("rounding the weights")
             graph = self.work / "rounded.tflite"
             shutil.copyfile(self.float_graph, graph)
-            linear = projections(model)
-            patch_weights(graph, rounded_weights(model, recipe, moments), lambda path: linear[path].weight)
+            patch_weights(graph, rounded_weights(model, recipe, moments), model.get_parameter)
         operators: dict[str, list[str]] = {}
         if recipe.overrides:
             model = model or self.model()

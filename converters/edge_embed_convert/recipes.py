@@ -21,7 +21,8 @@ At 4 bits the way to find the scales may follow after a dot; without one the lar
     4.octav, 4b32.octav   clipped where rounding and clipping together err least (OCTAV, arXiv 2206.06501)
     4.mse                 the multiple of the weights' root mean square that suits a normal distribution
     4.gptq, 4b32.gptq     clipped so, and each weight rounded to make up for the rounding of those before it,
-    8.gptq                as far as calibration texts can tell (GPTQ, arXiv 2210.17323; see calibrate/gptq.py)
+    8.gptq                as far as calibration texts can tell (GPTQ, arXiv 2210.17323; calibrate/gptq.py);
+                          at 8 bits BERT's inputs are balanced ahead of it, too (calibrate/balance.py)
 
 So `e4_a8_f4_p4` stores the table, the feed-forward and the projection in int4 and attention in int8.
 Groups may come in any order; all four must be named. Norm gains and biases stay in float32 always.
@@ -35,6 +36,7 @@ Activations are quantized to int8 while running where the weights are integers, 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -184,13 +186,17 @@ class Recipe:
         return RecipeRecord(name=self.name, spec=self.spec, groups=groups)
 
     @classmethod
-    def parse(cls, text: str) -> Recipe:
+    def parse(cls, text: str, names: Mapping[str, str] = {}) -> Recipe:
         """Returns the recipe of a known name or of a spelling such as `e4_a8_f4_p4`.
+
+        Args:
+            text: The name or spelling.
+            names: What known names stand for where it is not as in `RECIPES`: see `Family.recipes`.
 
         Raises:
             RecipeError: If it is neither, with the names that are known.
         """
-        spec, *differing = RECIPES.get(text, text).split("+")
+        spec, *differing = {**RECIPES, **names}.get(text, text).split("+")
         parts = re.findall(r"([eafp])(\d+(?:b\d+)?(?:\.[a-z]+)?)(?:_|$)", spec)
         letters = [letter for letter, _ in parts]
         spelled = "_".join(f"{letter}{scheme}" for letter, scheme in parts)
@@ -254,6 +260,9 @@ RECIPES = {
 }
 """Known names and their spellings. `mixed` is the per-channel scheme EmbeddingGemma was published with
 (arXiv 2509.20354, table of quantized checkpoints)."""
+
+BALANCED_INT8 = "e8_a8.gptq_f8.gptq_p8.gptq"
+"""int8 with every projection calibrated, its inputs balanced."""
 
 THRESHOLDS = {
     "32": Thresholds(cosine_mean=0.99999, cosine_min=0.9999, neighbours=0.98),

@@ -216,24 +216,34 @@ def source(bert_checkpoint, source_of):
     return source_of(bert_checkpoint)
 
 
-def test_token_type_is_merged_into_the_positions(model, source, random_ids) -> None:
+@pytest.fixture
+def tensors(bert_checkpoint) -> dict[str, torch.Tensor]:
+    return load_file(bert_checkpoint / "model.safetensors")
+
+
+def test_token_type_is_merged_into_the_positions(model, source, tensors, random_ids) -> None:
     ids = torch.tensor([random_ids(20)])
     encoder = model.encoder
-    embedded = encoder.norm(torch.nn.functional.embedding(ids, encoder.table) + encoder.positions[:20])
+    stays, _ = encoder.norm(torch.nn.functional.embedding(ids, encoder.table) + encoder.positions[:20])
+    embedded = stays + tensors["embeddings.LayerNorm.bias"]  # which the branches that are added have
     with torch.inference_mode():
         torch.testing.assert_close(embedded, source.model.embeddings(input_ids=ids), rtol=0, atol=2e-6)
 
 
-def test_the_scale_of_attention_is_in_the_query(model, bert_checkpoint) -> None:
-    tensors = load_file(bert_checkpoint / "model.safetensors")
-    x = torch.randn(5, 64, generator=torch.Generator().manual_seed(3))
-    for index, layer in enumerate(model.encoder.layers):
+def test_the_scale_of_attention_is_in_the_query(model, tensors) -> None:
+    standard = torch.randn(5, 64, generator=torch.Generator().manual_seed(3))
+    norms = [
+        ("embeddings", model.encoder.norm),
+        ("encoder.layer.0.output", model.encoder.layers[0].down_norm),
+    ]
+    for index, (layer, (before, norm)) in enumerate(zip(model.encoder.layers, norms, strict=True)):
         at = f"encoder.layer.{index}.attention.self.query"
+        x = standard * tensors[f"{before}.LayerNorm.weight"] + tensors[f"{before}.LayerNorm.bias"]
         expected = (x @ tensors[f"{at}.weight"].T + tensors[f"{at}.bias"]) / layer.head_dim**0.5
-        torch.testing.assert_close(layer.query(x), expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(layer.query(standard * norm.read), expected, rtol=0, atol=1e-6)
 
 
-def test_layers_one_by_one(model, source, random_ids) -> None:
+def test_layers_one_by_one(model, source, tensors, random_ids) -> None:
     ids = random_ids(20)
     states: list[torch.Tensor] = []
     for layer in source.model.encoder.layer:
@@ -243,7 +253,12 @@ def test_layers_one_by_one(model, source, random_ids) -> None:
     source.hidden(ids)
     got: list[torch.Tensor] = []
     hooks = [
-        layer.register_forward_hook(lambda _, __, out: got.append(out)) for layer in model.encoder.layers
+        layer.register_forward_hook(
+            lambda _, __, out, bias=tensors[f"encoder.layer.{index}.output.LayerNorm.bias"]: got.append(
+                out[0] + bias if isinstance(out, tuple) else out  # a branch of the next layer has the bias
+            )
+        )
+        for index, layer in enumerate(model.encoder.layers)
     ]
     model(torch.tensor([ids]))
     for hook in hooks:

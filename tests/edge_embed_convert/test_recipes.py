@@ -13,6 +13,7 @@ from edge_embed.errors import RecipeError
 from edge_embed_convert import encoders
 from edge_embed_convert.recipes import (
     ALGORITHMS,
+    BALANCED_INT8,
     CALIBRATED,
     GROUPS,
     MIN_MAX,
@@ -160,6 +161,16 @@ def test_what_mixed_is() -> None:
     assert eight.integer
     assert not Scheme(16).integer
     assert str(Scheme(4, 32)) == "4b32"
+
+
+def test_a_name_may_stand_for_another_spelling() -> None:
+    names = {family.name: family.recipes for family in encoders.FAMILIES}
+    assert Recipe.parse("int8", names["embeddinggemma"]) == Recipe.parse("int8")
+    calibrated = Recipe.parse("int8", names["bert"])
+    assert (calibrated.name, calibrated.spec) == ("int8", BALANCED_INT8)
+    assert calibrated.calibrated
+    assert calibrated.thresholds == Recipe.parse("int8").thresholds
+    assert all(set(own) <= set(RECIPES) for own in names.values())
 
 
 def test_families_default_to_known_recipes() -> None:

@@ -25,7 +25,7 @@ from edge_embed_convert.auto.simulate import NEIGHBOURS, TABLE, Score, Simulatio
 from edge_embed_convert.calibrate.rounding import Moments, collect_moments
 from edge_embed_convert.calibrate.texts import Calibration
 from edge_embed_convert.checkpoint import CheckpointOptions, load
-from edge_embed_convert.encoders import EmbeddingModel
+from edge_embed_convert.encoders import EmbeddingModel, family_of
 from edge_embed_convert.export import check_buckets, default_buckets
 from edge_embed_convert.pipeline import FIXED_STEPS, Conversion, save, target_path, workspace
 from edge_embed_convert.prepare import Prepared, prepare
@@ -46,7 +46,7 @@ HALVINGS = 7
 SLACK = 256
 """Bytes left free under a size: the digits of the report in the manifest come last."""
 
-REVISION = 1
+REVISION = 2
 """Part of a journal's name; raised when figures come out otherwise."""
 
 
@@ -228,6 +228,7 @@ class _Searcher:
         self._moments: Moments = prepared.moments(self._model, lambda _: True, ticker)
         self._simulation = Simulation(self._model, self._moments, prepared.measured)
         self._parts: list[Part] = parts_of(self._model)
+        self._names = family_of(prepared.checkpoint).recipes
         self._overhead = 0
 
     def run(self) -> tuple[Trial, Recipe]:
@@ -268,7 +269,7 @@ class _Searcher:
         recipes: dict[str, Recipe] = {}
         self._ticker.expect(len(FIXED))
         for name in FIXED:
-            recipe = Recipe.parse(name)
+            recipe = Recipe.parse(name, self._names)
             try:
                 self._measure(name, recipe)
             except RecipeError:

@@ -8,7 +8,7 @@ for all-MiniLM-L6-v2 and the files written near it agree to some 0.001 in mean c
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from edge_embed._manifest import OUTPUT_NAME, Parity
 from edge_embed._modelfile import Probe
 from edge_embed._parity import compare
-from edge_embed_convert.calibrate.gptq import gptq, min_max, nearest
-from edge_embed_convert.calibrate.rounding import Moments, projections
+from edge_embed_convert.calibrate.balance import BALANCED, constants
+from edge_embed_convert.calibrate.gptq import min_max, nearest
+from edge_embed_convert.calibrate.rounding import Moments, projections, rounded
 from edge_embed_convert.encoders import EmbeddingModel
 from edge_embed_convert.recipes import CALIBRATED, MIN_MAX, Scheme
 
@@ -62,6 +63,7 @@ class Simulation:
     def __init__(self, model: EmbeddingModel, moments: Moments, probes: Sequence[Probe]) -> None:
         self._model, self._moments, self._probes = model, moments, probes
         self._linear = projections(model)
+        self._constants = constants(model, moments)
 
     def weight(self, path: str) -> Tensor:
         """Returns the float32 weight at a path, or the embedding table."""
@@ -75,7 +77,7 @@ class Simulation:
         return table
 
     def stored(self, path: str, scheme: Scheme) -> Tensor:
-        """Returns a weight as the file would have it."""
+        """Returns a weight as the file would have it, for inputs as they are in float32."""
         weight = self.weight(path)
         if scheme.bits == 16:
             return weight.half().float()
@@ -84,11 +86,17 @@ class Simulation:
         if scheme.algorithm == MIN_MAX:
             return min_max(weight, scheme)
         # OCTAV and the grid search look for the same clipping, each in its own way.
-        return (
-            gptq(weight, self._moments[path], scheme)
-            if scheme.algorithm == CALIBRATED
-            else nearest(weight, scheme)
-        )
+        if scheme.algorithm != CALIBRATED:
+            return nearest(weight, scheme)
+        balance = self._balance(path, scheme)
+        return rounded(weight, self._moments[path], scheme, balance) * (1.0 if balance is None else balance)
+
+    def _balance(self, path: str, scheme: Scheme) -> Tensor | None:
+        """Returns what the inputs of a projection are multiplied with under a scheme.
+
+        What reads one tensor is one part of a search, so all of it has the scheme.
+        """
+        return self._constants.get(path) if scheme == BALANCED else None
 
     def score(self, schemes: Mapping[str, Scheme]) -> Score:
         """Measures a mixture.
@@ -124,7 +132,8 @@ class Simulation:
                 before.append((parameter, parameter.data))
                 parameter.data = stored
                 if path != TABLE and scheme.integer:
-                    handles.append(self._linear[path].register_forward_pre_hook(_rounded_inputs))
+                    hook = _rounding(self._balance(path, scheme))
+                    handles.append(self._linear[path].register_forward_pre_hook(hook))
             yield
         finally:
             for handle in handles:
@@ -133,10 +142,20 @@ class Simulation:
                 parameter.data = data
 
 
-def _rounded_inputs(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _rounding(constants: Tensor | None) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
+    """Returns a hook that rounds inputs as they are after balancing."""
+
+    def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        x = inputs[0]
+        rows = _rounded_rows(x) if constants is None else _rounded_rows(x * constants) / constants
+        return (rows, *inputs[1:])
+
+    return hook
+
+
+def _rounded_rows(x: Tensor) -> Tensor:
     """Rounds each row to int8 with its own scale and zero point."""
-    x = inputs[0]
     lowest, highest = x.amin(-1, keepdim=True).clamp(max=0), x.amax(-1, keepdim=True).clamp(min=0)
     scale = ((highest - lowest) / 255).clamp(min=1e-12)
     zero = (-128 - lowest / scale).round().clamp(-128, 127)
-    return (((x / scale + zero).round().clamp(-128, 127) - zero) * scale, *inputs[1:])
+    return ((x / scale + zero).round().clamp(-128, 127) - zero) * scale

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from edge_embed.errors import RecipeError
+from edge_embed_convert.calibrate import balance
 from edge_embed_convert.calibrate.gptq import gptq
 from edge_embed_convert.quantize import group_of, place_of
 from edge_embed_convert.recipes import CALIBRATED, Recipe, Scheme
@@ -101,16 +102,41 @@ class _Collector:
 
 
 def rounded_weights(model: nn.Module, recipe: Recipe, moments: Moments) -> Iterator[tuple[str, Tensor]]:
-    """Yields each calibrated projection's path and its weights on their grid.
+    """Yields each calibrated projection's weights on their grid, and the gains of norms that are balanced.
+
+    Each comes after the path of the parameter that it is to replace.
 
     Raises:
         RecipeError: If blocks do not divide a projection's rows.
     """
+    constants = balance.constants(model, moments)
+    balanced: dict[str, Tensor] = {}
+    for gain, readers in balance.balanced_gains(model, recipe).items():
+        balanced |= {path: constants[path] for path in readers}
+        yield gain, model.get_parameter(gain).detach() * constants[readers[0]]
     for path, module in projections(model).items():
         scheme = scheme_of(path, recipe)
         if scheme.algorithm == CALIBRATED:
             check_blocks(path, module, scheme)
-            yield path, gptq(module.weight.detach(), moments[path], scheme)
+            weight = rounded(module.weight.detach(), moments[path], scheme, balanced.get(path))
+            yield f"{path}.weight", weight
+
+
+def rounded(weight: Tensor, moments: Tensor, scheme: Scheme, constants: Tensor | None = None) -> Tensor:
+    """Rounds one projection's weights so that they make up for each other.
+
+    Args:
+        weight: Shape ``(out, in)``.
+        moments: Of its inputs as they are in float32.
+        scheme: A calibrated one.
+        constants: What its inputs will be multiplied with, shape ``(in,)``.
+
+    Returns:
+        The weights for inputs that are so multiplied.
+    """
+    if constants is None:
+        return gptq(weight, moments, scheme)
+    return gptq(weight / constants, moments * constants * constants[:, None], scheme)
 
 
 def check_blocks(path: str, module: nn.Linear, scheme: Scheme) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from edge_embed.errors import CheckpointError
 from edge_embed_convert.checkpoint import Checkpoint
 from edge_embed_convert.encoders import bert, gemma3
 from edge_embed_convert.encoders.head import Head
+from edge_embed_convert.recipes import BALANCED_INT8
 from edge_embed_convert.weights import Weights
 
 __all__ = ["FAMILIES", "EmbeddingModel", "Family", "build", "family_of", "survives_float16"]
@@ -29,6 +30,7 @@ class Family:
         prefixes: Prefixes that wrappers put before every weight name.
         unused: Patterns of weights that checkpoints carry and the encoder rightly ignores.
         default_recipe: The recipe for a user who names none; the evidence is in docs/recipes.md.
+        recipes: Known names that stand for another spelling here than in general.
         expects_dense: Whether a sentence-transformers checkpoint without Dense modules is suspect.
         matryoshka: Dimensions that released models of the family are trained to be cut to.
         build: Makes the encoder from weights, checkpoint, and the pad id.
@@ -39,6 +41,7 @@ class Family:
     prefixes: tuple[str, ...]
     unused: tuple[str, ...]
     default_recipe: str
+    recipes: Mapping[str, str]
     expects_dense: bool
     matryoshka: tuple[int, ...]
     build: Callable[[Weights, Checkpoint, int], nn.Module]
@@ -61,6 +64,7 @@ FAMILIES = (
         prefixes=("model.",),
         unused=gemma3.UNUSED_WEIGHTS,
         default_recipe="mixed",
+        recipes={},
         expects_dense=True,
         matryoshka=(768, 512, 256, 128),
         build=_build_gemma3,
@@ -71,6 +75,7 @@ FAMILIES = (
         prefixes=("bert.",),
         unused=bert.UNUSED_WEIGHTS,
         default_recipe="int8",
+        recipes={"int8": BALANCED_INT8},
         expects_dense=False,
         matryoshka=(),
         build=_build_bert,

@@ -3,10 +3,13 @@
 Two rules hold throughout. Nothing depends on a value that is only known at run time except the
 tokens, so every shape is static. And every rewrite keeps each weight row's quantization grid: rows
 are stacked (fused projections) or scaled by one constant (the embedding table), never rescaled
-column by column, so that a checkpoint trained with quantization in the loop stays on its grid.
+column by column, so that a checkpoint trained with quantization in the loop stays on its grid. Only a
+calibrated scheme does that, on its own account (see calibrate/balance.py).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +21,7 @@ with quiet():  # importing it logs, from Python and from C++
 
     from edge_embed_convert.encoders._bmm import bmm_rows
 
-__all__ = ["MASKED", "LayerNorm", "RMSNorm", "attend", "bmm_4d", "padding_bias", "token_mask"]
+__all__ = ["MASKED", "LayerNorm", "RMSNorm", "SplitNorm", "attend", "bmm_4d", "padding_bias", "token_mask"]
 
 MASKED = -2e4
 """Additive score of a key that must not be seen.
@@ -56,9 +59,62 @@ class LayerNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        centred = x - x.mean(-1, keepdim=True)
-        variance = (centred * centred).mean(-1, keepdim=True)
-        return centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias
+        return _standardized(x, self.eps) * self.weight + self.bias
+
+
+class SplitNorm(nn.Module):
+    """Layer normalization with two gains and no bias: one result stays, the other is read by projections.
+
+    What projections read may so be scaled channel by channel, their weights the other way, while what stays
+    in the residual stream is as it was. The second gain takes the place of the bias, so it costs nothing.
+
+    Args:
+        gain: Of what stays.
+        read: Of what projections read.
+        eps: Added to the variance.
+    """
+
+    def __init__(self, gain: Tensor, read: Tensor, eps: float) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(gain, requires_grad=False)
+        self.read = nn.Parameter(read, requires_grad=False)
+        self.eps = eps
+
+    @classmethod
+    def of(cls, norm: LayerNorm, readers: Sequence[nn.Linear], branch: nn.Linear, factor: float) -> SplitNorm:
+        """Splits a norm; its bias goes to where it would have been added.
+
+        Args:
+            norm: The norm.
+            readers: Projections that read it.
+            branch: The projection whose result is added to it, at the branch's end.
+            factor: What the readers get is so many times as large, and their weights so many times smaller.
+                Not for a gain of equal numbers: the converter would work that one number into the weights.
+        """
+        gain = norm.weight.detach()
+        read, share = gain * factor, 1 / factor
+        if bool((gain == gain[0]).all()):
+            read, share = torch.ones_like(gain), float(gain[0])
+        for layer in readers:
+            # In double precision: the order of a sum depends on where a tensor lies in memory.
+            moved = layer.weight.double() @ norm.bias.double()
+            layer.bias = _constant((layer.bias.double() + moved).float())
+            layer.weight = _constant(layer.weight * share)
+        branch.bias = _constant(branch.bias + norm.bias)
+        return cls(gain, read, norm.eps)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = _standardized(x, self.eps)
+        return x * self.gain, x * self.read
+
+
+def _constant(value: Tensor) -> nn.Parameter:
+    return nn.Parameter(value.detach(), requires_grad=False)
+
+
+def _standardized(x: Tensor, eps: float) -> Tensor:
+    centred = x - x.mean(-1, keepdim=True)
+    return centred * torch.rsqrt((centred * centred).mean(-1, keepdim=True) + eps)
 
 
 def token_mask(tokens: Tensor, pad_id: int) -> Tensor:

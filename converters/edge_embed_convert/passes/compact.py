@@ -1,8 +1,8 @@
 """Compact: the same graph in fewer bytes, so that a bucket costs next to nothing.
 
-A flatbuffer may refer to one vector or string from many places, but the packers in use write each
+A flatbuffer may refer to one vector, string or table from many places, but the packers in use write each
 reference out again; with a signature per bucket that repeats the scales and zero points of every
-weight, 3 MB a bucket for a vocabulary of 262144. Here equal vectors and strings are written once.
+weight, 3 MB a bucket for a vocabulary of 262144, and every operator. Here what is equal is written once.
 Constants lie behind the flatbuffer, where a `Buffer` names an offset and a size, so that one may be a
 prefix of another: the position tables of a short bucket are the beginning of a long one's.
 """
@@ -10,6 +10,7 @@ prefix of another: the position tables of a short bucket are the beginning of a 
 from __future__ import annotations
 
 import hashlib
+import pickle
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,10 @@ def compact(graph: bytes, *, half_tables: bool = False) -> bytes:
             places[index] = store.place(bytes(buffer.data))
             # Placeholders that keep room in the packed table; the true values depend on its size.
             buffer.data, buffer.offset, buffer.size = None, 1, 1
+    shared: dict[bytes, _Shared] = {}
+    for subgraph in model.subgraphs:
+        for tables in (subgraph.tensors, subgraph.operators):
+            tables[:] = [shared.setdefault(pickle.dumps(table), _Shared(table)) for table in tables]
     builder = _SharingBuilder(1 << 20)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     head = bytearray(builder.Output())
@@ -149,6 +154,17 @@ class _Store:
 
 def _padded(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+class _Shared:
+    """A table that is written once, wherever it stands."""
+
+    def __init__(self, table: Any) -> None:
+        self._table, self._offset = table, 0
+
+    def Pack(self, builder: flatbuffers.Builder) -> int:
+        self._offset = self._offset or self._table.Pack(builder)
+        return self._offset
 
 
 class _SharingBuilder(flatbuffers.Builder):  # type: ignore[misc]

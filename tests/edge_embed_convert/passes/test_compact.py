@@ -181,3 +181,15 @@ def test_position_tables_in_float16(write_tiny_bert, ours, random_ids, tmp_path:
 def test_masks_are_no_tables(graphs) -> None:
     """Window masks are added too, and their -20000 is left as it is; so is all of EmbeddingGemma."""
     assert compact(graphs["mixed"], half_tables=True) == compact(graphs["mixed"])
+
+
+def test_equal_operators_and_tensors_are_written_once(graphs) -> None:
+    graph = compact(graphs["mixed"])
+    model = _model(graph)
+    for count, get in (("TensorsLength", "Tensors"), ("OperatorsLength", "Operators")):
+        places = [
+            getattr(subgraph, get)(i)._tab.Pos
+            for subgraph in map(model.Subgraphs, range(model.SubgraphsLength()))
+            for i in range(getattr(subgraph, count)())
+        ]
+        assert len(set(places)) < len(places), get
