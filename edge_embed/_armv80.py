@@ -1,6 +1,6 @@
 """Keeping LiteRT alive on the first 64-bit ARM cores.
 
-LiteRT's aarch64 wheel brings a GPU accelerator that it loads even where only the CPU is asked for. That
+LiteRT's aarch64 wheel brings a GPU accelerator, which its Python wrapper loads whatever is asked for. That
 library was compiled for ARMv8.1 and ends the process with SIGILL, at the moment it is loaded, on cores
 without the atomic instructions of that version: Cortex-A53, A57, A72 and A73, so the Raspberry Pi 3 and 4.
 The rest of LiteRT asks the processor before it uses them.
