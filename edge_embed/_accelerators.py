@@ -118,6 +118,7 @@ class AcceleratedEngine(Engine):
         with mapped(file.path) as data:
             check_signatures(signatures(data), file.manifest)
         self._model = self._compile(file, accelerator, num_threads)
+        self._register()
 
     def close(self) -> None:
         """Releases the graph. Calling it again does nothing."""
@@ -130,8 +131,9 @@ class AcceleratedEngine(Engine):
 
     def abandon(self) -> None:
         """Forgets the graph in a forked child."""
-        leak(self._model)
-        leak(self._buffers)
+        for thing in (self._model, self._buffers):
+            if thing:
+                leak(thing)
         self._model, self._buffers = None, {}
 
     def _invoke(self, length: int, ids: Sequence[int], alone: bool) -> Vector:

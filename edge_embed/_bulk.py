@@ -19,7 +19,8 @@ SHORT = 256
 def for_each(count: int, workers: int, work: Callable[[int], None]) -> None:
     """Calls ``work(0)`` to ``work(count - 1)`` in this order, several at a time.
 
-    After an error none is begun that was not; the first error is raised when those that were have ended.
+    After an error none is begun that was not; when those that were have ended, the error that came first is
+    raised.
 
     Args:
         count: How many calls.
@@ -42,16 +43,21 @@ def for_each(count: int, workers: int, work: Callable[[int], None]) -> None:
                 errors.append(error)
                 stopped.set()
 
-    threads = [threading.Thread(target=run, daemon=True) for _ in range(min(workers, count) - 1)]
-    for thread in threads:
-        thread.start()
+    threads: list[threading.Thread] = []
     try:
+        for _ in range(min(workers, count) - 1):
+            threads.append(threading.Thread(target=run, daemon=True))
+            threads[-1].start()
         run()
-    except BaseException:  # an interrupt between two texts
+    except BaseException:  # an interrupt between two texts, or a system that gives no more threads
         stopped.set()
         raise
     finally:
         for thread in threads:
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
     if errors:
-        raise errors[0]
+        try:
+            raise errors[0]
+        finally:
+            errors.clear()  # or error, frame and list would keep each other, and all the vectors, alive

@@ -122,7 +122,7 @@ def _open_cached(entry: Entry, file: ModelFile, num_threads: int, self_check: bo
     engine = None
     try:
         engine = CpuEngine(file.path, file.manifest, num_threads, str(weights))
-        answer = check(engine, file.manifest) if self_check else None
+        answer = _answer(engine, file, self_check)
     except EdgeEmbedError:  # a damaged cache can do anything; the fresh one will tell
         if engine is not None:
             engine.close()
@@ -130,8 +130,7 @@ def _open_cached(entry: Entry, file: ModelFile, num_threads: int, self_check: bo
         return None
     # Same kernels, same machine, same weights: anything but the very same bits means damage. LiteRT packs
     # again in place where it notices damage itself; a file that others may have mapped must not change.
-    same = answer is None or encode_vector(answer) == record.answer
-    if not same or not entry.intact(record):
+    if encode_vector(answer) != record.answer or not entry.intact(record):
         engine.close()
         entry.drop(record)
         return None
@@ -154,7 +153,6 @@ def _open_and_pack(entry: Entry, file: ModelFile, num_threads: int, self_check: 
     engine = None
     try:
         engine = CpuEngine(file.path, file.manifest, num_threads, str(weights))
-        # The answer is needed even without a self-check: later loads compare with it.
         answer = _answer(engine, file, self_check)
         file.require_unchanged()
         try:
@@ -171,13 +169,13 @@ def _open_and_pack(entry: Entry, file: ModelFile, num_threads: int, self_check: 
 
 
 def _answer(engine: CpuEngine, file: ModelFile, self_check: bool) -> Vector:
+    """Returns the answer to the probe. Without a self-check, too, loads compare what the weights give."""
     return check(engine, file.manifest) if self_check else run_probe(engine, file.manifest)
 
 
 def _proved(engine: CpuEngine, file: ModelFile, self_check: bool) -> CpuEngine:
     try:
-        if self_check:
-            check(engine, file.manifest)
+        _answer(engine, file, self_check)
         file.require_unchanged()
     except BaseException:
         engine.close()

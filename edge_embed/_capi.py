@@ -130,8 +130,6 @@ class Graph:
         _check("create options", c.LiteRtCreateOptions(byref(options)))
         try:
             _check("choose the CPU", c.LiteRtSetOptionsHardwareAccelerators(options, _CPU))
-            if "\n" in weight_cache:  # its parser reads by lines
-                raise LiteRtError(f"the path of the weight cache cannot be told to LiteRT: {weight_cache!r}")
             text = f'num_threads = {num_threads}\nweight_cache_file_path = "{weight_cache}"\n'
             details, payload = c_void_p(), _c_string(os.fsencode(text))
             free = ctypes.cast(ctypes.CDLL(None).free, c_void_p)
@@ -168,7 +166,7 @@ def library() -> Any:
     if _library is None:
         package = package_directory()
         found = versions(package)
-        if not any(version.startswith(VERSION) for version in found):
+        if not found or not all(version.startswith(VERSION) for version in found):
             raise RuntimeFailure(
                 "the installed LiteRT has another C interface than the one that is called here",
                 got=f"ai-edge-litert {', '.join(found) or 'without a version'} in {package}",
@@ -196,7 +194,7 @@ def package_directory() -> Path:
 
 def versions(package: Path) -> list[str]:
     """Returns the versions that LiteRT's metadata names; importlib.metadata would take 70 ms to say them."""
-    found = package.parent.glob("ai_edge_litert*.dist-info")
+    found = package.parent.glob("ai_edge_litert-*.dist-info")
     return sorted(path.name.removesuffix(".dist-info").partition("-")[2] for path in found)
 
 

@@ -60,15 +60,16 @@ class CpuEngine(Engine):
         self._made: collections.Counter[tuple[int, int]] = collections.Counter()
         self._closed = False
         self._free = threading.Condition()
+        self._weights = _Weights(weight_cache)
         with opened(path) as handle:
             # The file that was opened is the file that later buckets come from, whatever the path holds then.
             self._file = os.dup(handle.fileno())
-        self._weights = _Weights(weight_cache)
         self._release = weakref.finalize(self, _release, self._graphs, self._file, self._weights)
         self._release.atexit = False  # the process ends anyway, and LiteRT would say so
         self._identity = Identity.of(os.fstat(self._file))
         with mapped(self._file) as data:
             check_signatures(signatures(data), manifest)
+        self._register()
 
     def close(self) -> None:
         """Releases all graphs once they have ended what they run. Calling it again does nothing."""
@@ -86,18 +87,20 @@ class CpuEngine(Engine):
 
     def _invoke(self, length: int, ids: Sequence[int], alone: bool) -> Vector:
         kind = length, 1 if alone and length <= SHORT else self.workers
-        graph = self._take(kind)
+        taken: list[Graph] = []
         try:
-            return graph.run(ids, self._pad_id)
+            self._take(kind, taken)
+            return taken[0].run(ids, self._pad_id)
         except LiteRtError as error:
             raise RuntimeFailure("LiteRT cannot run the graph", got=str(error)) from error
         finally:
+            # Ahead of the lock, at which an interrupt may come: a graph that is lost is waited for.
+            self._idle.setdefault(kind, []).extend(taken)
             with self._free:
-                self._idle[kind].append(graph)
                 self._free.notify_all()
 
-    def _take(self, kind: tuple[int, int]) -> Graph:
-        """Returns an idle graph of a bucket and so many threads, compiling one if there may be another."""
+    def _take(self, kind: tuple[int, int], taken: list[Graph]) -> None:
+        """Moves an idle graph of a bucket and so many threads to `taken`, compiling one if need be."""
         length, threads = kind
         most = self.workers // threads
         with self._free:
@@ -109,7 +112,7 @@ class CpuEngine(Engine):
                 # Under the lock: two that are compiled at once would both pack the weights.
                 idle.append(self._compile(length, threads))
                 self._made[kind] += 1
-            return idle.pop()
+            taken.append(idle.pop())
 
     def _compile(self, length: int, threads: int) -> Graph:
         if Identity.of(os.fstat(self._file)) != self._identity:
@@ -121,8 +124,8 @@ class CpuEngine(Engine):
             f"LiteRT cannot load {self._path}",
             lambda: Graph(data, length, self._dimension, threads, weights),
         )
-        self._graphs.append(graph)
         self._weights.packed()
+        self._graphs.append(graph)
         return graph
 
 
@@ -137,7 +140,7 @@ class _Weights:
         self._path = path
         self._descriptor: int | None = None
         self._state: tuple[int, int] | None = None
-        if path == IN_MEMORY:
+        if path == IN_MEMORY or ("\n" in path and not _BY_DESCRIPTOR):  # LiteRT reads options by lines
             self._use_memory()
         elif _BY_DESCRIPTOR:
             self._open(os.O_RDWR | os.O_CREAT)
@@ -145,17 +148,17 @@ class _Weights:
     def path(self) -> str:
         """Returns the path for the next graph; another one if somebody wrote to the file meanwhile."""
         if self._state is not None and self._state != self._now():
+            self.close()
+            self._use_memory()
             warn(
                 "packed weights were changed while they were in use; this process packs its own copy",
                 WeightCacheWarning,
             )
-            self.close()
-            self._use_memory()
         return self._path
 
     def packed(self) -> None:
         """Keeps hold of the file that a graph has packed or found, so that removing it takes nothing away."""
-        if self._state is not None:
+        if self._state is not None or self._path == IN_MEMORY:
             return
         if self._descriptor is None:
             self._open()
@@ -168,10 +171,10 @@ class _Weights:
         self._descriptor = self._state = None
 
     def _use_memory(self) -> None:
+        self._path = IN_MEMORY  # in which each graph packs a copy of its own
         if _BY_DESCRIPTOR:
-            self._hold(os.memfd_create("packed-weights"))
-        else:
-            self._path = IN_MEMORY  # each graph packs a copy of its own
+            with contextlib.suppress(OSError):
+                self._hold(os.memfd_create("packed-weights"))
 
     def _open(self, to_make_it: int = 0) -> None:
         for flags in (os.O_RDONLY, to_make_it):

@@ -49,7 +49,6 @@ class Engine(ABC):
         self._name = manifest.name
         self._pad_id = manifest.tokenizer.pad_id
         self._dimension = manifest.dimension
-        _engines.add(self)
 
     def run(self, length: int, ids: Sequence[int], alone: bool = False) -> Vector:
         """Runs one text.
@@ -75,10 +74,14 @@ class Engine(ABC):
 
     @abstractmethod
     def abandon(self) -> None:
-        """Forgets the graph in a forked child, without destroying it.
+        """Forgets the graph in a forked child, without destroying it. Calling it again does nothing.
 
         The delegate's threads exist only in the parent; joining them here would wait for ever.
         """
+
+    def _register(self) -> None:
+        """Lets a fork find the engine. The last act of a constructor: what it abandons is complete."""
+        _engines.add(self)
 
     @abstractmethod
     def _invoke(self, length: int, ids: Sequence[int], alone: bool) -> Vector: ...
@@ -148,10 +151,10 @@ def _check_vector(vector: Vector) -> None:
 
 
 def _after_fork_in_child() -> None:
+    _capi.forget()
     for engine in list(_engines):
         engine.abandon()
     _engines.clear()
-    _capi.forget()
 
 
 if hasattr(os, "register_at_fork"):

@@ -221,7 +221,7 @@ class Embedder:
         Raises:
             InputError: If there are none, too many, or one is outside the vocabulary.
         """
-        return self._run_tokens([int(token) for token in tokens])
+        return self._run_tokens([*map(int, tokens)])
 
     def _run_tokens(self, ids: list[int], alone: bool = False) -> Vector:
         manifest, limit = self.manifest, self.manifest.buckets[-1]
@@ -373,13 +373,10 @@ class Embedder:
         check_whole("batch_size", batch_size)
         policy = self._overflow if overflow is None else check_overflow(overflow)
         dimension = check_dimension(truncate_dim, manifest) or self.get_embedding_dimension()
-        # A cut vector of a model that normalizes would otherwise be shorter than 1.
-        normalize = (
-            manifest.normalize and dimension < manifest.dimension
-            if normalize_embeddings is None
-            else normalize_embeddings
-        )
-        vectors = np.empty((len(texts), dimension), dtype=np.float32)
+        normalize = normalize_embeddings
+        if normalize is None:  # a cut vector of a model that normalizes would be shorter than 1
+            normalize = manifest.normalize and dimension < manifest.dimension
+        vectors = np.empty((len(texts), dimension), np.float32)
         if not texts:
             return vectors
         tokenizer = self._load_tokenizer()
@@ -412,7 +409,9 @@ def _after_fork_in_child() -> None:
     for embedder in list(_embedders):
         # The parent's lock may have been held by a thread that does not exist here.
         embedder._lock = threading.RLock()
-        embedder._engine = None
+        if embedder._engine is not None:
+            embedder._engine.abandon()
+            embedder._engine = None
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,6 +1,9 @@
 """Many texts at once: every one of them, in its place, and an end to it after an error."""
 
+import contextlib
+import gc
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -30,7 +33,7 @@ def test_several_at_a_time():
 
 @pytest.mark.parametrize("error", [ValueError("seven"), KeyboardInterrupt()])
 def test_an_error_ends_it_and_is_raised(error):
-    begun = []
+    begun, before = [], threading.active_count()
 
     def work(index):
         begun.append(index)
@@ -40,7 +43,46 @@ def test_an_error_ends_it_and_is_raised(error):
     with pytest.raises(type(error)):
         for_each(10_000, 3, work)
     assert len(begun) < 10_000
-    assert threading.active_count() < 10
+    assert threading.active_count() == before
+
+
+def test_an_error_keeps_nothing_alive():
+    class Thing:
+        pass
+
+    def fail():
+        thing = Thing()
+        things.add(thing)
+
+        def work(index):
+            if index == 3:
+                raise ValueError(str(thing))
+
+        for_each(8, 2, work)
+
+    things = weakref.WeakSet()
+    gc.disable()
+    try:
+        with contextlib.suppress(ValueError):
+            fail()
+        assert not things
+    finally:
+        gc.enable()
+
+
+def test_a_system_that_gives_no_more_threads(monkeypatch):
+    start, calls, before = threading.Thread.start, [], threading.active_count()
+
+    def refuse(self):
+        calls.append(self)
+        if len(calls) == 2:
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="start new thread"):
+        for_each(50, 4, lambda index: None)
+    assert threading.active_count() == before
 
 
 TEXTS = [" ".join(["red", "water", "stone"][: 1 + n % 3] * (1 + n % 7)) for n in range(3 * MANY)]

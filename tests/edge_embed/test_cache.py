@@ -135,6 +135,16 @@ def test_a_weights_file_that_was_written_to_is_rebuilt_whatever_it_holds(
     assert len(packings) == 3
 
 
+def test_without_a_self_check_damaged_weights_are_noticed_as_well(tiny_model, filled, expected, packings):
+    _, weights = entries(filled)
+    status = weights.stat()
+    weights.write_bytes(b"\xa5" * status.st_size)
+    os.utime(weights, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with Embedder(tiny_model, self_check=False) as model:
+        assert np.array_equal(model.encode(TEXT), expected)
+    assert len(packings) == 1
+
+
 def test_garbage_of_the_recorded_size_and_time(tiny_model, filled, expected):
     _, weights = entries(filled)
     status = weights.stat()

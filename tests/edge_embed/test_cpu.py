@@ -1,5 +1,6 @@
 """The engine of the CPU: buckets compiled when they are needed, over weights that nobody takes away."""
 
+import gc
 import os
 import shutil
 import threading
@@ -161,6 +162,8 @@ def test_closing_waits_for_what_runs_and_refuses_what_comes(engine, monkeypatch)
     started.wait(timeout=30)
     closer = threading.Thread(target=engine.close)
     closer.start()
+    closer.join(0.2)
+    assert closer.is_alive()
     go.set()
     closer.join()
     runner.join()
@@ -181,12 +184,70 @@ def test_descriptors_are_given_back(tiny_model):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-@pytest.mark.parametrize("name", ['a "quoted" one', "a\nbroken one", "#1 = [x]", "ünï"])
-def test_directories_of_any_name(tiny_model, tmp_path, name):
+@pytest.mark.parametrize("by_descriptor", [True, False])
+@pytest.mark.parametrize("name", ['a "quoted" one', "a\\b", "#1 = [x]", "ünï"])
+def test_directories_of_any_name(tiny_model, tmp_path, name, by_descriptor, monkeypatch):
+    monkeypatch.setattr(_cpu, "_BY_DESCRIPTOR", by_descriptor and _cpu._BY_DESCRIPTOR)
     directory = tmp_path / name
     for _ in range(2):
         Embedder(tiny_model, weight_cache=directory).close()
-    assert len(list(directory.glob("*.weights"))) == 1
+    (weights,) = directory.glob("*.weights")
+    assert weights.stat().st_size > 0
+
+
+def test_where_files_cannot_be_named_by_descriptor(tiny_model, monkeypatch):
+    monkeypatch.setattr(_cpu, "_BY_DESCRIPTOR", False)
+    with Embedder(tiny_model, weight_cache="memory") as model:
+        vector = model.encode_tokens(LONG)
+    monkeypatch.undo()
+    with Embedder(tiny_model, weight_cache="memory") as model:
+        assert np.array_equal(model.encode_tokens(LONG), vector)
+
+
+def test_without_a_file_in_memory_each_graph_packs_its_own(tiny_model, monkeypatch, compiled):
+    create = getattr(os, "memfd_create", None)
+
+    def refuse(name):
+        if name == "packed-weights":
+            raise OSError(24, "Too many open files")
+        return create(name)
+
+    monkeypatch.setattr(os, "memfd_create", refuse, raising=False)
+    file = ModelFile.open(tiny_model)
+    engine = CpuEngine(file.path, file.manifest, 1, ":memory")
+    assert np.isfinite(engine.run(8, SHORT)).all()
+    assert compiled[0][2] == ":memory"
+    engine.close()
+
+
+def test_an_interrupt_loses_no_graph(engine, monkeypatch):
+    def interrupt(self, ids, pad_id):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_capi.Graph, "run", interrupt)
+        for _ in range(3):
+            with pytest.raises(KeyboardInterrupt):
+                engine.run(8, SHORT)
+    assert np.isfinite(engine.run(8, SHORT)).all()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_destroys_nothing_of_its_parent(tiny_model, monkeypatch):
+    with Embedder(tiny_model, weight_cache="memory") as model:
+        expected = model.encode_tokens(LONG)
+        child = os.fork()
+        if not child:
+            code = 4
+            try:
+                monkeypatch.setattr(_capi.Graph, "close", lambda self: os._exit(3))
+                gc.collect()
+                code = 0 if np.array_equal(model.encode_tokens(LONG), expected) else 5
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert np.array_equal(model.encode_tokens(LONG), expected)
 
 
 # LiteRT itself
@@ -196,6 +257,12 @@ def test_directories_of_any_name(tiny_model, tmp_path, name):
 def another_process(monkeypatch):
     monkeypatch.setattr(_capi, "_library", None)
     monkeypatch.setattr(_capi, "_environment", None)
+
+
+def test_versions_are_those_of_litert_alone(tmp_path):
+    for name in ("ai_edge_litert-2.3.1", "ai_edge_litert_sdk_qualcomm-0.2.0", "ai_edge_litert_nightly-2.4.0"):
+        (tmp_path / f"{name}.dist-info").mkdir()
+    assert _capi.versions(tmp_path / "ai_edge_litert") == ["2.3.1"]
 
 
 def test_another_version_is_refused_and_not_called(tiny_model, monkeypatch, another_process):
