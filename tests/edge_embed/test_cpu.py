@@ -71,6 +71,31 @@ def test_graphs_share_one_file_of_weights(engine, compiled, tmp_path):
     assert before.st_size > 0
 
 
+@pytest.mark.skipif(not _cpu._BY_DESCRIPTOR, reason="this system does not tell what is mapped")
+def test_a_new_bucket_finds_the_others_at_rest(tiny_model, tmp_path):
+    path = tmp_path / "packed"
+    file = ModelFile.open(tiny_model)
+    engine = CpuEngine(file.path, file.manifest, 1, str(path))
+
+    def resident():
+        """Pages of the weights that are in this process's tables, in KB."""
+        found, counting = 0, False
+        with open("/proc/self/smaps", encoding="utf-8") as lines:
+            for line in lines:
+                if "-" in line.split()[0]:
+                    counting = line.rstrip().endswith(str(path))
+                elif counting and line.startswith("Rss:"):
+                    found += int(line.split()[1])
+        return found
+
+    answers = [engine.run(length, SHORT) for length in (8, 16, 32)]
+    once = resident()
+    assert 0 < once <= path.stat().st_size // 1024 + 64
+    assert [engine.run(length, SHORT).tobytes() for length in (8, 16, 32)] == [a.tobytes() for a in answers]
+    assert resident() > once
+    engine.close()
+
+
 def test_weights_in_memory_are_shared_as_well(tiny_model, compiled):
     file = ModelFile.open(tiny_model)
     engine = CpuEngine(file.path, file.manifest, 1, ":memory")
