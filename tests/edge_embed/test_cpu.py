@@ -1,6 +1,5 @@
 """The engine of the CPU: buckets compiled when they are needed, over weights that nobody takes away."""
 
-import gc
 import os
 import shutil
 import threading
@@ -255,24 +254,6 @@ def test_an_interrupt_loses_no_graph(engine, monkeypatch):
             with pytest.raises(KeyboardInterrupt):
                 engine.run(8, SHORT)
     assert np.isfinite(engine.run(8, SHORT)).all()
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_forked_child_destroys_nothing_of_its_parent(tiny_model, monkeypatch):
-    with Embedder(tiny_model, weight_cache="memory") as model:
-        expected = model.encode_tokens(LONG)
-        child = os.fork()
-        if not child:
-            code = 4
-            try:
-                monkeypatch.setattr(_capi.Graph, "close", lambda self: os._exit(3))
-                gc.collect()
-                code = 0 if np.array_equal(model.encode_tokens(LONG), expected) else 5
-            finally:
-                os._exit(code)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        assert np.array_equal(model.encode_tokens(LONG), expected)
 
 
 # LiteRT itself

@@ -256,6 +256,26 @@ def test_fork_while_another_thread_runs(path):
     assert run_python("warnings.simplefilter('ignore', DeprecationWarning)\n" + FORK, path) == "ok\n"
 
 
+IDLE_FORK = """
+import gc
+from edge_embed import _capi
+m = Embedder(sys.argv[1])
+before = m.encode('the red planet').tobytes()
+child = os.fork()
+if not child:
+    _capi.Graph.close = lambda self: os._exit(3)
+    gc.collect()
+    os._exit(0 if m.encode('the red planet').tobytes() == before else 4)
+print(os.waitpid(child, 0)[1], m.encode('the red planet').tobytes() == before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_destroys_nothing_of_its_parent(path):
+    code = "warnings.simplefilter('ignore', DeprecationWarning)\n" + IDLE_FORK
+    assert run_python(code, path) == "0 True\n"
+
+
 def test_multiprocessing_with_spawn(path):
     code = (
         "import multiprocessing, operator\n"
