@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_embed._bulk import MANY, for_each
-from edge_embed._manifest import Manifest, Vector
-from edge_embed._modelfile import ModelFile
-from edge_embed._options import (
+from edge_embed.engine.parallel import MANY, for_each
+from edge_embed.errors import InputError, RuntimeFailure
+from edge_embed.model_file.file import ModelFile
+from edge_embed.model_file.manifest import Manifest, Vector
+from edge_embed.options import (
     check_accelerator,
     check_compatibility,
     check_dimension,
@@ -23,10 +24,10 @@ from edge_embed._options import (
     check_whole,
     unit,
 )
-from edge_embed._progress import progress_bar
-from edge_embed._selfcheck import bucket_for
-from edge_embed._similarity import pairwise, similarity
-from edge_embed._text import (
+from edge_embed.progress import progress_bar
+from edge_embed.proof.self_check import bucket_for
+from edge_embed.similarity import pairwise, similarity
+from edge_embed.text.plan import (
     DOCUMENT_PROMPTS,
     QUERY_PROMPTS,
     Plan,
@@ -38,13 +39,12 @@ from edge_embed._text import (
     task_prompt_name,
     with_titles,
 )
-from edge_embed._tokenizer import Tokenizer, check_present, load_tokenizer
-from edge_embed._warn import Tally
-from edge_embed.errors import InputError, RuntimeFailure
+from edge_embed.text.tokenizers import Tokenizer, check_present, load_tokenizer
+from edge_embed.warn import Tally
 
 if TYPE_CHECKING:
-    from edge_embed._accelerators import Acceleration
-    from edge_embed._litert import Engine
+    from edge_embed.engine.accelerators import Acceleration
+    from edge_embed.engine.base import Engine
 
 Texts = str | Sequence[str] | npt.NDArray[Any]
 Titles = str | Sequence[str | None] | None
@@ -174,9 +174,16 @@ class Embedder:
         if prompt is None and prompt_name is None:
             prompt_name = task_prompt_name(self.prompts, QUERY_PROMPTS)
         return self.encode(
-            sentences, prompt_name, prompt, batch_size, show_progress_bar, normalize_embeddings,
-            truncate_dim, overflow, **compatibility,
-        )  # fmt: skip
+            sentences,
+            prompt_name,
+            prompt,
+            batch_size,
+            show_progress_bar,
+            normalize_embeddings,
+            truncate_dim,
+            overflow,
+            **compatibility,
+        )
 
     def encode_document(  # noqa: D417 - documented at `encode`
         self,
@@ -285,7 +292,7 @@ class Embedder:
         """What really runs the model: which device, all of it or what not, and what "auto" passed over."""
         if self._acceleration is not None:
             return self._acceleration
-        from edge_embed._accelerators import Acceleration  # noqa: PLC0415 - not needed to embed
+        from edge_embed.engine.accelerators import Acceleration  # not needed to embed
 
         return Acceleration("cpu", "cpu")
 
@@ -342,10 +349,10 @@ class Embedder:
 
     def _open(self) -> Engine:
         if self._accelerator == "cpu":
-            from edge_embed._cache import open_engine  # noqa: PLC0415 - LiteRT's module waits for a model
+            from edge_embed.engine.weight_cache import open_engine  # LiteRT's module waits for a model
 
             return open_engine(self._file, self._num_threads, self._weight_cache, self._self_check)
-        from edge_embed._accelerators import open_accelerated  # noqa: PLC0415 - few use it
+        from edge_embed.engine.accelerators import open_accelerated  # few use it
 
         engine, self._acceleration = open_accelerated(
             self._file, self._accelerator, self._num_threads, self._weight_cache, self._self_check

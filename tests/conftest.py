@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 
 from edge_embed import Embedder
-from edge_embed._manifest import (
+from edge_embed.model_file.file import ModelFile, Probe, write_model_file
+from edge_embed.model_file.manifest import (
     MANIFEST_NAME,
     PROBES_NAME,
     Architecture,
@@ -35,7 +36,6 @@ from edge_embed._manifest import (
     TokenizerRecord,
     encode_vector,
 )
-from edge_embed._modelfile import ModelFile, Probe, write_model_file
 
 BUCKETS = [8, 16, 32]
 DIMENSION = 8
@@ -47,10 +47,20 @@ WORDS = (  # noqa: SIM905 - a list of forty lines says no more
 
 
 PARITY = Parity(
-    passed=True, failures=[], probes=1, cosine_mean=1.0, cosine_min=1.0, norm_error_max=0.0,
-    non_finite=0, zero_vectors=0, token_mismatches=0, neighbours=1.0, neighbours_k=1,
-    thresholds={"cosine_min": 0.99}, buckets=[BucketParity(BUCKETS[0], 1, 1.0, 1.0)],
-)  # fmt: skip
+    passed=True,
+    failures=[],
+    probes=1,
+    cosine_mean=1.0,
+    cosine_min=1.0,
+    norm_error_max=0.0,
+    non_finite=0,
+    zero_vectors=0,
+    token_mismatches=0,
+    neighbours=1.0,
+    neighbours_k=1,
+    thresholds={"cosine_min": 0.99},
+    buckets=[BucketParity(BUCKETS[0], 1, 1.0, 1.0)],
+)
 
 
 @pytest.fixture(autouse=True)
@@ -130,20 +140,38 @@ def sentencepiece_bpe() -> tuple[TokenizerRecord, bytes]:
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter([" ".join(WORDS[i:] + WORDS[:i]) for i in range(len(WORDS))]),
-        model_writer=model, model_type="bpe", vocab_size=340, byte_fallback=True, add_dummy_prefix=False,
-        normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2,
-        pad_id=0, eos_id=1, bos_id=2, unk_id=3,
-        pad_piece="<pad>", eos_piece="<eos>", bos_piece="<bos>", unk_piece="<unk>",
-    )  # fmt: skip
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=340,
+        byte_fallback=True,
+        add_dummy_prefix=False,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        minloglevel=2,
+        pad_id=0,
+        eos_id=1,
+        bos_id=2,
+        unk_id=3,
+        pad_piece="<pad>",
+        eos_piece="<eos>",
+        bos_piece="<bos>",
+        unk_piece="<unk>",
+    )
     data = model.getvalue()
     return _record("tokenizer.model", "sentencepiece", data, prefix=[2], suffix=[1]), data
 
 
 def _record(file: str, kind: str, data: bytes, *, prefix: list[int], suffix: list[int]) -> TokenizerRecord:
     return TokenizerRecord(
-        file=file, kind=kind, sha256=hashlib.sha256(data).hexdigest(), lowercase=False, pad_id=0,
-        prefix_ids=prefix, suffix_ids=suffix, vocab_size=VOCABULARY,
-    )  # fmt: skip
+        file=file,
+        kind=kind,
+        sha256=hashlib.sha256(data).hexdigest(),
+        lowercase=False,
+        pad_id=0,
+        prefix_ids=prefix,
+        suffix_ids=suffix,
+        vocab_size=VOCABULARY,
+    )
 
 
 def make_manifest(flatbuffer: bytes, record: TokenizerRecord, /, **changes: Any) -> Manifest:
@@ -168,7 +196,7 @@ def make_manifest(flatbuffer: bytes, record: TokenizerRecord, /, **changes: Any)
         tools={"edge-embed": "0"},
         parity=PARITY,
         self_check=SelfCheck([2, 50, 60, 3], encode_vector(np.ones(DIMENSION)), 0.9999),
-    )  # fmt: skip
+    )
     return replace(manifest, **changes)
 
 

@@ -33,5 +33,6 @@ def require(cosine: float, least: float) -> None:
     if not cosine >= least:
         raise MeasurementError(
             "wrong vectors: the engine does not reproduce the fp32 source",
-            got=f"cosine {cosine:.4f}", expected=f"at least {least:g}",
-        )  # fmt: skip
+            got=f"cosine {cosine:.4f}",
+            expected=f"at least {least:g}",
+        )

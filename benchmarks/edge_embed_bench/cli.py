@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from edge_embed.cli import _options
+from edge_embed.cli import options
 
 SYNTHETIC = ("embeddinggemma-300m", "minilm")
 
@@ -42,36 +42,55 @@ exit codes:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `edge_embed bench`."""
     parser.add_argument(
-        "files", metavar="FILE", nargs="*", type=Path,
+        "files",
+        metavar="FILE",
+        nargs="*",
+        type=Path,
         help="model files to measure, or .json reports to show again, together",
-    )  # fmt: skip
+    )
     _add_list(
-        parser, "--synthetic", "NAME,…", _names,
+        parser,
+        "--synthetic",
+        "NAME,…",
+        _names,
         f"measure random weights of a released shape, built once and kept: {', '.join(SYNTHETIC)}",
-    )  # fmt: skip
+    )
     _add_list(parser, "--recipe", "NAME,…", _names, "recipes of --synthetic (default: the family's)")
     matrix = parser.add_argument_group("matrix")
     _add_list(
-        matrix, "--lengths", "N,…", _numbers,
+        matrix,
+        "--lengths",
+        "N,…",
+        _numbers,
         "tokens per text, special ones included (default: the files' buckets)",
-    )  # fmt: skip
+    )
     _add_list(matrix, "--threads", "N,…", _numbers, "threads (default: usable cores, at most 4)")
     _add_list(matrix, "--batch", "N,…", _numbers, "texts per call (default: 1; with --corpus 32)")
     _add_list(
-        matrix, "--accelerators", "NAME,…", _names,
+        matrix,
+        "--accelerators",
+        "NAME,…",
+        _names,
         "what runs it: cpu, gpu, npu, auto (default: cpu; see docs/accelerators.md)",
-    )  # fmt: skip
+    )
     _add_list(
-        matrix, "--targets", "NAME,…", _names,
+        matrix,
+        "--targets",
+        "NAME,…",
+        _names,
         "where it runs: local, emulated:aarch64[/CPU], ssh://[USER@]HOST[:PORT], adb[:SERIAL], "
-        "browser (default: local; see docs/devices.md)", "--target",
-    )  # fmt: skip
-    _options.add_target(matrix)
+        "browser (default: local; see docs/devices.md)",
+        "--target",
+    )
+    options.add_target(matrix)
     beside = parser.add_argument_group("peers")
     _add_list(
-        beside, "--peers", "NAME,…", _names,
+        beside,
+        "--peers",
+        "NAME,…",
+        _names,
         f"engines to measure beside ours, over the same weights and token ids: {', '.join(PEERS)}",
-    )  # fmt: skip
+    )
     beside.add_argument(
         "--checkpoint", metavar="DIR", type=Path, help="what the files were made from; peers need it"
     )
@@ -79,7 +98,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     sampling.add_argument(
         "--repetitions",
         metavar="N",
-        type=_options.positive,
+        type=options.positive,
         default=20,
         help="samples per cell (default: 20)",
     )
@@ -87,40 +106,54 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--warmup", metavar="N", type=_whole, default=3, help="untimed calls ahead of them (default: 3)"
     )
     sampling.add_argument(
-        "--loads", metavar="N", type=_options.positive, default=5, help="warm loads per cell (default: 5)"
+        "--loads", metavar="N", type=options.positive, default=5, help="warm loads per cell (default: 5)"
     )
     sampling.add_argument("--seed", metavar="N", type=_whole, default=0, help="of the token ids (default: 0)")
     sampling.add_argument(
-        "--timeout", metavar="SECONDS", type=_options.positive, default=900,
+        "--timeout",
+        metavar="SECONDS",
+        type=options.positive,
+        default=900,
         help="when a measuring process counts as hung (default: 900)",
-    )  # fmt: skip
+    )
     corpus = parser.add_argument_group("corpus")
     corpus.add_argument(
         "--corpus", metavar="FILE", type=Path, help="embed these documents instead (.txt, .jsonl, .parquet)"
     )
-    _options.add_fields(corpus)
-    corpus.add_argument("--limit", metavar="N", type=_options.positive, help="only the first N documents")
+    options.add_fields(corpus)
+    corpus.add_argument("--limit", metavar="N", type=options.positive, help="only the first N documents")
     compare = parser.add_argument_group("comparing")
     compare.add_argument(
-        "--compare", nargs=2, metavar=("OLD", "NEW"), type=Path,
+        "--compare",
+        nargs=2,
+        metavar=("OLD", "NEW"),
+        type=Path,
         help="compare two .json reports, or measure two model files by turns and compare them; "
         "exit code 1 if NEW is worse",
-    )  # fmt: skip
+    )
     compare.add_argument(
-        "--threshold", metavar="PERCENT", type=_percent,
+        "--threshold",
+        metavar="PERCENT",
+        type=_percent,
         help=f"how much worse is a regression (default: {THRESHOLD:g})",
-    )  # fmt: skip
+    )
     output = parser.add_argument_group("output")
     _add_list(
-        output, "--output", "PATH,…", _paths,
+        output,
+        "--output",
+        "PATH,…",
+        _paths,
         "reports to write: .json, .csv, .md, .html, .png, .svg, .pdf; finished records are in the first "
-        "three at any time", "-o",
-    )  # fmt: skip
+        "three at any time",
+        "-o",
+    )
     output.add_argument(
-        "--quality", metavar="FILE", type=Path,
+        "--quality",
+        metavar="FILE",
+        type=Path,
         help="scores to plot against size: what `edge_embed eval --json` printed",
-    )  # fmt: skip
-    _options.add_json(parser, "print the result as JSON and no table")
+    )
+    options.add_json(parser, "print the result as JSON and no table")
     parser.epilog = _EPILOG
 
 
@@ -143,7 +176,7 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0, or 1 if a record failed or a comparison found a regression.
     """
-    from edge_embed_bench import command  # noqa: PLC0415 - the help must not wait for numpy
+    from edge_embed_bench import command  # the help must not wait for numpy
 
     return command.run(args)
 
@@ -156,7 +189,7 @@ def _names(text: str) -> list[str]:
 
 
 def _numbers(text: str) -> list[int]:
-    return [_options.positive(name) for name in _names(text)]
+    return [options.positive(name) for name in _names(text)]
 
 
 def _paths(text: str) -> list[Path]:
@@ -164,7 +197,7 @@ def _paths(text: str) -> list[Path]:
 
 
 def _whole(text: str) -> int:
-    return 0 if text.strip() == "0" else _options.positive(text)
+    return 0 if text.strip() == "0" else options.positive(text)
 
 
 def _percent(text: str) -> float:

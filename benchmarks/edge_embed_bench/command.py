@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from edge_embed._options import check_threads
-from edge_embed._progress import progress_bar, step_bar
-from edge_embed.cli._io import read_texts
+from edge_embed.cli.files import read_texts
 from edge_embed.errors import InputError
+from edge_embed.options import check_threads
+from edge_embed.progress import progress_bar, step_bar
 from edge_embed_bench import compare as comparison
 from edge_embed_bench import reports, session
 from edge_embed_bench.cli import PEERS, THRESHOLD
@@ -94,15 +94,17 @@ def _compare(args: argparse.Namespace) -> int:
     if any(written) and not all(written):
         raise InputError(
             "cannot compare a report with a model file",
-            got=f"{old}, {new}", expected="two .json reports or two model files",
-        )  # fmt: skip
+            got=f"{old}, {new}",
+            expected="two .json reports or two model files",
+        )
     threshold = (THRESHOLD if args.threshold is None else args.threshold) / 100
     if all(written):
         if given := [name for name in (*_MATRIX, "output") if getattr(args, name)]:
             raise InputError(
-                "two reports are compared as they are", got=f"--{given[0]}",
+                "two reports are compared as they are",
+                got=f"--{given[0]}",
                 fix="leave it out, or compare two model files",
-            )  # fmt: skip
+            )
         result = comparison.compare(read(old), read(new), threshold=threshold)
     else:
         records: list[Record] = []
@@ -159,7 +161,7 @@ def _ours(model: Model, checked: bool) -> Subject:
 
 def _peers(args: argparse.Namespace, models: Sequence[Model], axes: Axes, plan: Plan) -> list[Subject]:
     """Returns the peers of the first file, and fills in the vectors that everyone must reproduce."""
-    from edge_embed_bench import peers  # noqa: PLC0415 - few runs have them
+    from edge_embed_bench import peers  # few runs have them
 
     checkpoint = args.checkpoint
     if checkpoint is None and len(args.synthetic or []) == 1 and not args.files:
@@ -177,9 +179,14 @@ def _peers(args: argparse.Namespace, models: Sequence[Model], axes: Axes, plan: 
     subjects = peers.subjects(args.peers, lead, checkpoint, threads, plan.timeout)
     lengths = [min(CHECK_LENGTH, lead.manifest.max_tokens)] if args.corpus else list(axes.lengths)
     vectors = peers.reference_vectors(
-        lead, checkpoint, lengths, batch=1 if args.corpus else max(axes.batches), seed=args.seed,
-        threads=threads, timeout=plan.timeout,
-    )  # fmt: skip
+        lead,
+        checkpoint,
+        lengths,
+        batch=1 if args.corpus else max(axes.batches),
+        seed=args.seed,
+        threads=threads,
+        timeout=plan.timeout,
+    )
     for model in models:
         plan.reference.update({(model.facts.sha256, length): rows for (_, length), rows in vectors.items()})
     return subjects
@@ -279,6 +286,7 @@ def _refuse_idle_options(args: argparse.Namespace) -> None:
         raise InputError("a corpus run has no plot of size against quality", fix="leave --quality out")
     if args.quality and not any(path.suffix.lower() in reports.PLOTTED for path in args.output):
         raise InputError(
-            "--quality is for a plot", got=f"--output {', '.join(map(str, args.output))}",
+            "--quality is for a plot",
+            got=f"--output {', '.join(map(str, args.output))}",
             expected=f"an output that ends in {', '.join(reports.PLOTTED)}",
-        )  # fmt: skip
+        )

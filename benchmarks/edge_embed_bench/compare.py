@@ -107,8 +107,10 @@ def compare(
     if not before.keys() & after.keys():
         raise InputError(
             "the reports have no cell in common, so there is nothing to compare",
-            got=_cells(new), expected=_cells(old), fix="measure both with the same options",
-        )  # fmt: skip
+            got=_cells(new),
+            expected=_cells(old),
+            fix="measure both with the same options",
+        )
     differences = []
     for key in [*before, *(k for k in after if k not in before)]:
         differences += _differences(before.get(key), after.get(key), threshold, twins)
@@ -116,8 +118,9 @@ def compare(
         raise InputError(
             "the reports hold no figure that can be compared",
             got="; ".join(dict.fromkeys(d.note for d in differences)),
-            expected=f"at least {LEAST_SAMPLES} samples per cell", fix="measure with more --repetitions",
-        )  # fmt: skip
+            expected=f"at least {LEAST_SAMPLES} samples per cell",
+            fix="measure with more --repetitions",
+        )
     return Comparison(threshold, differences, _conditions(old, new))
 
 
@@ -127,8 +130,9 @@ def to_text(comparison: Comparison) -> str:
     lines = [
         f"ratio new/old with its {CONFIDENCE:.0%} interval; "
         f"a regression lies beyond {limit:.4g} with its whole interval",
-        *(f"not the same in both: {line}" for line in comparison.conditions), "",
-    ]  # fmt: skip
+        *(f"not the same in both: {line}" for line in comparison.conditions),
+        "",
+    ]
     width = max((len(d.figure) for d in differences), default=0)
     subject = None
     for d in differences:

@@ -75,12 +75,12 @@ def exactness(checkpoint_path: Path, report: Report) -> None:
     """Compares the rewritten encoder with transformers, both in float32 PyTorch."""
     import torch
 
-    from edge_embed_convert import checkpoint as checkpoints
-    from edge_embed_convert import encoders
-    from edge_embed_convert.reference import Reference
+    from edge_embed_convert import families
+    from edge_embed_convert.source import checkpoint as checkpoints
+    from edge_embed_convert.source.reference import Reference
 
     checkpoint = checkpoints.load(checkpoint_path)
-    reference, model = Reference(checkpoint), encoders.build(checkpoint, 0)
+    reference, model = Reference(checkpoint), families.build(checkpoint, 0)
     worst = 0.0
     with torch.inference_mode():
         for ids in _id_sequences(checkpoint.config["vocab_size"]):
@@ -97,9 +97,9 @@ def half_precision(report: Report) -> None:
     import torch
     from transformers import Gemma3TextConfig, Gemma3TextModel
 
-    from edge_embed_convert.encoders.gemma3 import Gemma3, Gemma3Config
+    from edge_embed_convert.families.gemma3 import Gemma3, Gemma3Config
+    from edge_embed_convert.source.weights import Weights
     from edge_embed_convert.synthetic import EMBEDDINGGEMMA_300M
-    from edge_embed_convert.weights import Weights
 
     shape = {**EMBEDDINGGEMMA_300M, "vocab_size": 4096}  # the vocabulary plays no part in overflow
     torch.manual_seed(0)
@@ -130,8 +130,8 @@ def half_precision(report: Report) -> None:
 
 def float_file(checkpoint_path: Path, work: Path, report: Report) -> None:
     """Converts to float32 and compares the file with the source at every length."""
-    from edge_embed_convert import checkpoint as checkpoints
-    from edge_embed_convert.reference import Reference
+    from edge_embed_convert.source import checkpoint as checkpoints
+    from edge_embed_convert.source.reference import Reference
 
     path = work / "synthetic.fp32.tflite"
     _convert(checkpoint_path, path, "--recipe", "fp32")
@@ -300,9 +300,15 @@ def _save(report: Report, directory: Path, tokenizer: str) -> None:
         for c in report.checks
     ]
     lines = [
-        "# Full-size checks on a random EmbeddingGemma-300M", "",
-        f"`{command}` on {machine}", "", "| check | figure | goal | met |", "|---|---|---|---|", *rows, "",
-    ]  # fmt: skip
+        "# Full-size checks on a random EmbeddingGemma-300M",
+        "",
+        f"`{command}` on {machine}",
+        "",
+        "| check | figure | goal | met |",
+        "|---|---|---|---|",
+        *rows,
+        "",
+    ]
     (directory / "full-size.md").write_text("\n".join(lines), encoding="utf-8")
 
 

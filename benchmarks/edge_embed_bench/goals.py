@@ -119,8 +119,9 @@ def assess(records: Sequence[Record], goals: Sequence[Goal], limits: Sequence[Li
     for limit in limits:
         for record in records:
             if record.engine.name == OURS and (record.model.recipe, record.cell.length) == (
-                limit.recipe, limit.length,
-            ):  # fmt: skip
+                limit.recipe,
+                limit.length,
+            ):
                 outcomes.append(_within(record, limit))
     return outcomes
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge_embed._manifest import TokenizerRecord
+from edge_embed.model_file.manifest import TokenizerRecord
 
 
 def batch(record: TokenizerRecord, length: int, count: int, seed: int) -> list[list[int]]:

@@ -11,11 +11,31 @@ from edge_embed_bench.record import Machine
 
 FEATURES = frozenset(
     {
-        "sse4_1", "ssse3", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni",
-        "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16",
-        "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme",
+        "sse4_1",
+        "ssse3",
+        "avx",
+        "avx2",
+        "fma",
+        "f16c",
+        "avx_vnni",
+        "avx512f",
+        "avx512bw",
+        "avx512_vnni",
+        "avx512_bf16",
+        "avx512_fp16",
+        "amx_tile",
+        "amx_int8",
+        "amx_bf16",
+        "asimd",
+        "asimdhp",
+        "asimddp",
+        "i8mm",
+        "bf16",
+        "sve",
+        "sve2",
+        "sme",
     }
-)  # fmt: skip
+)
 """Instruction sets that matrix kernels are chosen by, as Linux names them on x86 and ARM."""
 
 

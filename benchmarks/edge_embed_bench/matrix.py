@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from edge_embed._manifest import Manifest
-from edge_embed._modelfile import ModelFile
 from edge_embed.errors import InputError
+from edge_embed.model_file.file import ModelFile
+from edge_embed.model_file.manifest import Manifest
 from edge_embed_bench._files import sha256_of
 from edge_embed_bench.record import Cell, ModelFacts
 
@@ -86,8 +86,10 @@ def check_lengths(models: Sequence[Model], lengths: Sequence[int] | None) -> lis
             if not least <= length <= most:
                 raise InputError(
                     f"{model.path.name} cannot be measured at that length",
-                    got=f"{length} tokens", expected=f"{least} to {most}", fix="choose other --lengths",
-                )  # fmt: skip
+                    got=f"{length} tokens",
+                    expected=f"{least} to {most}",
+                    fix="choose other --lengths",
+                )
     return unique(lengths)
 
 

@@ -118,7 +118,7 @@ class Worker:
 
     def machine(self) -> dict[str, Any]:
         """Describes this machine, as `record.Machine`."""
-        from edge_embed_bench.machine import read_machine  # noqa: PLC0415 - no engine's memory may hold it
+        from edge_embed_bench.machine import read_machine  # no engine's memory may hold it
 
         return asdict(read_machine())
 
@@ -159,9 +159,12 @@ class Worker:
         total = time.perf_counter() - started
         tokens, truncated = self._engine.count(texts)  # after the clock
         return {
-            "total_s": total, "first_vector_s": first - STARTED, "chunks_s": chunks,
-            "tokens": sum(tokens), "truncated": truncated,
-        }  # fmt: skip
+            "total_s": total,
+            "first_vector_s": first - STARTED,
+            "chunks_s": chunks,
+            "tokens": sum(tokens),
+            "truncated": truncated,
+        }
 
 
 def read_memory() -> dict[str, int | None]:
@@ -174,9 +177,9 @@ def read_memory() -> dict[str, int | None]:
                 if name in _STATUS:
                     figures[_STATUS[name]] = int(rest.split()[0]) * 1024
     except OSError:
-        import resource  # noqa: PLC0415 - systems without /proc
+        import resource  # systems without /proc
 
-        import psutil  # noqa: PLC0415
+        import psutil
 
         figures["rss_bytes"] = int(psutil.Process().memory_info().rss)
         # macOS counts in bytes; other systems without /proc count in kibibytes.

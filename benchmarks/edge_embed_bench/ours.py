@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from edge_embed import Embedder, __version__
-from edge_embed._selfcheck import bucket_for
-from edge_embed._text import DOCUMENT_PROMPTS, task_prompt_name
 from edge_embed.errors import PaddingWarning, TruncationWarning
+from edge_embed.proof.self_check import bucket_for
+from edge_embed.text.plan import DOCUMENT_PROMPTS, task_prompt_name
 from edge_embed_bench.measure import Job
 
 WORDS = (
@@ -92,7 +92,7 @@ class EdgeEmbed:
 
     def delegate(self, length: int) -> dict[str, Any]:
         """Reports the partitions of the bucket that takes `length` tokens."""
-        from edge_embed._litert import partitions  # noqa: PLC0415 - a second copy of the graph, only for this
+        from edge_embed.engine.base import partitions  # a second copy of the graph, only for this
 
         report = asdict(partitions(self._job.model, bucket_for(length, self._model.manifest)))
         acceleration = self._model.acceleration
@@ -100,9 +100,10 @@ class EdgeEmbed:
             return report | {"ran_on": "CPU (XNNPACK)"}
         # The nodes are those of the graph; what stayed outside is only known of the whole file.
         return report | {
-            "partitions": 1 if acceleration.complete else None, "outside": acceleration.outside,
+            "partitions": 1 if acceleration.complete else None,
+            "outside": acceleration.outside,
             "ran_on": str(acceleration),
-        }  # fmt: skip
+        }
 
     def facts(self) -> dict[str, dict[str, str]]:
         """Returns versions and settings."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from edge_embed._modelfile import ModelFile
-from edge_embed._rerun import Rerun
+from edge_embed.model_file.file import ModelFile
+from edge_embed.proof.rerun import Rerun
 from edge_embed_bench.measure import Job
 
 

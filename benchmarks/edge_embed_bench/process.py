@@ -82,9 +82,13 @@ class WorkerProcess:
         self._launch = launch = launch or here(threads)
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
-            list(launch.command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._words,
-            env=dict(launch.environment), start_new_session=True,
-        )  # fmt: skip
+            list(launch.command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._words,
+            env=dict(launch.environment),
+            start_new_session=True,
+        )
         try:
             self.import_s = float(self.ask("open", module=module)["import_s"]) if module else 0.0
         except BaseException:

@@ -359,8 +359,10 @@ def from_json(text: str | bytes, name: str = "the file") -> list[Record]:
     if version not in READABLE:
         raise InputError(
             f"{name} was written by another version of edge_embed bench",
-            got=f"schema {version}", expected=f"schema {SCHEMA_VERSION}", fix="measure again",
-        )  # fmt: skip
+            got=f"schema {version}",
+            expected=f"schema {SCHEMA_VERSION}",
+            fix="measure again",
+        )
     rows = raw["records"] if version == SCHEMA_VERSION else [_upgraded(row) for row in raw["records"]]
     return [parse(Record, row, f"{name}: records[{i}]") for i, row in enumerate(rows)]
 

@@ -57,9 +57,13 @@ def measure(
 
 
 def index(
-    targets: dict[str, Target], axes: Axes, subjects: Sequence[Subject], plan: Plan, corpus: Path,
+    targets: dict[str, Target],
+    axes: Axes,
+    subjects: Sequence[Subject],
+    plan: Plan,
+    corpus: Path,
     texts: Sequence[str],
-) -> Iterator[Record]:  # fmt: skip
+) -> Iterator[Record]:
     """Yields a record per subject and combination of target, accelerator, threads and batch."""
     if not texts:
         raise InputError(f"{corpus} holds no documents")

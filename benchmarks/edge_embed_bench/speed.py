@@ -21,9 +21,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import edge_embed
-from edge_embed._cache import default_directory
-from edge_embed._progress import progress_bar, step_bar
+from edge_embed.engine.weight_cache import default_directory
 from edge_embed.errors import EdgeEmbedError, InputError
+from edge_embed.progress import progress_bar, step_bar
 from edge_embed_bench import goals, peers, reports, session, synthetic
 from edge_embed_bench._files import maker_key, sha256_of, write_file
 from edge_embed_bench.command import documents
@@ -117,10 +117,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     shown = {str(path): path.name for path in (args.corpus, args.results) if path}  # whose disk is no matter
     words = ["python", "-m", "edge_embed_bench.speed", *(shown.get(word, word) for word in given)]
     options = Options(
-        args.threads, args.lengths, args.recipes, args.peers, args.corpus,
+        args.threads,
+        args.lengths,
+        args.recipes,
+        args.peers,
+        args.corpus,
         "title" if args.corpus and args.corpus.suffix == ".jsonl" else None,
-        args.results, args.fresh, shlex.join(words),
-    )  # fmt: skip
+        args.results,
+        args.fresh,
+        shlex.join(words),
+    )
     try:
         choose("peer", options.peers, peers.PEERS)
         reports.check_outputs(_paths(options, "check"))
@@ -192,9 +198,13 @@ def _latencies(
 
 
 def _corpus(
-    options: Options, model: Model, checkpoint: Path, texts: Sequence[str], records: Sequence[Record],
+    options: Options,
+    model: Model,
+    checkpoint: Path,
+    texts: Sequence[str],
+    records: Sequence[Record],
     kept: Kept,
-) -> list[Record]:  # fmt: skip
+) -> list[Record]:
     """Returns a record per subject over all parts. An engine with wrong vectors is not timed."""
     assert options.corpus is not None
     done = [r for r in kept.records if not r.cell.length]
@@ -235,11 +245,16 @@ def merge(parts: Sequence[Record]) -> Record:
     total, tokens = sum(t.total_s for t in found), sum(t.tokens for t in found)
     documents = sum(t.documents for t in found)
     whole = Throughput(
-        corpus=found[0].corpus, documents=documents, tokens=tokens,
-        truncated=sum(t.truncated for t in found), total_s=total, first_vector_s=found[0].first_vector_s,
-        chunks_s=[chunk for t in found for chunk in t.chunks_s], documents_per_s=documents / total,
+        corpus=found[0].corpus,
+        documents=documents,
+        tokens=tokens,
+        truncated=sum(t.truncated for t in found),
+        total_s=total,
+        first_vector_s=found[0].first_vector_s,
+        chunks_s=[chunk for t in found for chunk in t.chunks_s],
+        documents_per_s=documents / total,
         tokens_per_s=tokens / total,
-    )  # fmt: skip
+    )
     memory = max((p.text_memory for p in parts if p.text_memory), key=lambda m: m.peak_bytes, default=None)
     return dataclasses.replace(parts[0], throughput=whole, text_memory=memory)
 
@@ -256,8 +271,11 @@ def _publish(
         "Every engine has the same weights, token ids and threads, and they take turns in one run;",
         "at each length their vectors were compared with the fp32 source's first. A goal is met if one",
         "recipe meets it.",
-        *(["", "## Goals", "", *goals.to_lines(outcomes)] if outcomes else []), "", "## Run", "",
-    ]  # fmt: skip
+        *(["", "## Goals", "", *goals.to_lines(outcomes)] if outcomes else []),
+        "",
+        "## Run",
+        "",
+    ]
     reports.write([path for path in _paths(options, name) if path.suffix != ".md"], records)
     write_file(options.results / f"speed-{name}.md", to_markdown(records, title, opening).encode())
     print(to_table(records))

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_embed import _manifest, _modelfile
-from edge_embed._cache import default_directory
-from edge_embed._progress import Step
+from edge_embed.engine.weight_cache import default_directory
 from edge_embed.errors import InputError
+from edge_embed.model_file import file, manifest
+from edge_embed.progress import Step
 from edge_embed_bench._files import make_directory, maker_key
 from edge_embed_bench.matrix import SYNTHETIC_MARK
 
@@ -77,7 +77,7 @@ def converted(
     """
     target = keep / _converter_key() / f"{name}.{recipe}.tflite"
     if not target.is_file():
-        from edge_embed_convert import convert  # noqa: PLC0415 - seconds, and only for the first time
+        from edge_embed_convert import convert  # seconds, and only for the first time
 
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def checkpoint(name: str) -> Path:
     directory = cache / "synthetic" / key / f"{SYNTHETIC_MARK}-{name}"
     if directory.is_dir():
         return directory
-    from edge_embed_convert import synthetic  # noqa: PLC0415 - brings torch
+    from edge_embed_convert import synthetic  # brings torch
 
     writer: Callable[[Path, Mapping[str, bytes]], Path] = getattr(synthetic, SHAPES[name].writer)
     try:
@@ -122,7 +122,7 @@ def _converter() -> Path:
 
 
 def _converter_key() -> str:
-    layout = [Path(module.__file__ or "") for module in (_manifest, _modelfile)]
+    layout = [Path(module.__file__ or "") for module in (manifest, file)]
     return maker_key(
         [_converter(), *layout], ["litert-torch", "litert-converter", "ai-edge-quantizer", "torch"]
     )
@@ -146,7 +146,7 @@ def require_recipe(name: str) -> None:
         RecipeError: If the name is unknown.
         InputError: If it is `auto`, which looks for what costs least quality.
     """
-    from edge_embed_convert.recipes import AUTO, Recipe  # noqa: PLC0415 - only where something is built
+    from edge_embed_convert.recipes.grammar import AUTO, Recipe  # only where something is built
 
     if name == AUTO:
         raise InputError("random weights have no quality to search by", got=f"--recipe {AUTO}")
@@ -162,10 +162,17 @@ def gemma_tokenizer_files(vocabulary: int = GEMMA_VOCABULARY) -> Files:
     # Every way to split a piece into pieces is a merge, as in Gemma, so that SentencePiece can carry it.
     merges = [[p[:k], p[k:]] for p in pieces for k in range(1, len(p)) if p[:k] in known and p[k:] in known]
     model = {
-        "type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None,
-        "end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": True, "ignore_merges": False,
-        "vocab": {piece: i for i, piece in enumerate([*fixed, *pieces])}, "merges": merges,
-    }  # fmt: skip
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": "<unk>",
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": True,
+        "byte_fallback": True,
+        "ignore_merges": False,
+        "vocab": {piece: i for i, piece in enumerate([*fixed, *pieces])},
+        "merges": merges,
+    }
     spec = _spec(model, special, ("<bos>", 2), ("<eos>", 1))
     spec["normalizer"] = {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}
     settings = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
@@ -181,13 +188,20 @@ def bert_tokenizer_files(vocabulary: int = BERT_VOCABULARY) -> Files:
         dict.fromkeys(itertools.islice(both, 3 * vocabulary)), vocabulary - len(special)
     )
     model = {
-        "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+        "type": "WordPiece",
+        "unk_token": "[UNK]",
+        "continuing_subword_prefix": "##",
         "max_input_chars_per_word": 100,
         "vocab": {piece: i for i, piece in enumerate([*special, *pieces])},
-    }  # fmt: skip
+    }
     spec = _spec(model, special, ("[CLS]", 2), ("[SEP]", 3))
-    spec["normalizer"] = {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True,
-                          "strip_accents": None, "lowercase": True}  # fmt: skip
+    spec["normalizer"] = {
+        "type": "BertNormalizer",
+        "clean_text": True,
+        "handle_chinese_chars": True,
+        "strip_accents": None,
+        "lowercase": True,
+    }
     spec["pre_tokenizer"] = {"type": "BertPreTokenizer"}
     settings = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     return _files(spec, settings, 512)
@@ -215,21 +229,35 @@ def _spec(
 ) -> dict[str, Any]:
     """Returns a tokenizer.json that puts one special token before and one after every text."""
     added = [
-        {"id": i, "content": token, "single_word": False, "lstrip": False, "rstrip": False,
-         "normalized": False, "special": True}
+        {
+            "id": i,
+            "content": token,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": True,
+        }
         for i, token in enumerate(special)
-    ]  # fmt: skip
+    ]
     around = [{"SpecialToken": {"id": token, "type_id": 0}} for token, _ in (first, last)]
     text = [{"Sequence": {"id": name, "type_id": 0}} for name in ("A", "B")]
     return {
-        "version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
-        "pre_tokenizer": None, "decoder": None, "model": model,
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "normalizer": None,
+        "pre_tokenizer": None,
+        "decoder": None,
+        "model": model,
         "post_processor": {
-            "type": "TemplateProcessing", "single": [around[0], text[0], around[1]],
+            "type": "TemplateProcessing",
+            "single": [around[0], text[0], around[1]],
             "pair": [around[0], *text, around[1]],
             "special_tokens": {t: {"id": t, "ids": [i], "tokens": [t]} for t, i in (first, last)},
         },
-    }  # fmt: skip
+    }
 
 
 def _files(spec: dict[str, Any], settings: dict[str, Any], limit: int) -> Files:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from edge_embed._modelfile import ModelFile
 from edge_embed.errors import InputError
+from edge_embed.model_file.file import ModelFile
 from edge_embed_bench.matrix import Model
 from edge_embed_bench.record import OURS, Cell, Record, Run
 

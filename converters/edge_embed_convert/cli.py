@@ -8,11 +8,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_embed._progress import step_bar
-from edge_embed.cli import _options as options
+from edge_embed.cli import options
+from edge_embed.progress import step_bar
 
 if TYPE_CHECKING:
-    from edge_embed_convert.checkpoint import CheckpointOptions
+    from edge_embed_convert.source.checkpoint import CheckpointOptions
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,14 +22,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", metavar="PATH", help="file to write, or a directory (default: here)"
     )
     parser.add_argument(
-        "--recipe", metavar="NAME",
+        "--recipe",
+        metavar="NAME",
         help="fp32, fp16, int8, int4, mixed, int8-block32, int4-block32, a spelling such as e4_a8_f4_p4, "
         "or auto with a budget (default: mixed for EmbeddingGemma, int8 for BERT)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--calibration", metavar="FILE",
+        "--calibration",
+        metavar="FILE",
         help="texts that rounding is fitted to and recipes are judged by, one a line (default: built in)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--buckets",
         type=_lengths,
@@ -46,14 +48,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--min-cosine", metavar="X", type=float, help="mean cosine to the source, such as 0.99"
     )
     budget.add_argument(
-        "--max-loss", metavar="X", type=float,
+        "--max-loss",
+        metavar="X",
+        type=float,
         help="share of each text's ten nearest neighbours that may be others than the source's, such as 0.05",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--report", metavar="FILE,FILE,…", type=_paths,
+        "--report",
+        metavar="FILE,FILE,…",
+        type=_paths,
         help="where to write what --recipe auto tried, by ending: .md, .json, .png, .svg, .pdf "
         "(default: .md and .png beside the file)",
-    )  # fmt: skip
+    )
     options.add_threads(parser)
     options.add_json(parser, "print the report as JSON")
     options.add_checkpoint(parser)
@@ -68,15 +74,22 @@ def run(args: argparse.Namespace) -> int:
     if args.recipe == "auto" or any(getattr(args, key) is not None for key in (*BUDGETS, "report")):
         return _run_auto(args)
     # Imported here: the help must not wait for numpy and torch.
-    from edge_embed._parity import format_report  # noqa: PLC0415
-    from edge_embed_convert.pipeline import convert  # noqa: PLC0415
+    from edge_embed.proof.parity import format_report
+    from edge_embed_convert.pipeline import convert
 
     with step_bar("converting") as progress:
         result = convert(
-            args.source, args.output, recipe=args.recipe, calibration=args.calibration, buckets=args.buckets,
-            name=args.name, num_threads=args.threads, force=args.force, progress=progress,
+            args.source,
+            args.output,
+            recipe=args.recipe,
+            calibration=args.calibration,
+            buckets=args.buckets,
+            name=args.name,
+            num_threads=args.threads,
+            force=args.force,
+            progress=progress,
             **_checkpoint_options(args),
-        )  # fmt: skip
+        )
     manifest, size = result.manifest, result.path.stat().st_size
     if args.json:
         report = json.loads(manifest.to_json())
@@ -87,8 +100,10 @@ def run(args: argparse.Namespace) -> int:
         print(format_report(manifest.parity))
         for note in result.notes:
             print(f"note: {note}")
-        print(f"saved {result.path}: {size / 1e6:.1f} MB, {manifest.recipe.name} ({manifest.recipe.spec}), "
-              f"buckets {', '.join(map(str, manifest.buckets))}")  # fmt: skip
+        print(
+            f"saved {result.path}: {size / 1e6:.1f} MB, {manifest.recipe.name} ({manifest.recipe.spec}), "
+            f"buckets {', '.join(map(str, manifest.buckets))}"
+        )
     return 0 if manifest.parity.passed else 1
 
 
@@ -97,9 +112,9 @@ BUDGETS = ("max_size", "min_cosine", "max_loss")
 
 def _run_auto(args: argparse.Namespace) -> int:
     """Searches a recipe, writes its file and what was tried."""
-    from edge_embed.errors import InputError, MissingExtraError  # noqa: PLC0415
-    from edge_embed_convert.auto import report as auto_report  # noqa: PLC0415
-    from edge_embed_convert.auto.convert import Budget, convert_auto  # noqa: PLC0415
+    from edge_embed.errors import InputError, MissingExtraError
+    from edge_embed_convert.auto import report as auto_report
+    from edge_embed_convert.auto.convert import Budget, convert_auto
 
     if args.recipe != "auto" or args.force:
         raise InputError(
@@ -112,9 +127,16 @@ def _run_auto(args: argparse.Namespace) -> int:
         auto_report.check_output(path)
     with step_bar("searching") as progress:
         search = convert_auto(
-            args.source, args.output, budget=budget, calibration=args.calibration, buckets=args.buckets,
-            name=args.name, num_threads=args.threads, progress=progress, **_checkpoint_options(args),
-        )  # fmt: skip
+            args.source,
+            args.output,
+            budget=budget,
+            calibration=args.calibration,
+            buckets=args.buckets,
+            name=args.name,
+            num_threads=args.threads,
+            progress=progress,
+            **_checkpoint_options(args),
+        )
     saved, notes = search.conversion.path, list(search.conversion.notes)
     for path in args.report or [saved.with_suffix(".md"), saved.with_suffix(".png")]:
         try:
@@ -147,15 +169,15 @@ def verify_against_source(model_path: Path, source: str, args: argparse.Namespac
     Returns:
         0 if the file agrees with the source, 1 if not.
     """
-    from edge_embed._parity import format_report  # noqa: PLC0415
-    from edge_embed_convert.verify import verify_file  # noqa: PLC0415
+    from edge_embed.proof.parity import format_report
+    from edge_embed_convert.verify import verify_file
 
     with step_bar("verifying") as progress:
         parity, same_weights = verify_file(
             model_path, source, num_threads=args.threads, progress=progress, **_checkpoint_options(args)
         )
     if args.json:
-        from dataclasses import asdict  # noqa: PLC0415
+        from dataclasses import asdict
 
         options.print_json({"same_weights": same_weights, "parity": asdict(parity)}, indent=1)
     else:

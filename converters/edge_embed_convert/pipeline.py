@@ -11,16 +11,16 @@ from pathlib import Path
 from typing_extensions import Unpack
 
 from edge_embed import Embedder
-from edge_embed._manifest import Manifest, Parity
-from edge_embed._progress import Step, Ticker
 from edge_embed.errors import ConversionError
+from edge_embed.model_file.manifest import Manifest, Parity
+from edge_embed.progress import Step, Ticker
 from edge_embed_convert import verify
-from edge_embed_convert.calibrate.texts import Calibration
-from edge_embed_convert.checkpoint import CheckpointOptions, load
-from edge_embed_convert.encoders import family_of
-from edge_embed_convert.export import check_buckets, default_buckets
+from edge_embed_convert.families import family_of
+from edge_embed_convert.graph.export import check_buckets, default_buckets
 from edge_embed_convert.prepare import Prepared, prepare, refusal
-from edge_embed_convert.recipes import Recipe
+from edge_embed_convert.recipes.calibrate.texts import Calibration
+from edge_embed_convert.recipes.grammar import Recipe
+from edge_embed_convert.source.checkpoint import CheckpointOptions, load
 
 FIXED_STEPS = 8
 """Steps of a conversion that are there whatever the model: see the calls of `ticker` below."""
@@ -96,9 +96,16 @@ def convert(
     texts = Calibration.read(calibration) if chosen.calibrated or calibration is not None else None
     with workspace(target) as scratch:
         prepared = prepare(
-            checkpoint, lengths, label, Path(scratch), ticker,
-            recipe=chosen, calibration=texts, num_threads=num_threads, force=force,
-        )  # fmt: skip
+            checkpoint,
+            lengths,
+            label,
+            Path(scratch),
+            ticker,
+            recipe=chosen,
+            calibration=texts,
+            num_threads=num_threads,
+            force=force,
+        )
         graph = prepared.quantize(chosen, ticker)
         prepared.float_graph.unlink()
         return save(prepared, graph, chosen, target, ticker, force=force)

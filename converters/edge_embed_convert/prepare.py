@@ -16,7 +16,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from edge_embed import Embedder, __version__
-from edge_embed._manifest import (
+from edge_embed.errors import ParityError
+from edge_embed.model_file.file import Probe, write_model_file
+from edge_embed.model_file.manifest import (
     MANIFEST_NAME,
     PROBES_NAME,
     Architecture,
@@ -29,12 +31,15 @@ from edge_embed._manifest import (
     Source,
     encode_vector,
 )
-from edge_embed._modelfile import Probe, write_model_file
-from edge_embed._progress import Ticker
-from edge_embed._tokenizer import Tokenizer, load_tokenizer
-from edge_embed.errors import ParityError
+from edge_embed.progress import Ticker
+from edge_embed.text.tokenizers import Tokenizer, load_tokenizer
 from edge_embed_convert import verify
-from edge_embed_convert.calibrate.rounding import (
+from edge_embed_convert.families import EmbeddingModel, build, family_of, survives_float16
+from edge_embed_convert.graph.export import EXPORT_STEPS, export
+from edge_embed_convert.graph.passes.compact import compact
+from edge_embed_convert.graph.passes.patch import operators_of, patch_weights
+from edge_embed_convert.probes import SELF_CHECK_TEXT, ProbeText, probe_texts
+from edge_embed_convert.recipes.calibrate.rounding import (
     Moments,
     check_places,
     collect_moments,
@@ -42,18 +47,13 @@ from edge_embed_convert.calibrate.rounding import (
     rounded_weights,
     scheme_of,
 )
-from edge_embed_convert.calibrate.texts import LONGEST, Calibration
-from edge_embed_convert.checkpoint import Checkpoint
-from edge_embed_convert.encoders import EmbeddingModel, build, family_of, survives_float16
-from edge_embed_convert.export import EXPORT_STEPS, export
-from edge_embed_convert.passes.compact import compact
-from edge_embed_convert.passes.patch import operators_of, patch_weights
-from edge_embed_convert.planes import split_planes
-from edge_embed_convert.probes import SELF_CHECK_TEXT, ProbeText, probe_texts
-from edge_embed_convert.quantize import place_of, quantize
-from edge_embed_convert.recipes import CALIBRATED, Recipe
-from edge_embed_convert.reference import Reference
-from edge_embed_convert.tokenizers import ConvertedTokenizer, convert_tokenizer
+from edge_embed_convert.recipes.calibrate.texts import LONGEST, Calibration
+from edge_embed_convert.recipes.grammar import CALIBRATED, Recipe
+from edge_embed_convert.recipes.planes import split_planes
+from edge_embed_convert.recipes.quantize import place_of, quantize
+from edge_embed_convert.source.checkpoint import Checkpoint
+from edge_embed_convert.source.reference import Reference
+from edge_embed_convert.source.tokenizers import ConvertedTokenizer, convert_tokenizer
 
 FLOAT16_SHORT, FLOAT16_LONGEST = 4, 1024
 """How many short probes are run in float16 to see whether the graph may, and how long the long one may be:
@@ -329,10 +329,20 @@ def refusal(parity: Parity, what: str, fix: str) -> ParityError:
 
 
 _NOT_YET = Parity(
-    passed=False, failures=["not measured yet"], probes=0, cosine_mean=0.0, cosine_min=0.0,
-    norm_error_max=0.0, non_finite=0, zero_vectors=0, token_mismatches=0, neighbours=0.0, neighbours_k=0,
-    thresholds={}, buckets=[],
-)  # fmt: skip
+    passed=False,
+    failures=["not measured yet"],
+    probes=0,
+    cosine_mean=0.0,
+    cosine_min=0.0,
+    norm_error_max=0.0,
+    non_finite=0,
+    zero_vectors=0,
+    token_mismatches=0,
+    neighbours=0.0,
+    neighbours_k=0,
+    thresholds={},
+    buckets=[],
+)
 
 SELF_CHECK_COSINE = {32: 0.9999, 16: 0.999, 8: 0.995, 4: 0.99}
 """Least cosine at load by the fewest bits in the recipe. Kernels of other processors round elsewhere:

@@ -91,12 +91,21 @@ def write_embeddinggemma(
     config = {**EMBEDDINGGEMMA_300M, **overrides}
     hidden, wide = config["hidden_size"], config["hidden_size"] * DENSE_FACTOR
     generator = torch.Generator().manual_seed(seed)
-    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Dense", "Dense"), ("3_Dense", "Dense"),
-               ("4_Normalize", "Normalize")]  # fmt: skip
+    modules = [
+        ("", "Transformer"),
+        ("1_Pooling", "Pooling"),
+        ("2_Dense", "Dense"),
+        ("3_Dense", "Dense"),
+        ("4_Normalize", "Normalize"),
+    ]
     _write_layout(directory, config, dict(_gemma_tensors(config, generator)), modules, EMBEDDINGGEMMA_PROMPTS)
     for name, out_features, in_features in (("2_Dense", wide, hidden), ("3_Dense", hidden, wide)):
-        dense = {"in_features": in_features, "out_features": out_features, "bias": False,
-                 "activation_function": "torch.nn.modules.linear.Identity"}  # fmt: skip
+        dense = {
+            "in_features": in_features,
+            "out_features": out_features,
+            "bias": False,
+            "activation_function": "torch.nn.modules.linear.Identity",
+        }
         _write_json(directory / name / "config.json", dense)
         weight = _normal(generator, out_features, in_features)
         save_file({"linear.weight": weight}, directory / name / "model.safetensors")
@@ -137,8 +146,10 @@ def _write_layout(
     for path, _ in modules:
         (directory / path).mkdir(parents=True, exist_ok=True)
     _write_json(directory / "config.json", config)
-    index = [{"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-             for i, (path, kind) in enumerate(modules)]  # fmt: skip
+    index = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(modules)
+    ]
     _write_json(directory / "modules.json", index)
     pool = {"word_embedding_dimension": config["hidden_size"], "include_prompt": True}
     keys = {"cls_token": "cls", "mean_tokens": "mean", "max_tokens": "max"}
@@ -183,8 +194,11 @@ def _bert_tensors(config: dict[str, Any], generator: torch.Generator) -> Iterato
         yield f"{name}.weight", _normal(generator, out_features, in_features, scale=0.05)
         yield f"{name}.bias", _normal(generator, out_features)
 
-    for name, rows in (("word", "vocab_size"), ("position", "max_position_embeddings"),
-                       ("token_type", "type_vocab_size")):  # fmt: skip
+    for name, rows in (
+        ("word", "vocab_size"),
+        ("position", "max_position_embeddings"),
+        ("token_type", "type_vocab_size"),
+    ):
         yield f"embeddings.{name}_embeddings.weight", _normal(generator, config[rows], hidden, scale=0.05)
     yield from norm("embeddings.LayerNorm")
     for index in range(config["num_hidden_layers"]):

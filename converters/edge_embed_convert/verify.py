@@ -8,19 +8,19 @@ from pathlib import Path
 import numpy as np
 from typing_extensions import Unpack
 
-from edge_embed._cpu import CpuEngine
-from edge_embed._litert import IN_MEMORY
-from edge_embed._manifest import Manifest, Parity, encode_vector
-from edge_embed._modelfile import ModelFile, Probe
-from edge_embed._options import check_threads
-from edge_embed._parity import compare
-from edge_embed._progress import Step, Ticker
-from edge_embed._rerun import rerun_probes
+from edge_embed.engine.base import IN_MEMORY
+from edge_embed.engine.cpu import CpuEngine
 from edge_embed.errors import CheckpointError
-from edge_embed_convert.checkpoint import CheckpointOptions, load
+from edge_embed.model_file.file import ModelFile, Probe
+from edge_embed.model_file.manifest import Manifest, Parity, encode_vector
+from edge_embed.options import check_threads
+from edge_embed.progress import Step, Ticker
+from edge_embed.proof.parity import compare
+from edge_embed.proof.rerun import rerun_probes
 from edge_embed_convert.probes import ProbeText
-from edge_embed_convert.recipes import THRESHOLDS
-from edge_embed_convert.reference import Reference
+from edge_embed_convert.recipes.grammar import THRESHOLDS
+from edge_embed_convert.source.checkpoint import CheckpointOptions, load
+from edge_embed_convert.source.reference import Reference
 
 NEIGHBOURS = 5
 """How many nearest neighbours of each probe are compared."""

@@ -115,9 +115,11 @@ def build_parser(verb: str) -> argparse.ArgumentParser:
     """Returns the parser of a verb."""
     command = COMMANDS[verb]
     parser = Parser(
-        prog=f"{PROGRAM} {verb}", description=f"{command.summary[0].upper()}{command.summary[1:]}.",
-        formatter_class=Formatter, allow_abbrev=False,
-    )  # fmt: skip
+        prog=f"{PROGRAM} {verb}",
+        description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+        formatter_class=Formatter,
+        allow_abbrev=False,
+    )
     load(command.module).configure(parser)
     positionals = [a for a in parser._actions if not a.option_strings]
     words = [_spell_positional(action) for action in positionals]
@@ -250,8 +252,10 @@ def _dispatch(words: list[str]) -> int:
     if verb not in commands:
         close = difflib.get_close_matches(verb, commands, 1)
         hint = f"did you mean {close[0]}? " if close else ""
-        _say(f"error: unknown command {verb!r}\n  expected: {', '.join(commands)}\n"
-             f"  to fix it: {hint}see {PROGRAM} --help")  # fmt: skip
+        _say(
+            f"error: unknown command {verb!r}\n  expected: {', '.join(commands)}\n"
+            f"  to fix it: {hint}see {PROGRAM} --help"
+        )
         return BAD_INPUT
     args = parse(build_parser(verb), rest)
     with needs_extra(commands[verb].extra, f"{PROGRAM} {verb}"):

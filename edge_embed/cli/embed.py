@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_embed.cli import _options
+from edge_embed.cli import options
 from edge_embed.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from edge_embed import Embedder
-    from edge_embed.cli._io import Texts
+    from edge_embed.cli.files import Texts
 
 _EPILOG = """\
 examples:
@@ -30,7 +30,7 @@ examples:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `edge_embed embed`."""
-    _options.add_model(parser)
+    options.add_model(parser)
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="texts; lines of stdin where none are given")
     files = parser.add_argument_group("files")
     files.add_argument(
@@ -39,11 +39,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="read texts: .txt (one per line), .jsonl, .parquet, or - for stdin",
     )
-    _options.add_fields(files)
+    options.add_fields(files)
     files.add_argument(
-        "-o", "--output", metavar="FILE", type=Path,
+        "-o",
+        "--output",
+        metavar="FILE",
+        type=Path,
         help="write vectors: .npy (only them), .jsonl or .parquet (the input's fields and 'embedding')",
-    )  # fmt: skip
+    )
     prompts = parser.add_argument_group("prompt").add_mutually_exclusive_group()
     prompts.add_argument(
         "--query", action="store_true", help="embed as queries, with the model's query prompt"
@@ -52,52 +55,52 @@ def configure(parser: argparse.ArgumentParser) -> None:
     prompts.add_argument(
         "--prompt-name", "--task", metavar="NAME", help="use this prompt; `edge_embed inspect` lists them"
     )
-    _options.add_runtime(parser)
+    options.add_runtime(parser)
     parser.add_argument(
-        "--batch-size", metavar="N", type=_options.positive, default=32, help="texts per step (default: 32)"
+        "--batch-size", metavar="N", type=options.positive, default=32, help="texts per step (default: 32)"
     )
-    _options.add_json(parser, "print JSON lines on a terminal too; with --output, a summary as JSON")
+    options.add_json(parser, "print JSON lines on a terminal too; with --output, a summary as JSON")
     parser.epilog = _EPILOG
 
 
 def run(args: argparse.Namespace) -> int:
     """Embeds and writes, or prints a line per text."""
-    from edge_embed.cli import _io  # noqa: PLC0415 - numpy waits until there is work
+    from edge_embed.cli import files  # numpy waits until there is work
 
     if args.titles_field and not args.document:
         raise InputError("titles belong to documents", fix="add --document, or leave --titles-field out")
     if args.output is not None:
-        _io.check_output(args.output)
+        files.check_output(args.output)
     texts = _gather(args)
-    with _options.open_embedder(args) as model:
+    with options.open_embedder(args) as model:
         vectors = _encode(model, texts, args)
     if args.output is not None:
-        _io.write_vectors(args.output, texts, vectors)
+        files.write_vectors(args.output, texts, vectors)
         summary = {"output": str(args.output), "texts": len(vectors), "dimension": vectors.shape[1]}
         if args.json:
-            _options.print_json(summary)
+            options.print_json(summary)
         else:
             print(f"wrote {len(vectors)} vectors of {vectors.shape[1]} numbers to {args.output}")
     elif args.json or not sys.stdout.isatty():
         for record, vector in zip(texts.records, vectors, strict=True):
-            _options.print_json(record | {_io.EMBEDDING_FIELD: _io.numbers(vector)})
+            options.print_json(record | {files.EMBEDDING_FIELD: files.numbers(vector)})
     else:
         _show(texts.texts, vectors)
     return 0
 
 
 def _gather(args: argparse.Namespace) -> Texts:
-    from edge_embed.cli import _io  # noqa: PLC0415
+    from edge_embed.cli import files
 
     if args.texts and args.input:
         raise InputError("texts come from the command line or from --input", got="both", fix="leave one out")
     if args.texts:
         if args.field or args.titles_field:
             raise InputError("texts on the command line have no fields", fix="use --input with a .jsonl file")
-        return _io.Texts.of(args.texts)
+        return files.Texts.of(args.texts)
     if args.input is None and (sys.stdin is None or sys.stdin.isatty()):
         raise InputError("there is no text to embed", fix="give texts, --input FILE, or pipe lines in")
-    return _io.read_texts(args.input or _io.STDIN, args.field, args.titles_field)
+    return files.read_texts(args.input or files.STDIN, args.field, args.titles_field)
 
 
 def _encode(model: Embedder, texts: Texts, args: argparse.Namespace) -> npt.NDArray[np.float32]:

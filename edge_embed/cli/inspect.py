@@ -9,12 +9,12 @@ import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from edge_embed.cli import _options
+from edge_embed.cli import options
 
 if TYPE_CHECKING:
-    from edge_embed._accelerators import Acceleration
-    from edge_embed._manifest import Manifest
-    from edge_embed._modelfile import ModelFile
+    from edge_embed.engine.accelerators import Acceleration
+    from edge_embed.model_file.file import ModelFile
+    from edge_embed.model_file.manifest import Manifest
 
 _INDENT = 14
 
@@ -26,19 +26,20 @@ examples:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `edge_embed inspect`."""
-    _options.add_model(parser)
+    options.add_model(parser)
     parser.add_argument(
-        "--no-delegate", action="store_true",
+        "--no-delegate",
+        action="store_true",
         help="leave out the delegate's partitions: the only part for which the graph must be prepared to run",
-    )  # fmt: skip
-    _options.add_accelerator(parser)
-    _options.add_json(parser, "print everything as one JSON object")
+    )
+    options.add_accelerator(parser)
+    options.add_json(parser, "print everything as one JSON object")
     parser.epilog = _EPILOG
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints what the file says of itself, its sizes, and how the delegate takes its graph."""
-    from edge_embed._modelfile import ModelFile  # noqa: PLC0415 - the help must not wait for these
+    from edge_embed.model_file.file import ModelFile  # the help must not wait for these
 
     model = ModelFile.open(args.model)
     sizes = _sizes(model)
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         extra |= {"delegate": delegate or None}
         if acceleration is not None:
             extra["acceleration"] = dataclasses.asdict(acceleration)
-        _options.print_json(extra | facts, indent=1)
+        options.print_json(extra | facts, indent=1)
     else:
         print("\n".join(_layout(model, sizes, delegate, acceleration)))
     return 0
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _sizes(model: ModelFile) -> dict[str, int]:
     """Returns the bytes of every part of the file; the parts add up to the file."""
-    from edge_embed.cli._graph import graph_sizes  # noqa: PLC0415
+    from edge_embed.cli.graph import graph_sizes
 
     sizes = {f"graph: {part}": n for part, n in graph_sizes(model.path, model.manifest.graph.bytes).items()}
     sizes |= {name: len(model.read(name)) for name in model.names}
@@ -69,8 +70,8 @@ def _sizes(model: ModelFile) -> dict[str, int]:
 
 
 def _delegate(model: ModelFile) -> list[dict[str, Any]]:
-    from edge_embed._litert import partitions  # noqa: PLC0415
-    from edge_embed._progress import progress_bar  # noqa: PLC0415
+    from edge_embed.engine.base import partitions
+    from edge_embed.progress import progress_bar
 
     reports = []
     with progress_bar(len(model.manifest.buckets), "delegating", unit="bucket") as advance:
@@ -82,8 +83,8 @@ def _delegate(model: ModelFile) -> list[dict[str, Any]]:
 
 def _acceleration(model: ModelFile, accelerator: str) -> Acceleration:
     """Lets the accelerator take the graph; whether it computes right is for `edge_embed verify` to say."""
-    from edge_embed import Embedder  # noqa: PLC0415
-    from edge_embed.errors import AcceleratorWarning  # noqa: PLC0415
+    from edge_embed import Embedder
+    from edge_embed.errors import AcceleratorWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AcceleratorWarning)  # what it says is what is printed
@@ -94,10 +95,12 @@ def _acceleration(model: ModelFile, accelerator: str) -> Acceleration:
 
 
 def _layout(
-    model: ModelFile, sizes: dict[str, int], delegate: Sequence[dict[str, Any]],
+    model: ModelFile,
+    sizes: dict[str, int],
+    delegate: Sequence[dict[str, Any]],
     acceleration: Acceleration | None,
-) -> Iterable[str]:  # fmt: skip
-    from edge_embed._parity import format_report  # noqa: PLC0415
+) -> Iterable[str]:
+    from edge_embed.proof.parity import format_report
 
     manifest = model.manifest
     total = model.path.stat().st_size
@@ -158,9 +161,14 @@ def _fact(label: str, text: str) -> list[str]:
     first = f"{label:<{_INDENT}}"
     # Long words stay whole: a hash or a path is copied, not read.
     return textwrap.wrap(
-        text, 100, initial_indent=first, subsequent_indent=" " * _INDENT,
-        break_long_words=False, break_on_hyphens=False, drop_whitespace=True,
-    ) or [first.rstrip()]  # fmt: skip
+        text,
+        100,
+        initial_indent=first,
+        subsequent_indent=" " * _INDENT,
+        break_long_words=False,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+    ) or [first.rstrip()]
 
 
 def _section(title: str) -> list[str]:

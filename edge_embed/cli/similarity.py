@@ -7,7 +7,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
-from edge_embed.cli import _options
+from edge_embed.cli import options
 from edge_embed.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from edge_embed import Embedder
-    from edge_embed.cli._io import Texts
+    from edge_embed.cli.files import Texts
 
 _TOP_OF_FILE = 10
 """Results per query where the documents come from a file and nothing else was asked."""
@@ -32,37 +32,43 @@ examples:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `edge_embed similarity`."""
-    _options.add_model(parser)
+    options.add_model(parser)
     parser.add_argument(
-        "texts", metavar="TEXT", nargs="*",
+        "texts",
+        metavar="TEXT",
+        nargs="*",
         help="a query, then documents; a part that comes from a file is left out here",
-    )  # fmt: skip
+    )
     files = parser.add_argument_group("files")
     files.add_argument(
         "--queries", metavar="FILE", help="read queries: .txt (one per line), .jsonl, .parquet, or -"
     )
     files.add_argument("--documents", metavar="FILE", help="read documents, in the same formats")
-    _options.add_fields(files)
+    options.add_fields(files)
     parser.add_argument(
-        "--prompt-name", "--task", metavar="NAME",
+        "--prompt-name",
+        "--task",
+        metavar="NAME",
         help="use this prompt for both sides (default: the model's prompts for queries and for documents)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--top-k", metavar="K", type=_options.positive,
+        "--top-k",
+        metavar="K",
+        type=options.positive,
         help=f"results per query (default: {_TOP_OF_FILE} from a file, else all)",
-    )  # fmt: skip
-    _options.add_runtime(parser)
-    _options.add_json(parser, "print a JSON object per query: query, results (rank, index, score, text)")
+    )
+    options.add_runtime(parser)
+    options.add_json(parser, "print a JSON object per query: query, results (rank, index, score, text)")
     parser.epilog = _EPILOG
 
 
 def run(args: argparse.Namespace) -> int:
     """Ranks the documents for each query and prints them, best first."""
-    import numpy as np  # noqa: PLC0415 - the help must not wait for it
+    import numpy as np  # the help must not wait for it
 
     queries, documents = _gather(args)
     top = args.top_k or (_TOP_OF_FILE if args.documents else len(documents.texts))
-    with _options.open_embedder(args) as model:
+    with options.open_embedder(args) as model:
         query_vectors, document_vectors = _encode(model, queries, documents, args)
         for start in range(0, len(queries.texts), _QUERIES_AT_ONCE):
             chunk = slice(start, start + _QUERIES_AT_ONCE)
@@ -79,10 +85,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _gather(args: argparse.Namespace) -> tuple[Texts, Texts]:
-    from edge_embed.cli import _io  # noqa: PLC0415
+    from edge_embed.cli import files
 
     words = list(args.texts)
-    if args.queries == args.documents == _io.STDIN:
+    if args.queries == args.documents == files.STDIN:
         raise InputError(
             "queries and documents cannot both come from stdin", fix="put one of them into a file"
         )
@@ -94,11 +100,13 @@ def _gather(args: argparse.Namespace) -> tuple[Texts, Texts]:
             fix="use --documents without --prompt-name, or leave --titles-field out",
         )
     # A field named for JSONL must not keep the other side from being plain text.
-    queries = _read(args.queries, args.field, None) if args.queries else _io.Texts.of(words[:1])
+    queries = _read(args.queries, args.field, None) if args.queries else files.Texts.of(words[:1])
     rest = words if args.queries else words[1:]
     if args.documents and rest:
         raise InputError("documents come from the command line or from --documents", got=f"both: {rest[0]!r}")
-    documents = _read(args.documents, args.field, args.titles_field) if args.documents else _io.Texts.of(rest)
+    documents = (
+        _read(args.documents, args.field, args.titles_field) if args.documents else files.Texts.of(rest)
+    )
     for texts, what, option in ((queries, "query", "--queries"), (documents, "document", "--documents")):
         if not texts.texts:
             raise InputError(f"there is no {what}", fix=f"give one after MODEL, or use {option} FILE")
@@ -106,10 +114,10 @@ def _gather(args: argparse.Namespace) -> tuple[Texts, Texts]:
 
 
 def _read(source: str, field: str | None, titles_field: str | None) -> Texts:
-    from edge_embed.cli import _io  # noqa: PLC0415
+    from edge_embed.cli import files
 
     plain = source.lower().endswith(".txt")
-    return _io.read_texts(source, None if plain and not titles_field else field, titles_field)
+    return files.read_texts(source, None if plain and not titles_field else field, titles_field)
 
 
 def _encode(
@@ -125,7 +133,7 @@ def _encode(
 
 def _print(query: str, results: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
-        _options.print_json({"query": query, "results": results})
+        options.print_json({"query": query, "results": results})
         return
     # Cut only where a person looks: a pipe gets every letter.
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize

@@ -10,15 +10,15 @@ from edge_embed.cli import (
     TARGET_SETTINGS,
     VERIFY_AGAINST_SOURCE,
     VERIFY_ON_TARGET,
-    _options,
     load,
     needs_extra,
+    options,
 )
 from edge_embed.errors import InputError, ModelFileError, SelfCheckError, TokenizerError
 
 if TYPE_CHECKING:
-    from edge_embed._manifest import Parity
-    from edge_embed._modelfile import ModelFile, Probe
+    from edge_embed.model_file.file import ModelFile, Probe
+    from edge_embed.model_file.manifest import Parity
 
 _EPILOG = """\
 The file carries its probes with the vectors that its source gave for them in float32, so that any
@@ -33,24 +33,26 @@ examples:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `edge_embed verify`."""
-    _options.add_model(parser)
-    _options.add_threads(parser)
-    _options.add_accelerator(parser)
+    options.add_model(parser)
+    options.add_threads(parser)
+    options.add_accelerator(parser)
     parser.add_argument(
         "--source",
         metavar="CHECKPOINT",
         help="compare with the checkpoint itself (needs the extra 'convert')",
     )
-    _options.add_checkpoint(parser)
+    options.add_checkpoint(parser)
     elsewhere = parser.add_argument_group("on another machine")
     elsewhere.add_argument(
-        "--target", metavar="NAME", default="local",
+        "--target",
+        metavar="NAME",
+        default="local",
         help="answer the probes there: emulated:aarch64[/CPU], ssh://[USER@]HOST[:PORT], adb[:SERIAL], "
         "browser "
         "(default: local; see docs/devices.md)",
-    )  # fmt: skip
-    _options.add_target(elsewhere)
-    _options.add_json(parser, "print the checks and the report as one JSON object")
+    )
+    options.add_target(elsewhere)
+    options.add_json(parser, "print the checks and the report as one JSON object")
     parser.epilog = _EPILOG
 
 
@@ -69,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0 if all passed, else 1.
     """
-    from edge_embed._modelfile import ModelFile  # noqa: PLC0415 - the help must not wait for these
+    from edge_embed.model_file.file import ModelFile  # the help must not wait for these
 
     if args.source and args.target != "local":
         raise InputError("--source compares here, --target compares elsewhere", fix="leave one of them out")
@@ -108,7 +110,7 @@ def _finish(args: argparse.Namespace, model: ModelFile, checks: list[Check], par
             "passed": passed,
             "checks": [dataclasses.asdict(c) for c in checks],
         }
-        _options.print_json(report | {"parity": parity and dataclasses.asdict(parity)}, indent=1)
+        options.print_json(report | {"parity": parity and dataclasses.asdict(parity)}, indent=1)
     else:
         _print(checks, parity)
     return 0 if passed else 1
@@ -120,8 +122,8 @@ def compare_probes(model: ModelFile, num_threads: int | None, accelerator: str =
     Raises:
         ModelFileError: If the file's probes cannot be read or do not belong to its manifest.
     """
-    from edge_embed._progress import progress_bar  # noqa: PLC0415
-    from edge_embed._rerun import rerun_probes  # noqa: PLC0415
+    from edge_embed.progress import progress_bar
+    from edge_embed.proof.rerun import rerun_probes
 
     probes, manifest = model.probes(), model.manifest
     _check_probes(probes, model)
@@ -176,7 +178,7 @@ def _integrity(model: ModelFile) -> Check:
 
 
 def _self_check(model: ModelFile, num_threads: int | None, accelerator: str) -> Check:
-    from edge_embed import Embedder  # noqa: PLC0415
+    from edge_embed import Embedder
 
     try:
         with Embedder(
@@ -189,7 +191,7 @@ def _self_check(model: ModelFile, num_threads: int | None, accelerator: str) -> 
 
 
 def _print(checks: list[Check], parity: Parity | None) -> None:
-    from edge_embed._parity import format_report  # noqa: PLC0415
+    from edge_embed.proof.parity import format_report
 
     for check in checks:
         print(f"{check.name:<12}{'passed' if check.passed else 'FAILED'}  {check.detail}")

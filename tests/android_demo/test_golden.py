@@ -13,8 +13,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from edge_embed._manifest import decode_vector
 from edge_embed.errors import ManifestError
+from edge_embed.model_file.manifest import decode_vector
 from edge_embed_bench import record
 
 ROOT = Path(__file__).parents[2]
@@ -93,9 +93,12 @@ def test_the_core_imports_nothing_of_android():
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell script")
 def test_without_tools_the_script_says_what_it_needs(tmp_path):
     result = subprocess.run(
-        ["bash", ROOT / "android_demo/test.sh"], env={**os.environ, "TOOLS": str(tmp_path)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        ["bash", ROOT / "android_demo/test.sh"],
+        env={**os.environ, "TOOLS": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert result.returncode == 3
     assert "kotlin-compiler" in result.stderr
     assert "--fetch" in result.stderr

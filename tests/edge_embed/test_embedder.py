@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge_embed._litert import Engine
+from edge_embed.engine.base import Engine
 from edge_embed.errors import (
     InputError,
     TextTooLongError,

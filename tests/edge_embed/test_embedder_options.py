@@ -119,10 +119,14 @@ def test_prompts_by_task(model):
 
 
 def test_document_prompts_by_other_names_and_none(tmp_path, build_model):
-    for index, (prompts, used) in enumerate([
-        ({"corpus": "c: ", "passage": "p: "}, "p: "), ({"corpus": "c: "}, "c: "),
-        ({"other": "o: "}, ""), ({}, ""),
-    ]):  # fmt: skip
+    for index, (prompts, used) in enumerate(
+        [
+            ({"corpus": "c: ", "passage": "p: "}, "p: "),
+            ({"corpus": "c: "}, "c: "),
+            ({"other": "o: "}, ""),
+            ({}, ""),
+        ]
+    ):
         path = build_model(tmp_path / f"{index}.tflite", prompts=prompts)
         with Embedder(path, weight_cache="memory") as model:
             assert np.array_equal(model.encode_document("red"), model.encode(used + "red"))
@@ -176,11 +180,18 @@ def test_titles_that_do_not_fit(model):
 @pytest.mark.parametrize(
     "options",
     [
-        {"overflow": "explode"}, {"overflow": None}, {"num_threads": 0}, {"num_threads": -1},
-        {"num_threads": 10**6}, {"num_threads": 2.0}, {"num_threads": True},
-        {"weight_cache": ""}, {"weight_cache": None}, {"weight_cache": 5},
+        {"overflow": "explode"},
+        {"overflow": None},
+        {"num_threads": 0},
+        {"num_threads": -1},
+        {"num_threads": 10**6},
+        {"num_threads": 2.0},
+        {"num_threads": True},
+        {"weight_cache": ""},
+        {"weight_cache": None},
+        {"weight_cache": 5},
     ],
-)  # fmt: skip
+)
 def test_options_that_cannot_be_used(path, options):
     with pytest.raises(InputError):
         Embedder(path, **options)
@@ -207,9 +218,11 @@ def test_integers_of_numpy(path, model):
 def test_the_other_arguments_of_sentence_transformers(model):
     texts = ["red", "the sea"]
     given = {
-        "convert_to_numpy": True, "convert_to_tensor": False, "precision": "float32",
+        "convert_to_numpy": True,
+        "convert_to_tensor": False,
+        "precision": "float32",
         "output_value": "sentence_embedding",
-    }  # fmt: skip
+    }
     for encode in (model.encode, model.encode_query, model.encode_document):
         plain = encode(texts)
         for device in (None, "cpu"):
@@ -219,13 +232,16 @@ def test_the_other_arguments_of_sentence_transformers(model):
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("convert_to_numpy", False, "True"), ("convert_to_numpy", 1, "True"),
-        ("convert_to_tensor", True, "False"), ("precision", "int8", "'float32'"),
-        ("precision", np.array(["float32"] * 2), "'float32'"), ("device", "cuda", "None or 'cpu'"),
+        ("convert_to_numpy", False, "True"),
+        ("convert_to_numpy", 1, "True"),
+        ("convert_to_tensor", True, "False"),
+        ("precision", "int8", "'float32'"),
+        ("precision", np.array(["float32"] * 2), "'float32'"),
+        ("device", "cuda", "None or 'cpu'"),
         ("output_value", "token_embeddings", "'sentence_embedding'"),
         ("output_value", None, "'sentence_embedding'"),
     ],
-)  # fmt: skip
+)
 def test_what_else_sentence_transformers_can_do(model, name, value, expected):
     for encode in (model.encode, model.encode_query, model.encode_document):
         with pytest.raises(InputError, match=f"{name} cannot be used") as caught:

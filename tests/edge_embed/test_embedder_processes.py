@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 from edge_embed import EdgeEmbedError, Embedder
-from edge_embed._cpu import CpuEngine
-from edge_embed._litert import Engine
-from edge_embed._modelfile import ModelFile, write_model_file
+from edge_embed.engine.base import Engine
+from edge_embed.engine.cpu import CpuEngine
 from edge_embed.errors import (
     InputError,
     ModelFileError,
     RuntimeFailure,
     TokenizerError,
 )
+from edge_embed.model_file.file import ModelFile, write_model_file
 
 LONG = " ".join(["seven small birds fly home"] * 20)
 
@@ -110,8 +110,8 @@ def test_a_graph_of_another_dimension(tmp_path, build_model, tiny_manifest):
 
 
 def test_a_damaged_flatbuffer(tmp_path, build_model, tiny_manifest, tiny_graph, capfd):
-    from edge_embed._manifest import MANIFEST_NAME
-    from edge_embed._modelfile import ModelFile, write_model_file
+    from edge_embed.model_file.file import ModelFile, write_model_file
+    from edge_embed.model_file.manifest import MANIFEST_NAME
 
     graph = tiny_graph[:8] + b"\xff" * 4000
     record = replace(tiny_manifest, graph=replace(tiny_manifest.graph, bytes=len(graph)))
@@ -151,9 +151,12 @@ from edge_embed import Embedder
 def run_python(code, *arguments):
     done = subprocess.run(
         [sys.executable, "-c", ISOLATED + code, *map(str, arguments)],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-    )  # fmt: skip
+    )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -258,11 +261,11 @@ def test_fork_while_another_thread_runs(path):
 
 IDLE_FORK = """
 import gc
-from edge_embed import _capi
+from edge_embed.engine.litert import c_api
 m = Embedder(sys.argv[1])
 before = m.encode('the red planet').tobytes()
-parent, close = os.getpid(), _capi.Graph.close
-_capi.Graph.close = lambda self: close(self) if os.getpid() == parent else os._exit(3)
+parent, close = os.getpid(), c_api.Graph.close
+c_api.Graph.close = lambda self: close(self) if os.getpid() == parent else os._exit(3)
 child = os.fork()
 if not child:
     gc.collect()

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from edge_embed._similarity import pairwise, similarity
 from edge_embed.errors import InputError
+from edge_embed.similarity import pairwise, similarity
 
 DEFINITIONS = {
     "cosine": lambda a, b: a @ b / (np.linalg.norm(a) * np.linalg.norm(b)),

@@ -88,7 +88,9 @@ def record():
         samples=(0.010, 0.011, 0.012), *, length=16, name="tiny", recipe="int8", **changes: Any
     ) -> Record:
         complete = Record(
-            kind=LATENCY, status=OK, error=None,
+            kind=LATENCY,
+            status=OK,
+            error=None,
             engine=EngineFacts(OURS, {"edge-embed": "1"}, {"self-check": "on"}),
             model=ModelFacts(name, f"{name}.tflite", "0" * 64, recipe, 10, 8, [16, 32], False),
             cell=Cell("local", "cpu", length, 2, 1),
@@ -102,21 +104,32 @@ def record():
             storage=Storage(24_000_000, 11_000_000),
             delegate=Delegate(100, 1, ["GATHER"], "CPU (XNNPACK)"),
             agreement=Agreement(0.99, 0.96),
-        )  # fmt: skip
+        )
         return replace(complete, **changes)
 
     return make
 
 
 SMALL_BERT = {
-    "vocab_size": 600, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1,
-    "num_attention_heads": 4, "max_position_embeddings": 64,
-}  # fmt: skip
+    "vocab_size": 600,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+}
 SMALL_GEMMA = {
-    "vocab_size": 600, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 6,
-    "num_attention_heads": 2, "head_dim": 32, "max_position_embeddings": 64, "query_pre_attn_scalar": 32,
-    "sliding_window": 32, "sliding_window_pattern": 3,
-}  # fmt: skip
+    "vocab_size": 600,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 2,
+    "head_dim": 32,
+    "max_position_embeddings": 64,
+    "query_pre_attn_scalar": 32,
+    "sliding_window": 32,
+    "sliding_window_pattern": 3,
+}
 
 
 @pytest.fixture

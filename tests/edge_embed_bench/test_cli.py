@@ -128,7 +128,8 @@ def test_a_termination_keeps_the_finished_records_and_leaves_nothing(tiny_model,
     words = ["--lengths", "8,16", "--repetitions", "2", "--warmup", "0", "--loads", "1", "--output", str(out)]
     # The second file's first cell never ends; the first one's is on disk by then.
     slow = [
-        sys.executable, "-c",
+        sys.executable,
+        "-c",
         "import sys, time\nfrom edge_embed.cli import main\nfrom edge_embed_bench.targets import local\n"
         "honest = local.Local.measure\n"
         "def measure(self, subjects, cell, plan):\n"
@@ -137,11 +138,14 @@ def test_a_termination_keeps_the_finished_records_and_leaves_nothing(tiny_model,
         "        yield record\n"
         "local.Local.measure = measure\n"
         "sys.exit(main(sys.argv[1:]))",
-    ]  # fmt: skip
+    ]
     process = subprocess.Popen(
-        [*slow, "bench", str(tiny_model), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [*slow, "bench", str(tiny_model), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         env={**os.environ, "PYTHONPATH": path, "TMPDIR": str(scratch)},
-    )  # fmt: skip
+    )
     assert process.stdout.readline() == "stuck\n"
     process.send_signal(signal.SIGTERM)
     text, errors = process.communicate(timeout=60)

@@ -75,9 +75,14 @@ def test_foreign_files(text, problem):
 
 
 @pytest.mark.parametrize(
-    ("path", "value"), [(("cell", "length"), "16"), (("latency", "samples_s"), 3), (("engine", "name"), None),
-                        (("cell", "threads"), True)]
-)  # fmt: skip
+    ("path", "value"),
+    [
+        (("cell", "length"), "16"),
+        (("latency", "samples_s"), 3),
+        (("engine", "name"), None),
+        (("cell", "threads"), True),
+    ],
+)
 def test_wrong_types_name_the_field(record, path, value):
     raw = asdict(record())
     raw[path[0]][path[1]] = value

@@ -15,7 +15,7 @@ from edge_embed_bench.matrix import SYNTHETIC_MARK
 def test_gemma_tokenizer_becomes_sentencepiece(tmp_path, size):
     from tokenizers import Tokenizer
 
-    from edge_embed_convert.tokenizers import convert_tokenizer
+    from edge_embed_convert.source.tokenizers import convert_tokenizer
 
     files = synthetic.gemma_tokenizer_files(size)
     tokenizer = Tokenizer.from_buffer(files["tokenizer.json"])

@@ -13,24 +13,36 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from edge_embed_convert import checkpoint as checkpoints
-from edge_embed_convert.encoders import EmbeddingModel, build
+from edge_embed_convert.families import EmbeddingModel, build
 from edge_embed_convert.pipeline import Conversion, convert
 from edge_embed_convert.probes import SENTENCES
+from edge_embed_convert.source import checkpoint as checkpoints
 from edge_embed_convert.synthetic import write_bert, write_embeddinggemma
 
 VOCABULARY = 600
 GEMMA = {
-    "vocab_size": VOCABULARY, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4,
-    "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32, "max_position_embeddings": 72,
-    "query_pre_attn_scalar": 32, "sliding_window": 32, "sliding_window_pattern": 3,
-}  # fmt: skip
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 32,
+    "max_position_embeddings": 72,
+    "query_pre_attn_scalar": 32,
+    "sliding_window": 32,
+    "sliding_window_pattern": 3,
+}
 """Layers sliding, sliding, global, sliding; a radius of 16, so that 64 tokens and more go by blocks."""
 
 BERT = {
-    "vocab_size": VOCABULARY, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "max_position_embeddings": 64,
-}  # fmt: skip
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+}
 
 GEMMA_BUCKETS, BERT_BUCKETS = [16, 32, 72], [16, 64]
 
@@ -52,21 +64,37 @@ def gemma_tokenizer() -> dict[str, bytes]:
     merges = [[p[:k], p[k:]] for p in learned for k in range(1, len(p)) if {p[:k], p[k:]} <= known]
     spec["pre_tokenizer"] = None
     spec["added_tokens"] = [
-        {"id": i, "content": token, "single_word": False, "lstrip": False, "rstrip": False,
-         "normalized": False, "special": True}
+        {
+            "id": i,
+            "content": token,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": True,
+        }
         for i, token in enumerate(special)
-    ]  # fmt: skip
+    ]
     spec["model"] |= {
-        "unk_token": "<unk>", "byte_fallback": True, "fuse_unk": True, "merges": merges,
+        "unk_token": "<unk>",
+        "byte_fallback": True,
+        "fuse_unk": True,
+        "merges": merges,
         "vocab": {piece: i for i, piece in enumerate(pieces)},
-    }  # fmt: skip
+    }
     template = processors.TemplateProcessing(
         single="<bos> $A <eos>", special_tokens=[("<bos>", 2), ("<eos>", 1)]
     )
     tokenizer = Tokenizer.from_str(json.dumps(spec))
     tokenizer.post_processor = template
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<pad>", "bos_token": "<bos>",
-              "eos_token": "<eos>", "unk_token": "<unk>", "model_max_length": 2048}  # fmt: skip
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "pad_token": "<pad>",
+        "bos_token": "<bos>",
+        "eos_token": "<eos>",
+        "unk_token": "<unk>",
+        "model_max_length": 2048,
+    }
     return _files(tokenizer, config)
 
 
@@ -84,8 +112,14 @@ def bert_tokenizer() -> dict[str, bytes]:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]", "unk_token": "[UNK]",
-              "cls_token": "[CLS]", "sep_token": "[SEP]", "model_max_length": 512}  # fmt: skip
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "model_max_length": 512,
+    }
     return _files(tokenizer, config)
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_embed._gpu_graph import read_graph
-from edge_embed._litert import quiet_stderr
-from edge_embed_convert.passes.keep_batch import keep_batch
+from edge_embed.engine.base import quiet_stderr
+from edge_embed.engine.litert.gpu_graph import read_graph
+from edge_embed_convert.graph.passes.keep_batch import keep_batch
 
 DRIVER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")
 
@@ -42,12 +42,18 @@ with Embedder(sys.argv[1], accelerator="gpu", weight_cache="memory", num_threads
 def test_the_gpu_takes_the_family_whole(family, least, request):
     path = request.getfixturevalue(family).path
     environment = os.environ | {
-        "VK_DRIVER_FILES": str(DRIVER), "LD_LIBRARY_PATH": str(DRIVER.parent), "XDG_RUNTIME_DIR": "/tmp",
-    }  # fmt: skip
+        "VK_DRIVER_FILES": str(DRIVER),
+        "LD_LIBRARY_PATH": str(DRIVER.parent),
+        "XDG_RUNTIME_DIR": "/tmp",
+    }
     done = subprocess.run(
         [sys.executable, "-c", ON_GPU, str(path)],
-        env=environment, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["complete"], report["outside"]

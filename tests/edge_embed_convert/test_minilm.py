@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from edge_embed import Embedder
-from edge_embed_convert.checkpoint import load
 from edge_embed_convert.pipeline import Conversion, convert
-from edge_embed_convert.reference import Reference
+from edge_embed_convert.source.checkpoint import load
+from edge_embed_convert.source.reference import Reference
 
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 BUCKETS = [16, 64, 256]

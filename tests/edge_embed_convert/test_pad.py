@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from edge_embed_convert.tokenizers import convert_tokenizer
+from edge_embed_convert.source.tokenizers import convert_tokenizer
 
 WORDS = ["red", "planet", "mars", "##s"]
 

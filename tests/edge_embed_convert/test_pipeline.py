@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 
 from edge_embed import Embedder
-from edge_embed._modelfile import ModelFile
 from edge_embed.cli import main
 from edge_embed.errors import CheckpointError, ConversionError, ParityError, RecipeError
-from edge_embed_convert import prepare, recipes
+from edge_embed.model_file.file import ModelFile
+from edge_embed_convert import prepare
 from edge_embed_convert.pipeline import Conversion, convert
+from edge_embed_convert.recipes.grammar import grammar
 from edge_embed_convert.synthetic import EMBEDDINGGEMMA_PROMPTS
 
-STRICT = recipes.Thresholds(cosine_mean=2.0, cosine_min=2.0, neighbours=2.0)
+STRICT = grammar.Thresholds(cosine_mean=2.0, cosine_min=2.0, neighbours=2.0)
 """What no file can reach."""
 
 
@@ -36,7 +37,7 @@ def one_layer(write_tiny_bert, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def strict(monkeypatch) -> None:
-    monkeypatch.setattr(recipes, "THRESHOLDS", dict.fromkeys(recipes.THRESHOLDS, STRICT))
+    monkeypatch.setattr(grammar, "THRESHOLDS", dict.fromkeys(grammar.THRESHOLDS, STRICT))
 
 
 # What is written.
@@ -51,7 +52,7 @@ def test_a_conversion_is_verified(which: str, request: pytest.FixtureRequest) ->
     assert parity.token_mismatches == parity.non_finite == parity.zero_vectors == 0
     assert [bucket.length for bucket in parity.buckets] == file.manifest.buckets
     assert sum(bucket.probes for bucket in parity.buckets) == parity.probes
-    assert parity.thresholds == recipes.Recipe.parse(file.manifest.recipe.name).thresholds.as_dict()
+    assert parity.thresholds == grammar.Recipe.parse(file.manifest.recipe.name).thresholds.as_dict()
     assert ModelFile.open(file.path).manifest == file.manifest
     assert len(ModelFile.open(file.path).probes()) == parity.probes
 
@@ -142,8 +143,14 @@ def test_twice_gives_the_same_bytes(one_layer: Path, tmp_path: Path) -> None:
 
 def test_names_and_steps(one_layer: Path, tmp_path: Path) -> None:
     steps: list[tuple[str, int, int]] = []
-    result = convert(one_layer, tmp_path, name="mine", recipe="fp32", num_threads=1,
-                     progress=lambda *step: steps.append(step))  # fmt: skip
+    result = convert(
+        one_layer,
+        tmp_path,
+        name="mine",
+        recipe="fp32",
+        num_threads=1,
+        progress=lambda *step: steps.append(step),
+    )
     assert [p.name for p in tmp_path.iterdir()] == ["mine.fp32.tflite"]
     assert result.manifest.name == "mine"
     assert [done for _, done, _ in steps] == list(range(len(steps)))
@@ -180,7 +187,7 @@ def test_the_gate_sees_a_wrong_weight(monkeypatch, one_layer: Path, tmp_path: Pa
 
 
 def test_the_gate_sees_other_tokens(monkeypatch, one_layer: Path, tmp_path: Path) -> None:
-    from edge_embed_convert.reference import Reference
+    from edge_embed_convert.source.reference import Reference
 
     monkeypatch.setattr(Reference, "tokenize", lambda self, text: [2, 9, 9, 3])
     with pytest.raises(ParityError, match="token_mismatches"):

@@ -28,7 +28,9 @@ from typing import Any
 import numpy as np
 
 from edge_embed import Embedder
-from edge_embed._manifest import (
+from edge_embed.errors import EdgeEmbedError
+from edge_embed.model_file.file import ModelFile, write_model_file
+from edge_embed.model_file.manifest import (
     MANIFEST_NAME,
     PROBES_NAME,
     Architecture,
@@ -43,15 +45,13 @@ from edge_embed._manifest import (
     TokenizerRecord,
     encode_vector,
 )
-from edge_embed._modelfile import ModelFile, write_model_file
-from edge_embed._rerun import fed
-from edge_embed._selfcheck import bucket_for
-from edge_embed._similarity import similarity
-from edge_embed._text import OVERFLOWS, plan
-from edge_embed._tokenizer import Tokenizer, load_tokenizer
-from edge_embed.errors import EdgeEmbedError
+from edge_embed.proof.rerun import fed
+from edge_embed.proof.self_check import bucket_for
+from edge_embed.similarity import similarity
+from edge_embed.text.plan import OVERFLOWS, plan
+from edge_embed.text.tokenizers import Tokenizer, load_tokenizer
 from edge_embed_bench import record
-from edge_embed_convert.tokenizer_texts import HOSTILE_TEXTS
+from edge_embed_convert.source.tokenizer_texts import HOSTILE_TEXTS
 
 sys.path.insert(0, str(Path(__file__).parent))
 from small_tokenizers import bpe, unigram, wordpiece
@@ -99,23 +99,32 @@ def make_manifest(file: str, data: bytes) -> Manifest:
     bucket = BucketParity(8, 1, 1.0, 1.0)
     parity = Parity(True, [], 1, 1.0, 1.0, 0.0, 0, 0, 0, 1.0, 1, {"cosine_min": 0.99}, [bucket])
     return Manifest(
-        name="golden", source=Source("tests/golden", None, "0" * 64),
+        name="golden",
+        source=Source("tests/golden", None, "0" * 64),
         architecture=Architecture("toy", 64, {"layers": [1, None, 2.5]}),
         recipe=RecipeRecord("fp32", "fp32", {"all": {"bits": 32}}),
         graph=Graph(len(_GRAPH), hashlib.sha256(_GRAPH).hexdigest(), True),
-        buckets=[8, 16, 24], max_tokens=24, pooling=["mean"], normalize=True, dimension=DIMENSION,
-        matryoshka_dimensions=[8, 4], similarity="cosine",
+        buckets=[8, 16, 24],
+        max_tokens=24,
+        pooling=["mean"],
+        normalize=True,
+        dimension=DIMENSION,
+        matryoshka_dimensions=[8, 4],
+        similarity="cosine",
         prompts={
-            "query": "task: search result | query: ", "document": "title: none | text: ",
+            "query": "task: search result | query: ",
+            "document": "title: none | text: ",
             "long": "the red planet " * 9,
         },
         default_prompt_name=None,
         tokenizer=TokenizerRecord(
             file, kind, hashlib.sha256(data).hexdigest(), file == "unigram.model", 0, *around, 1000
         ),
-        licence=Licence("apache-2.0", []), tools={"edge-embed": "0"}, parity=parity,
+        licence=Licence("apache-2.0", []),
+        tools={"edge-embed": "0"},
+        parity=parity,
         self_check=SelfCheck([2, 5, 3], encode_vector(Toy.run(None, 8, [2, 5, 3])), 0.9999),  # type: ignore[arg-type]
-    )  # fmt: skip
+    )
 
 
 def texts_golden(file: str, data: bytes) -> dict[str, Any]:
@@ -138,11 +147,18 @@ def _plans(tokenizer: Tokenizer, manifest: Manifest, text: str) -> dict[str, Any
     for name, prompt in {"": "", **manifest.prompts}.items():
         for overflow in OVERFLOWS:
             answer = _verdict(lambda p=prompt, o=overflow: plan(tokenizer, manifest, p, text, o, index=0))
-            plans[f"{name} {overflow}"] = answer if isinstance(answer, str) else [
-                _digest([token for window in answer.windows for token in window]),
-                [bucket_for(len(window), manifest) for window in answer.windows],
-                answer.weights, answer.tokens, answer.truncated, answer.padding,
-            ]  # fmt: skip
+            plans[f"{name} {overflow}"] = (
+                answer
+                if isinstance(answer, str)
+                else [
+                    _digest([token for window in answer.windows for token in window]),
+                    [bucket_for(len(window), manifest) for window in answer.windows],
+                    answer.weights,
+                    answer.tokens,
+                    answer.truncated,
+                    answer.padding,
+                ]
+            )
     return plans
 
 
@@ -169,9 +185,11 @@ def vectors_golden(file: str, data: bytes) -> list[dict[str, Any]]:
         for index, document in enumerate(("title: none | text: ", "", "passage: title: none title: none ")):
             manifest = make_manifest(file, data)
             manifest = replace(
-                manifest, prompts={"query": "query: ", "document": document}, normalize=index != 1,
+                manifest,
+                prompts={"query": "query: ", "document": document},
+                normalize=index != 1,
                 default_prompt_name=None if index else "query",
-            )  # fmt: skip
+            )
             members = {"edge_embed.json": manifest.to_json().encode(), file: data}
             write_model_file(path, _GRAPH, members)
             for dimension in (None, 3, 8, 9, 0):
@@ -223,15 +241,31 @@ def manifests_golden(data: bytes) -> dict[str, Any]:
             cases.append([list(path), value, _parse_verdict(json.dumps(changed).encode())])
     good = json.dumps(base)
     raw = [
-        good, "\ufeff" + good, good + "x", good[:-1], "", "[]", "null", "[" * 100000,
-        '{"schema_version": 2}', '{"schema_version": true}',
-        good.replace("24", "24.0", 1), good.replace("24", "024", 1), good.replace("0.99", "NaN", 1),
-        good.replace('"golden"', '"🚀\\ud800"'), good.replace('"golden"', '"a\tb"'), good.replace('"', "'"),
+        good,
+        "\ufeff" + good,
+        good + "x",
+        good[:-1],
+        "",
+        "[]",
+        "null",
+        "[" * 100000,
+        '{"schema_version": 2}',
+        '{"schema_version": true}',
+        good.replace("24", "24.0", 1),
+        good.replace("24", "024", 1),
+        good.replace("0.99", "NaN", 1),
+        good.replace('"golden"', '"🚀\\ud800"'),
+        good.replace('"golden"', '"a\tb"'),
+        good.replace('"', "'"),
         good.replace("{", '{"unknown": [{}, -0.5e-3, "\\u00e9\\/"],', 1),
-        good.replace("24", "+24", 1), good.replace("24", "24 ,", 1),
-        good.replace(": ", ":\r\n\t "), good.replace(": ", ":\x0c "),
-        good.replace('"name"', '"name": 3, "name"', 1), good.replace("24", "-Infinity", 1), good + " \n",
-    ]  # fmt: skip
+        good.replace("24", "+24", 1),
+        good.replace("24", "24 ,", 1),
+        good.replace(": ", ":\r\n\t "),
+        good.replace(": ", ":\x0c "),
+        good.replace('"name"', '"name": 3, "name"', 1),
+        good.replace("24", "-Infinity", 1),
+        good + " \n",
+    ]
     encoded = [text.encode() for text in raw] + [good.encode() + b"\xff"]
     hostile = [[_b64(text), _parse_verdict(text)] for text in encoded]
     return {"base": base, "cases": cases, "raw": hostile}
@@ -356,8 +390,9 @@ def probes_golden(file: str, data: bytes) -> dict[str, Any]:
     probes = [{"text": text, "prompt_name": name} for text, name in cases]
     members = {
         MANIFEST_NAME: manifest.to_json().encode(),
-        PROBES_NAME: json.dumps({"probes": probes}).encode(), file: data,
-    }  # fmt: skip
+        PROBES_NAME: json.dumps({"probes": probes}).encode(),
+        file: data,
+    }
     answers = []
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "toy.tflite"
@@ -381,10 +416,18 @@ def record_golden(file: bytes) -> dict[str, Any]:
         "storage.cache_bytes": "packed weights are kept in memory",
     }
     measured = record.Record(
-        kind=record.LATENCY, status=record.OK, error=None,
+        kind=record.LATENCY,
+        status=record.OK,
+        error=None,
         engine=record.EngineFacts(record.OURS, {"litert": "2.3.0"}, {"runtime": "android"}),
         model=record.ModelFacts(
-            "golden", "toy.tflite", hashlib.sha256(file).hexdigest(), "fp32", 64, DIMENSION, [8, 16, 24],
+            "golden",
+            "toy.tflite",
+            hashlib.sha256(file).hexdigest(),
+            "fp32",
+            64,
+            DIMENSION,
+            [8, 16, 24],
             synthetic=False,
         ),
         cell=record.Cell("adb", "cpu", 8, 2, 1),
@@ -395,8 +438,9 @@ def record_golden(file: bytes) -> dict[str, Any]:
         load=record.Load(0.125, 1.0, 0.5, [], []),
         latency=record.Latency.of(samples, tokens=8, batch=1),
         memory=record.Memory(3 << 20, 1 << 20, 4 << 20),
-        storage=record.Storage(len(file), None), not_measured=reasons,
-    )  # fmt: skip
+        storage=record.Storage(len(file), None),
+        not_measured=reasons,
+    )
     return json.loads(record.to_json([measured]))  # type: ignore[no-any-return]
 
 

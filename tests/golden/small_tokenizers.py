@@ -17,28 +17,54 @@ _CORPUS = (
     "the red planet mars is known as which query document title none text search result task of and water",
     "stone river sings over old green hills while seven small birds fly home before night falls on us all",
     "embeddings turn texts into vectors so that what means the same lies near the same place",
-    "Größe straße élan naïve façade über señor niño", "красная планета известна как марс",
-    "ο κόκκινος πλανήτης είναι ο άρης", "赤い惑星 红色的星球 붉은 행성",
-    "الكوكب الأحمر هو المريخ", "लाल ग्रह मंगल है",
-    "0 1 2 3 10 100 1000 3.14 42", "def f(x): return x * 2  # code",
-)  # fmt: skip
+    "Größe straße élan naïve façade über señor niño",
+    "красная планета известна как марс",
+    "ο κόκκινος πλανήτης είναι ο άρης",
+    "赤い惑星 红色的星球 붉은 행성",
+    "الكوكب الأحمر هو المريخ",
+    "लाल ग्रह मंगल है",
+    "0 1 2 3 10 100 1000 3.14 42",
+    "def f(x): return x * 2  # code",
+)
 
 
 _RULES = {
-    "ﬁ": "fi", "①": "1", "\u3000": " ", "\t": " ", "\n": " ", "\u212b": "\u00c5", "e\u0301": "é",
-    "\u200b": "", "ｆ": "f", "ｕ": "u", "ｌ": "l", "…": "...", "A": "a", "\u00a0": " ",
-}  # fmt: skip
+    "ﬁ": "fi",
+    "①": "1",
+    "\u3000": " ",
+    "\t": " ",
+    "\n": " ",
+    "\u212b": "\u00c5",
+    "e\u0301": "é",
+    "\u200b": "",
+    "ｆ": "f",
+    "ｕ": "u",
+    "ｌ": "l",
+    "…": "...",
+    "A": "a",
+    "\u00a0": " ",
+}
 
 
 def bpe() -> bytes:
     """Returns a SentencePiece BPE model with byte fallback, user-defined and unused pieces."""
     return _sentencepiece(
-        "bpe", 520, byte_fallback=True, add_dummy_prefix=False, normalization_rule_name="identity",
+        "bpe",
+        520,
+        byte_fallback=True,
+        add_dummy_prefix=False,
+        normalization_rule_name="identity",
         remove_extra_whitespaces=False,
         user_defined_symbols=["<start_of_turn>", "<tag>", "\n\n", "\n\n\n", "\t"],
-        pad_id=0, eos_id=1, bos_id=2, unk_id=3, pad_piece="<pad>", bos_piece="<bos>", eos_piece="<eos>",
+        pad_id=0,
+        eos_id=1,
+        bos_id=2,
+        unk_id=3,
+        pad_piece="<pad>",
+        bos_piece="<bos>",
+        eos_piece="<eos>",
         unused=("re", "th", "the"),
-    )  # fmt: skip
+    )
 
 
 def unigram() -> bytes:
@@ -47,9 +73,16 @@ def unigram() -> bytes:
         rules = Path(directory) / "rules.tsv"
         rules.write_text("".join(f"{_points(a)}\t{_points(b)}\n" for a, b in _RULES.items()))
         return _sentencepiece(
-            "unigram", 360, normalization_rule_tsv=str(rules), user_defined_symbols=["<tag>", "▁of▁"],
-            pad_id=0, unk_id=1, bos_id=2, eos_id=3, unused=("▁the", "is"),
-        )  # fmt: skip
+            "unigram",
+            360,
+            normalization_rule_tsv=str(rules),
+            user_defined_symbols=["<tag>", "▁of▁"],
+            pad_id=0,
+            unk_id=1,
+            bos_id=2,
+            eos_id=3,
+            unused=("▁the", "is"),
+        )
 
 
 def wordpiece() -> bytes:
@@ -70,9 +103,16 @@ def wordpiece() -> bytes:
 def _sentencepiece(kind: str, size: int, *, unused: tuple[str, ...], **options: Any) -> bytes:
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(_CORPUS), model_writer=model, model_type=kind, vocab_size=size, minloglevel=2,
-        num_threads=1, character_coverage=1.0, hard_vocab_limit=False, **options,
-    )  # fmt: skip
+        sentence_iterator=iter(_CORPUS),
+        model_writer=model,
+        model_type=kind,
+        vocab_size=size,
+        minloglevel=2,
+        num_threads=1,
+        character_coverage=1.0,
+        hard_vocab_limit=False,
+        **options,
+    )
     proto = schema.ModelProto.FromString(model.getvalue())
     proto.normalizer_spec.ClearField("normalization_rule_tsv")  # a path of this run
     for piece in proto.pieces:

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_embed._cache import default_directory
-from edge_embed._progress import progress_bar
+from edge_embed.engine.weight_cache import default_directory
 from edge_embed.errors import InputError
+from edge_embed.progress import progress_bar
 from edge_embed_bench import ids
 from edge_embed_bench._files import make_directory, maker_key
 from edge_embed_bench.errors import MeasurementError, WorkerError, one_line
@@ -126,15 +126,16 @@ def subjects(
         InputError: If a name is unknown, or the file was not made from the checkpoint.
     """
     chosen = choose("peer", names, PEERS)
-    from edge_embed_convert.checkpoint import load  # noqa: PLC0415 - brings torch
+    from edge_embed_convert.source.checkpoint import load  # brings torch
 
     weights = load(checkpoint).weights_sha256()
     if weights != model.manifest.source.sha256:
         raise InputError(
             f"{model.path.name} was not made from {checkpoint}",
-            got=f"weights {weights[:12]}", expected=f"weights {model.manifest.source.sha256[:12]}",
+            got=f"weights {weights[:12]}",
+            expected=f"weights {model.manifest.source.sha256[:12]}",
             fix="peers must have the same weights: name the file's own checkpoint",
-        )  # fmt: skip
+        )
     found = []
     with progress_bar(len(chosen), "preparing the peers", unit="peer") as advance:
         for peer in chosen:
@@ -181,9 +182,15 @@ def _subject(peer: Peer, model: Model, checkpoint: Path, threads: int, timeout: 
         except (WorkerError, MeasurementError, OSError) as error:
             problem = one_line(error)
     return Subject(
-        model=model, engine=peer.name, module=peer.module, artifact=artifact, tokenizes=False,
-        caches=peer.caches, least_cosine=peer.least_cosine, problem=problem,
-    )  # fmt: skip
+        model=model,
+        engine=peer.name,
+        module=peer.module,
+        artifact=artifact,
+        tokenizes=False,
+        caches=peer.caches,
+        least_cosine=peer.least_cosine,
+        problem=problem,
+    )
 
 
 def _prepare(peer: Peer, model: Model, checkpoint: Path, threads: int, timeout: float) -> Path:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_embed._modelfile import ModelFile
-from edge_embed._text import DOCUMENT_PROMPTS, plan, task_prompt_name
-from edge_embed._tokenizer import load_tokenizer
+from edge_embed.model_file.file import ModelFile
+from edge_embed.text.plan import DOCUMENT_PROMPTS, plan, task_prompt_name
+from edge_embed.text.tokenizers import load_tokenizer
 from edge_embed_bench.measure import Job
 
 Ids = npt.NDArray[np.int64]

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from edge_embed_convert.checkpoint import Checkpoint, load
-from edge_embed_convert.encoders.gemma3 import Gemma3Config
-from edge_embed_convert.reference import Reference
+from edge_embed_convert.families.gemma3 import Gemma3Config
+from edge_embed_convert.source.checkpoint import Checkpoint, load
+from edge_embed_convert.source.reference import Reference
 
 _POOLING = {"mean": gguf.PoolingType.MEAN, "cls": gguf.PoolingType.CLS}
 

@@ -14,8 +14,8 @@ from unittest import mock
 
 import torch
 
-from edge_embed_convert.checkpoint import load
-from edge_embed_convert.encoders.gemma3 import Gemma3Config
+from edge_embed_convert.families.gemma3 import Gemma3Config
+from edge_embed_convert.source.checkpoint import load
 
 
 def export(checkpoint: str, lengths: list[int], directory: Path) -> None:
@@ -28,9 +28,9 @@ def export(checkpoint: str, lengths: list[int], directory: Path) -> None:
     if source.config["model_type"] != "gemma3_text":
         raise ValueError(f"litert-torch ships no encoder of the family {source.config['model_type']}")
     with _schema_of_tensorflow():
-        import litert_torch  # noqa: PLC0415 - with what it needs in place
-        from litert_torch.generative.examples.embedding_gemma import embedding_gemma  # noqa: PLC0415
-        from litert_torch.generative.quantize import quant_recipes  # noqa: PLC0415
+        import litert_torch  # with what it needs in place
+        from litert_torch.generative.examples.embedding_gemma import embedding_gemma
+        from litert_torch.generative.quantize import quant_recipes
     stock = embedding_gemma.get_model_config()
     shape = Gemma3Config.parse(source.config, source.sliding_window)
     config = _sized(stock, shape, source.dense[0].out_features, max(lengths))
@@ -50,17 +50,24 @@ def _sized(stock: Any, config: Gemma3Config, dense: int, longest: int) -> Any:
     for sliding in config.sliding:
         block = local if sliding else glob
         attention = dataclasses.replace(
-            block.attn_config, num_heads=config.heads, head_dim=config.head_dim,
+            block.attn_config,
+            num_heads=config.heads,
+            head_dim=config.head_dim,
             num_query_groups=config.kv_heads,
             sliding_window_size=2 * config.window_radius if sliding else None,
-        )  # fmt: skip
+        )
         feed = dataclasses.replace(block.ff_config, intermediate_size=config.intermediate_size)
         blocks.append(dataclasses.replace(block, attn_config=attention, ff_config=feed))
     return dataclasses.replace(
-        stock, vocab_size=config.vocab_size, num_layers=config.layers, max_seq_len=longest,
-        embedding_dim=config.hidden_size, embedding_scale=config.hidden_size**0.5, block_configs=blocks,
+        stock,
+        vocab_size=config.vocab_size,
+        num_layers=config.layers,
+        max_seq_len=longest,
+        embedding_dim=config.hidden_size,
+        embedding_scale=config.hidden_size**0.5,
+        block_configs=blocks,
         dense_intermediate_size=dense,
-    )  # fmt: skip
+    )
 
 
 @contextlib.contextmanager
@@ -72,7 +79,7 @@ def _schema_of_tensorflow() -> Iterator[None]:
     if importlib.util.find_spec("tensorflow") is not None:
         yield
         return
-    from ai_edge_litert import schema_py_generated  # noqa: PLC0415
+    from ai_edge_litert import schema_py_generated
 
     name, added = "tensorflow.lite.python", []
     parent: Any = None

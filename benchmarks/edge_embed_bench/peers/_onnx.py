@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edge_embed_convert.checkpoint import load
-from edge_embed_convert.reference import Reference
+from edge_embed_convert.source.checkpoint import load
+from edge_embed_convert.source.reference import Reference
 
 FILE = "model.onnx"
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "sentence_embedding"
@@ -50,7 +50,13 @@ def export(checkpoint: str, directory: str) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's, about itself
         torch.onnx.export(
-            model, (tokens, mask), str(path), dynamo=True, dynamic_shapes=(free, free),
-            input_names=list(INPUTS), output_names=[OUTPUT], verbose=False,
-        )  # fmt: skip
+            model,
+            (tokens, mask),
+            str(path),
+            dynamo=True,
+            dynamic_shapes=(free, free),
+            input_names=list(INPUTS),
+            output_names=[OUTPUT],
+            verbose=False,
+        )
     return path

@@ -30,7 +30,7 @@ class StockInt8(TokenPeer):
 
     def prepare(self, checkpoint: str, directory: str) -> None:
         """Exports a graph per power of two up to the longest text."""
-        from edge_embed_bench.peers._litert_torch import export  # noqa: PLC0415 - torch
+        from edge_embed_bench.peers._litert_torch import export  # torch
 
         config = json.loads((Path(checkpoint) / "config.json").read_text("utf-8"))
         lengths = [LEAST_LENGTH]

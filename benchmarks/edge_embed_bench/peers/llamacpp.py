@@ -37,7 +37,7 @@ class Q8_0(TokenPeer):
 
     def prepare(self, checkpoint: str, directory: str) -> None:
         """Writes the checkpoint as float32 and has llama.cpp quantize it."""
-        from edge_embed_bench.peers._gguf import write  # noqa: PLC0415 - torch must not be in what is measured
+        from edge_embed_bench.peers._gguf import write  # torch must not be in what is measured
 
         with tempfile.TemporaryDirectory(dir=directory) as work:
             whole = Path(work) / _FILE

@@ -24,7 +24,7 @@ class Float32(TokenPeer):
 
     def prepare(self, checkpoint: str, directory: str) -> None:
         """Exports the checkpoint."""
-        from edge_embed_bench.peers._onnx import export  # noqa: PLC0415 - torch must not be in what is measured
+        from edge_embed_bench.peers._onnx import export  # torch must not be in what is measured
 
         export(checkpoint, directory)
 
@@ -47,9 +47,9 @@ class DynamicInt8(Float32):
 
     def prepare(self, checkpoint: str, directory: str) -> None:
         """Exports and quantizes the checkpoint."""
-        import tempfile  # noqa: PLC0415
+        import tempfile
 
-        from onnxruntime.quantization import QuantType, quantize_dynamic  # noqa: PLC0415 - brings onnx
+        from onnxruntime.quantization import QuantType, quantize_dynamic  # brings onnx
 
         with tempfile.TemporaryDirectory(dir=directory) as work:
             super().prepare(checkpoint, work)

@@ -26,7 +26,7 @@ class OpenVINO(TokenPeer):
 
     def prepare(self, checkpoint: str, directory: str) -> None:
         """Exports the checkpoint."""
-        from edge_embed_bench.peers._onnx import export  # noqa: PLC0415 - torch must not be in what is measured
+        from edge_embed_bench.peers._onnx import export  # torch must not be in what is measured
 
         export(checkpoint, directory)
 
@@ -36,9 +36,10 @@ class OpenVINO(TokenPeer):
         core = openvino.Core()
         path = Path(str(job.artifact)) / "model.onnx"
         compiled = core.compile_model(
-            str(path), "CPU",
+            str(path),
+            "CPU",
             {"INFERENCE_NUM_THREADS": job.threads, "PERFORMANCE_HINT": "LATENCY", "CACHE_DIR": job.cache},
-        )  # fmt: skip
+        )
         self.settings["precision"] = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         self._request = compiled.create_infer_request()
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from edge_embed_bench.measure import Job
-from edge_embed_convert.checkpoint import load
-from edge_embed_convert.reference import Reference
+from edge_embed_convert.source.checkpoint import load
+from edge_embed_convert.source.reference import Reference
 
 
 class FP32Source:

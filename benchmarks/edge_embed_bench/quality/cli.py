@@ -7,8 +7,8 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
-from edge_embed._progress import step_bar
-from edge_embed.cli import _options
+from edge_embed.cli import options
+from edge_embed.progress import step_bar
 
 _EPILOG = """\
 data, told apart by its layout:
@@ -31,10 +31,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--data", metavar="PATH", nargs="+", required=True, help="sets to evaluate on; their kinds are below"
     )
     parser.add_argument(
-        "--source", metavar="MODEL",
+        "--source",
+        metavar="MODEL",
         help="the fp32 source that losses are measured against (default: the first checkpoint among the "
         "models, else the first fp32 file)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--dims",
         metavar="N,…",
@@ -42,33 +43,49 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="cut vectors to these dimensions (default: each model's own)",
     )
     parser.add_argument(
-        "--resamples", metavar="N", type=_options.positive, default=1000,
+        "--resamples",
+        metavar="N",
+        type=options.positive,
+        default=1000,
         help="bootstrap draws behind each interval (default: 1000)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--output", "-o", metavar="FILE,…", type=_files, default=[],
+        "--output",
+        "-o",
+        metavar="FILE,…",
+        type=_files,
+        default=[],
         help="also write the report: .json, .md, .txt, or a plot as .png, .svg, .pdf",
-    )  # fmt: skip
-    _options.add_threads(parser)
-    _options.add_json(parser, "print the report as JSON")
-    _options.add_checkpoint(parser)
+    )
+    options.add_threads(parser)
+    options.add_json(parser, "print the report as JSON")
+    options.add_checkpoint(parser)
     parser.epilog = _EPILOG
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates and prints the report."""
     # Imported here: the help must not wait for scipy and scikit-learn.
-    from edge_embed_bench.quality import report as reports  # noqa: PLC0415
-    from edge_embed_bench.quality.evaluate import evaluate  # noqa: PLC0415
+    from edge_embed_bench.quality import report as reports
+    from edge_embed_bench.quality.evaluate import evaluate
 
     for path in args.output:
         reports.check_output(path)
     with step_bar("evaluating") as progress:
         report = evaluate(
-            args.models, args.data, source=args.source, dims=args.dims, resamples=args.resamples,
-            num_threads=args.threads, progress=progress, pooling=args.pooling, max_tokens=args.max_tokens,
-            sliding_window=args.sliding_window, without_dense=args.without_dense, revision=args.revision,
-        )  # fmt: skip
+            args.models,
+            args.data,
+            source=args.source,
+            dims=args.dims,
+            resamples=args.resamples,
+            num_threads=args.threads,
+            progress=progress,
+            pooling=args.pooling,
+            max_tokens=args.max_tokens,
+            sliding_window=args.sliding_window,
+            without_dense=args.without_dense,
+            revision=args.revision,
+        )
     report = replace(report, command=_command(args))
     for path in args.output:
         reports.write(report, path)
@@ -87,7 +104,7 @@ def _command(args: argparse.Namespace) -> str:
 
 
 def _dims(text: str) -> list[int]:
-    dims = [_options.positive(part.strip()) for part in text.split(",") if part.strip()]
+    dims = [options.positive(part.strip()) for part in text.split(",") if part.strip()]
     if not dims or len(set(dims)) < len(dims):
         raise argparse.ArgumentTypeError(f"expected different dimensions such as 768,256, got {text!r}")
     return dims

@@ -159,8 +159,10 @@ def _read_directory(place: Path) -> Dataset:
     fix = "name the .tsv files one by one" if any(name.endswith(".tsv") for name in names) else None
     raise InputError(
         f"{place} has no layout that is known",
-        got=", ".join(names[:8]) or "an empty directory", expected=LAYOUTS, fix=fix,
-    )  # fmt: skip
+        got=", ".join(names[:8]) or "an empty directory",
+        expected=LAYOUTS,
+        fix=fix,
+    )
 
 
 def _read_pairs(place: Path) -> Similarity | Bitext:
@@ -221,9 +223,12 @@ def _read_classification(place: Path) -> Classification:
             )
     train, test = ([cells for _, cells in parts[part]] for part in ("train", "test"))
     return Classification(
-        place.resolve().name, [c[0] for c in train], [c[1] for c in train], [c[0] for c in test],
+        place.resolve().name,
+        [c[0] for c in train],
+        [c[1] for c in train],
+        [c[0] for c in test],
         [c[1] for c in test],
-    )  # fmt: skip
+    )
 
 
 def _read_retrieval(place: Path) -> Retrieval:
@@ -240,10 +245,14 @@ def _read_retrieval(place: Path) -> Retrieval:
     if not asked:
         raise InputError(f"{found[0]} names no relevant document for any query")
     return Retrieval(
-        place.resolve().name, list(corpus), [title for title, _ in corpus.values()],
-        [text for _, text in corpus.values()], asked, [queries[key][1] for key in asked],
+        place.resolve().name,
+        list(corpus),
+        [title for title, _ in corpus.values()],
+        [text for _, text in corpus.values()],
+        asked,
+        [queries[key][1] for key in asked],
         {key: qrels[key] for key in asked},
-    )  # fmt: skip
+    )
 
 
 def _read_records(file: Path) -> dict[str, tuple[str, str]]:
@@ -320,8 +329,9 @@ def _columns(
         if len(cells) != len(header):
             raise InputError(
                 f"{file}, line {number}: not as many columns as the header",
-                got=str(len(cells)), expected=str(len(header)),
-            )  # fmt: skip
+                got=str(len(cells)),
+                expected=str(len(header)),
+            )
         table.append((number, [cells[i] for i in places]))
     if not table:
         raise InputError(f"{file} has a header and nothing below it")

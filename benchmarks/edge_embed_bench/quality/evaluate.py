@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge_embed._progress import Step, Ticker
 from edge_embed.errors import InputError
+from edge_embed.progress import Step, Ticker
 from edge_embed_bench.machine import describe_machine
 from edge_embed_bench.quality import metrics
 from edge_embed_bench.quality.data import Bitext, Classification, Dataset, Retrieval, Similarity, read_all
@@ -31,7 +31,7 @@ from edge_embed_bench.quality.models import (
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from edge_embed_convert.checkpoint import CheckpointOptions
+    from edge_embed_convert.source.checkpoint import CheckpointOptions
 
 RESAMPLES = 1000
 
@@ -163,8 +163,9 @@ def evaluate(
                 vectors = _embed(each, embeddings)
                 if candidate is baseline:
                     reference[each.name] = (
-                        vectors, _score(each, vectors, candidate.facts.similarity, resamples)
-                    )  # fmt: skip
+                        vectors,
+                        _score(each, vectors, candidate.facts.similarity, resamples),
+                    )
                 scores += [
                     _compare(
                         each, candidate.facts, vectors.cut(dimension), reference.get(each.name), resamples
@@ -175,10 +176,15 @@ def evaluate(
             model.close()
     facts = [candidate.facts for candidate in ordered]
     return Report(
-        facts, baseline.facts.label if baseline else None, {each.name: each.kind for each in sets}, scores,
-        _notes(facts, baseline.facts if baseline else None), resamples, describe_machine(),
+        facts,
+        baseline.facts.label if baseline else None,
+        {each.name: each.kind for each in sets},
+        scores,
+        _notes(facts, baseline.facts if baseline else None),
+        resamples,
+        describe_machine(),
         {tool: importlib.metadata.version(tool) for tool in TOOLS if _installed(tool)},
-    )  # fmt: skip
+    )
 
 
 def _candidates(
@@ -213,8 +219,9 @@ def _check_dimensions(dims: Sequence[int] | None, facts: Facts) -> None:
         if not 1 <= dimension <= facts.dimension:
             raise InputError(
                 f"{facts.label} has no vectors of that dimension",
-                got=str(dimension), expected=f"1 to {facts.dimension}",
-            )  # fmt: skip
+                got=str(dimension),
+                expected=f"1 to {facts.dimension}",
+            )
 
 
 def _embed(data: Dataset, embed: Embeddings) -> _Embedded:
@@ -262,10 +269,24 @@ def _compare(
             )
             cosine_mean, cosine_min = float(cosines.mean()), float(cosines.min())
     return Score(
-        facts.label, data.name, data.kind, vectors.first.shape[1], metric, outcome.values[metric], low, high,
-        loss, loss_low, loss_high, agreement, cosine_mean, cosine_min, outcome.values, vectors.texts,
+        facts.label,
+        data.name,
+        data.kind,
+        vectors.first.shape[1],
+        metric,
+        outcome.values[metric],
+        low,
+        high,
+        loss,
+        loss_low,
+        loss_high,
+        agreement,
+        cosine_mean,
+        cosine_min,
+        outcome.values,
+        vectors.texts,
         1e3 * vectors.seconds / vectors.texts if vectors.texts else None,
-    )  # fmt: skip
+    )
 
 
 def _seek(data: Dataset, vectors: _Embedded) -> tuple[Floats, Floats | None]:

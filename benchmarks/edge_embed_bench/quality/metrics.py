@@ -18,7 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
-from edge_embed._similarity import pairwise, similarity
+from edge_embed.similarity import pairwise, similarity
 from edge_embed_bench.quality.data import Bitext, Classification, Retrieval, Similarity
 
 SEED = 42

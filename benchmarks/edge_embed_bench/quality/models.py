@@ -12,16 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_embed import Embedder
-from edge_embed._modelfile import ModelFile
-from edge_embed._progress import progress_bar
-from edge_embed._text import DOCUMENT_PROMPTS, QUERY_PROMPTS, choose_prompt, task_prompt_name, with_titles
 from edge_embed.cli import needs_extra
 from edge_embed.errors import InputError
+from edge_embed.model_file.file import ModelFile
+from edge_embed.progress import progress_bar
+from edge_embed.text.plan import DOCUMENT_PROMPTS, QUERY_PROMPTS, choose_prompt, task_prompt_name, with_titles
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from edge_embed_convert.checkpoint import Checkpoint, CheckpointOptions
+    from edge_embed_convert.source.checkpoint import Checkpoint, CheckpointOptions
 
 Vectors = npt.NDArray[np.float32]
 
@@ -112,7 +112,7 @@ class CheckpointModel:
 
     def __init__(self, checkpoint: Checkpoint, label: str) -> None:
         with needs_extra("convert", "evaluating a checkpoint"):
-            from edge_embed_convert.reference import Reference  # noqa: PLC0415 - torch, only for checkpoints
+            from edge_embed_convert.source.reference import Reference  # torch, only for checkpoints
 
             self._reference: Reference | None = Reference(checkpoint)
         self.facts = _checkpoint_facts(checkpoint, label)
@@ -157,7 +157,7 @@ class Candidate:
             self.facts = _file_facts(path, label)
         else:
             with needs_extra("convert", "evaluating a checkpoint"):
-                from edge_embed_convert.checkpoint import load  # noqa: PLC0415 - torch, only for checkpoints
+                from edge_embed_convert.source.checkpoint import load  # torch, only for checkpoints
 
                 self._checkpoint = load(spec, **options)
                 self.facts = _checkpoint_facts(self._checkpoint, label)
@@ -220,17 +220,29 @@ def label_all(specs: Sequence[str]) -> list[str]:
 def _file_facts(path: Path, label: str) -> Facts:
     manifest = ModelFile.open(path).manifest
     return Facts(
-        label, manifest.recipe.name, path.stat().st_size, manifest.dimension, manifest.similarity,
-        manifest.prompts, manifest.default_prompt_name, manifest.source.sha256,
-    )  # fmt: skip
+        label,
+        manifest.recipe.name,
+        path.stat().st_size,
+        manifest.dimension,
+        manifest.similarity,
+        manifest.prompts,
+        manifest.default_prompt_name,
+        manifest.source.sha256,
+    )
 
 
 def _checkpoint_facts(checkpoint: Checkpoint, label: str) -> Facts:
-    from edge_embed_convert.weights import weight_files  # noqa: PLC0415
+    from edge_embed_convert.source.weights import weight_files
 
     places = [checkpoint.transformer_path, *(layer.path for layer in checkpoint.dense)]
     size = sum(file.stat().st_size for place in places for file in weight_files(place))
     return Facts(
-        label, "source", size, checkpoint.dimension, checkpoint.similarity,
-        checkpoint.prompts, checkpoint.default_prompt_name, checkpoint.weights_sha256(),
-    )  # fmt: skip
+        label,
+        "source",
+        size,
+        checkpoint.dimension,
+        checkpoint.similarity,
+        checkpoint.prompts,
+        checkpoint.default_prompt_name,
+        checkpoint.weights_sha256(),
+    )

@@ -13,9 +13,18 @@ from edge_embed_bench._files import write_file
 from edge_embed_bench.quality.evaluate import Report, Score
 
 HEADER = (
-    "model", "dim", "score", "95 % interval", "loss", "its interval", "top-10", "cosine", "lowest", "MB",
+    "model",
+    "dim",
+    "score",
+    "95 % interval",
+    "loss",
+    "its interval",
+    "top-10",
+    "cosine",
+    "lowest",
+    "MB",
     "ms/text",
-)  # fmt: skip
+)
 
 LEGEND = (
     "Scores and losses x100. loss: the fp32 source's score at its full dimension less this one, with the "
@@ -83,7 +92,7 @@ def to_plot(report: Report, suffix: str) -> bytes:
         MissingExtraError: If matplotlib is not installed.
     """
     try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 - an extra, and slow to import
+        from matplotlib.figure import Figure  # an extra, and slow to import
     except ImportError as error:
         raise MissingExtraError("matplotlib", extra="bench", purpose="a plot") from error
     names, sizes = list(report.data), {facts.label: facts.bytes / 1e6 for facts in report.models}
@@ -151,12 +160,13 @@ def check_output(path: Path) -> None:
         )
     if path.is_dir() or not path.resolve().parent.is_dir():
         raise InputError(
-            f"{path} cannot be written", got="a directory" if path.is_dir() else "no such directory",
+            f"{path} cannot be written",
+            got="a directory" if path.is_dir() else "no such directory",
             fix="create the directory first",
-        )  # fmt: skip
+        )
     if path.suffix in (".png", ".svg", ".pdf"):
         try:
-            import matplotlib  # noqa: F401, PLC0415
+            import matplotlib  # noqa: F401
         except ImportError as error:
             raise MissingExtraError("matplotlib", extra="bench", purpose="a plot") from error
 
@@ -175,14 +185,20 @@ def _cells(report: Report, score: Score) -> tuple[str, ...]:
     size = next(facts.bytes for facts in report.models if facts.label == score.model)
     source = score.model == report.baseline and score.loss == 0
     return (
-        score.model, str(score.dimension), f"{100 * score.value:.2f}",
+        score.model,
+        str(score.dimension),
+        f"{100 * score.value:.2f}",
         f"{100 * score.low:.2f} to {100 * score.high:.2f}",
         _NONE if source else _figure(score.loss, "{:+.2f}", 100),
-        _NONE if source or score.loss_low is None or score.loss_high is None
+        _NONE
+        if source or score.loss_low is None or score.loss_high is None
         else f"{100 * score.loss_low:+.2f} to {100 * score.loss_high:+.2f}",
-        _figure(score.agreement, "{:.3f}"), _figure(score.cosine_mean, "{:.5f}"),
-        _figure(score.cosine_min, "{:.4f}"), f"{size / 1e6:.1f}", _figure(score.ms_per_text, "{:.1f}"),
-    )  # fmt: skip
+        _figure(score.agreement, "{:.3f}"),
+        _figure(score.cosine_mean, "{:.5f}"),
+        _figure(score.cosine_min, "{:.4f}"),
+        f"{size / 1e6:.1f}",
+        _figure(score.ms_per_text, "{:.1f}"),
+    )
 
 
 def _summary(report: Report) -> list[list[str]]:

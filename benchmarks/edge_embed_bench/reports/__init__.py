@@ -18,14 +18,14 @@ Writer = Callable[[Sequence[Record], Quality], str | bytes]
 
 
 def _html(records: Sequence[Record], quality: Quality) -> str:
-    from edge_embed_bench.reports.html import to_html  # noqa: PLC0415 - few reports have plots
+    from edge_embed_bench.reports.html import to_html  # few reports have plots
 
     return to_html(records, quality)
 
 
 def _picture(form: str) -> Writer:
     def write(records: Sequence[Record], quality: Quality) -> bytes:
-        from edge_embed_bench.reports.plots import draw  # noqa: PLC0415
+        from edge_embed_bench.reports.plots import draw
 
         return draw(records, quality, form)
 
@@ -57,8 +57,9 @@ def check_outputs(paths: Sequence[Path]) -> None:
         if path.suffix.lower() not in WRITERS:
             raise InputError(
                 f"cannot tell what to write to {path}",
-                got=f"the ending {path.suffix!r}", expected=", ".join(WRITERS),
-            )  # fmt: skip
+                got=f"the ending {path.suffix!r}",
+                expected=", ".join(WRITERS),
+            )
         if path.suffix.lower() in PLOTTED and importlib.util.find_spec("matplotlib") is None:
             raise MissingExtraError("matplotlib", extra="bench", purpose=f"writing {path.name}")
         folder = path.resolve().parent

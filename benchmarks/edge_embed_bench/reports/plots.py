@@ -78,8 +78,8 @@ def draw(records: Sequence[Record], quality: Mapping[str, float] | None = None, 
         MissingExtraError: If matplotlib is not installed.
     """
     try:
-        import matplotlib  # noqa: PLC0415 - half a second that only plots pay
-        from matplotlib.figure import Figure  # noqa: PLC0415
+        import matplotlib  # half a second that only plots pay
+        from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError("matplotlib", extra="bench", purpose="a report with plots") from error
     styles = _styles(records)
@@ -204,7 +204,7 @@ def _scatter(title: str, series: Series, styles: Mapping[str, dict[str, Any]]) -
 
 
 def _set_log_ticks(axes: Any) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: PLC0415
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.set_yscale("log")
     low, high = axes.get_ylim()
@@ -238,10 +238,13 @@ def _styles(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
         place, colours = count[own], _OURS if own else _PEERS
         count[own] += 1
         styles[label] = {
-            "color": colours[place % len(colours)], "marker": _MARKERS[place % len(_MARKERS)],
-            "linestyle": "-" if place < len(colours) else "--", "linewidth": 2.2 if own else 1.2,
-            "markersize": 5.5 if own else 4.5, "zorder": 3 if own else 2,
-        }  # fmt: skip
+            "color": colours[place % len(colours)],
+            "marker": _MARKERS[place % len(_MARKERS)],
+            "linestyle": "-" if place < len(colours) else "--",
+            "linewidth": 2.2 if own else 1.2,
+            "markersize": 5.5 if own else 4.5,
+            "zorder": 3 if own else 2,
+        }
     return styles
 
 

@@ -29,9 +29,10 @@ def read_scores(path: Path) -> dict[str, float]:
         raise InputError(f"cannot read {path}", got=error.strerror or str(error)) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
-            f"{path} holds no scores", got=f"{type(error).__name__}: {error}",
+            f"{path} holds no scores",
+            got=f"{type(error).__name__}: {error}",
             expected="what edge_embed eval --json printed",
-        ) from error  # fmt: skip
+        ) from error
     return {model: fmean(dims[max(dims)] for dims in sets.values()) for model, sets in values.items()}
 
 

@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from edge_embed._modelfile import ModelFile
-from edge_embed._options import check_threads
-from edge_embed._progress import step_bar
 from edge_embed.errors import EdgeEmbedError, InputError
+from edge_embed.model_file.file import ModelFile
+from edge_embed.options import check_threads
+from edge_embed.progress import step_bar
 from edge_embed_bench._files import sha256_of
 from edge_embed_bench.errors import TargetError
 from edge_embed_bench.record import (
@@ -74,8 +74,9 @@ class Adb:
         if machine.architecture not in ABIS:
             raise TargetError(
                 f"the device {device.serial} has a processor that LiteRT is not built for",
-                got=machine.architecture, expected=" or ".join(ABIS),
-            )  # fmt: skip
+                got=machine.architecture,
+                expected=" or ".join(ABIS),
+            )
         if not device.ask(f"pm path {APP}"):
             raise TargetError(
                 f"the demo app is not on the device {device.serial}",
@@ -136,9 +137,12 @@ class Adb:
                 "the benchmark activity runs one text at a time", got=f"a batch of {cell.batch}"
             )
         extras = {
-            "length": cell.length, "threads": cell.threads, "warmup": plan.run.warmup,
-            "repetitions": plan.run.repetitions, "seed": plan.run.seed,
-        }  # fmt: skip
+            "length": cell.length,
+            "threads": cell.threads,
+            "warmup": plan.run.warmup,
+            "repetitions": plan.run.repetitions,
+            "seed": plan.run.seed,
+        }
         before = self._device.temperature()
         raw = self._run(subject.model.path, extras, plan.timeout)
         if raw.get("error"):
@@ -152,10 +156,14 @@ class Adb:
         if conditions.temperature_before_c is None or conditions.temperature_after_c is None:
             missing["conditions.temperature_c"] = "this Android does not report the processor's temperature"
         return replace(
-            record, cell=cell, model=subject.model.facts, conditions=conditions, not_measured=missing,
+            record,
+            cell=cell,
+            model=subject.model.facts,
+            conditions=conditions,
+            not_measured=missing,
             run=replace(plan.run, interleaved_with=[]),
             machine=replace(machine, features=record.machine.features or machine.features),
-        )  # fmt: skip
+        )
 
     def _run(self, path: Path, extras: dict[str, Any], timeout: float) -> dict[str, Any]:
         """Starts the activity in a fresh process and returns what it wrote."""
@@ -224,9 +232,15 @@ class Adb:
 
     def _failed(self, subject: Subject, cell: Cell, run: Run, kind: str, error: str) -> Record:
         return Record(
-            kind=kind, status=FAILED, error=error, engine=EngineFacts(subject.engine, {}, {}),
-            model=subject.model.facts, cell=cell, machine=self._described(), run=run,
-        )  # fmt: skip
+            kind=kind,
+            status=FAILED,
+            error=error,
+            engine=EngineFacts(subject.engine, {}, {}),
+            model=subject.model.facts,
+            cell=cell,
+            machine=self._described(),
+            run=run,
+        )
 
     def _described(self) -> Machine:
         if self._machine is None:

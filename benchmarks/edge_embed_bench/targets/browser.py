@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from edge_embed import Embedder
-from edge_embed._gpu_graph import read_graph
-from edge_embed._modelfile import ModelFile
-from edge_embed._rerun import Rerun
-from edge_embed._selfcheck import accelerator_bound
+from edge_embed.engine.litert.gpu_graph import read_graph
 from edge_embed.errors import InputError
+from edge_embed.model_file.file import ModelFile
+from edge_embed.proof.rerun import Rerun
+from edge_embed.proof.self_check import accelerator_bound
 from edge_embed_bench import ids
 from edge_embed_bench.errors import TargetError
 from edge_embed_bench.machine import read_machine
@@ -78,10 +78,13 @@ class Page:
                 Path(graph).write_bytes(read_graph(path, file.manifest.graph.bytes))
         self._models = {key: one for key, one in self._models.items() if one["path"] != place} | {
             name: {
-                "path": place, "graph": graph, "buckets": file.manifest.buckets,
-                "pad_id": file.manifest.tokenizer.pad_id, "float16": file.manifest.graph.fp16_safe,
+                "path": place,
+                "graph": graph,
+                "buckets": file.manifest.buckets,
+                "pad_id": file.manifest.tokenizer.pad_id,
+                "float16": file.manifest.graph.fp16_safe,
             }
-        }  # fmt: skip
+        }
         return place
 
     def directory(self) -> AbstractContextManager[str]:
@@ -93,10 +96,14 @@ class Page:
         if self._tools is None:
             raise TargetError("the browser target is closed")
         options = {
-            "modules": str(self._tools.modules), "chromium": self._tools.chromium, "page": str(PAGE),
-            "profile": str(self._directory()), "threads": threads, "gpu": self.accelerator == _GPU,
+            "modules": str(self._tools.modules),
+            "chromium": self._tools.chromium,
+            "page": str(PAGE),
+            "profile": str(self._directory()),
+            "threads": threads,
+            "gpu": self.accelerator == _GPU,
             "models": self._models,
-        }  # fmt: skip
+        }
         return Launch((self._tools.node, str(PAGE / "worker.mjs"), json.dumps(options)), dict(os.environ))
 
     def clean_up(self) -> None:

@@ -11,8 +11,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_embed._cache import default_directory
-from edge_embed._progress import step_bar
+from edge_embed.engine.weight_cache import default_directory
+from edge_embed.progress import step_bar
 from edge_embed_bench.errors import TargetError
 
 PACKAGES = ("@litertjs/core@2.5.3", "playwright-core@1.65.1")
@@ -51,9 +51,10 @@ def find(*, prepare: bool, timeout: float) -> Tools:
         if not prepare:
             raise TargetError(
                 "the browser target needs npm packages that are not here yet",
-                got=f"nothing at {modules}", expected=", ".join(PACKAGES),
+                got=f"nothing at {modules}",
+                expected=", ".join(PACKAGES),
                 fix=f"add --prepare-target to install them there: {SIZE}, once",
-            )  # fmt: skip
+            )
         _install(modules, timeout)
     return Tools(chromium, node, modules)
 
@@ -78,9 +79,11 @@ def _chromium() -> str:
     found = shutil.which(named) if named else next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
         raise TargetError(
-            "no Chromium is installed", got=f"CHROME_PATH={named}" if named else None,
-            expected=" or ".join(BROWSERS[:3]), fix="apt-get install chromium, or name one with CHROME_PATH",
-        )  # fmt: skip
+            "no Chromium is installed",
+            got=f"CHROME_PATH={named}" if named else None,
+            expected=" or ".join(BROWSERS[:3]),
+            fix="apt-get install chromium, or name one with CHROME_PATH",
+        )
     return found
 
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from edge_embed._progress import progress_bar
+from edge_embed.progress import progress_bar
 from edge_embed_bench._files import bytes_under
 from edge_embed_bench.errors import TargetError
 
@@ -48,20 +48,32 @@ rm -rf "$dir" || {{ sleep 1; rm -rf "$dir"; }}"""
 
 _WORDS_KEPT = 500
 _REASONS = (
-    ("REMOTE HOST IDENTIFICATION HAS CHANGED", "the host key of {host} has changed",
-     "find out why; if it was installed anew, forget the old key with ssh-keygen -R and connect by hand"),
-    ("host key is known for", "the host key of {host} is not known",
-     "connect once with ssh and compare its fingerprint"),
-    ("Host key verification failed", "the host key of {host} cannot be verified",
-     "connect once with ssh and compare its fingerprint"),
-    ("Permission denied", "{host} refused to let us in",
-     "set up a key that needs no passphrase here (ssh-agent)"),
+    (
+        "REMOTE HOST IDENTIFICATION HAS CHANGED",
+        "the host key of {host} has changed",
+        "find out why; if it was installed anew, forget the old key with ssh-keygen -R and connect by hand",
+    ),
+    (
+        "host key is known for",
+        "the host key of {host} is not known",
+        "connect once with ssh and compare its fingerprint",
+    ),
+    (
+        "Host key verification failed",
+        "the host key of {host} cannot be verified",
+        "connect once with ssh and compare its fingerprint",
+    ),
+    (
+        "Permission denied",
+        "{host} refused to let us in",
+        "set up a key that needs no passphrase here (ssh-agent)",
+    ),
     ("Could not resolve hostname", "{host} is not known by that name", "check the name"),
     ("Connection refused", "{host} cannot be reached", "check that an ssh server runs there"),
     ("timed out", "{host} cannot be reached", "check that it is on and in this network"),
     ("No route to host", "{host} cannot be reached", "check that it is on and in this network"),
     ("unreachable", "{host} cannot be reached", "check that it is on and in this network"),
-)  # fmt: skip
+)
 
 
 class Connection:
@@ -92,9 +104,12 @@ class Connection:
         self._local = tempfile.TemporaryDirectory(prefix="edge-embed-ssh-")
         with tempfile.TemporaryFile() as words:
             self._keeper = subprocess.Popen(
-                self.command(_KEEPER, master=True), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=words, start_new_session=True,
-            )  # fmt: skip
+                self.command(_KEEPER, master=True),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=words,
+                start_new_session=True,
+            )
             assert self._keeper.stdout is not None
             self.directory = _first_answer(self._keeper.stdout, CONNECT_S + STEP_S)
             if not self.directory:
@@ -129,9 +144,13 @@ class Connection:
         self.require()
         try:
             done = subprocess.run(
-                self.command(script), stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout,
-                start_new_session=True, check=False,
-            )  # fmt: skip
+                self.command(script),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=timeout,
+                start_new_session=True,
+                check=False,
+            )
         except subprocess.TimeoutExpired as error:
             raise TargetError(f"{doing} on {self.host} took longer than {timeout:g} s") from error
         if done.returncode:
@@ -151,9 +170,12 @@ class Connection:
         doing = f"copying {path.name}"
         with tempfile.TemporaryFile() as words:
             process = subprocess.Popen(
-                self.command(script), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=words,
+                self.command(script),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=words,
                 start_new_session=True,
-            )  # fmt: skip
+            )
             timer = threading.Timer(timeout, process.kill)
             timer.start()
             try:
@@ -194,9 +216,10 @@ class Connection:
                 return TargetError(what.format(host=self.host), got=said, fix=fix)
         if "No space left on device" in words or "Disk quota exceeded" in words:
             return TargetError(
-                f"no room left on {self.host}, {doing}", got=said,
+                f"no room left on {self.host}, {doing}",
+                got=said,
                 fix="make room there, or set TMPDIR for the user there to a larger disk",
-            )  # fmt: skip
+            )
         if code == 255:
             return TargetError(f"the connection to {self.host} broke, {doing}", got=said or None)
         return TargetError(
@@ -236,10 +259,11 @@ class Connection:
             free = int(answer[-1].split()[3]) * 1024
             if free < size:
                 raise TargetError(
-                    f"no room left on {self.host}", got=f"{free / 1e6:.0f} MB free in {self.directory}",
+                    f"no room left on {self.host}",
+                    got=f"{free / 1e6:.0f} MB free in {self.directory}",
                     expected=f"{size / 1e6:.0f} MB",
                     fix="make room there, or set TMPDIR for the user there to a larger disk",
-                )  # fmt: skip
+                )
 
 
 def _first_answer(stream: IO[bytes], timeout: float) -> str:
@@ -261,9 +285,11 @@ def _first_answer(stream: IO[bytes], timeout: float) -> str:
 
 
 def _send(
-    path: Path, name: str, process: subprocess.Popen[bytes],
+    path: Path,
+    name: str,
+    process: subprocess.Popen[bytes],
     progress: contextlib.AbstractContextManager[Callable[[int], object]],
-) -> None:  # fmt: skip
+) -> None:
     """Writes a tar stream into a process's input; where the process is gone its exit code will tell."""
     assert process.stdin is not None
     with (

@@ -69,9 +69,10 @@ class Device:
         if serial is None or serial not in states:
             what = f"no device {serial}" if serial else "no device"
             raise TargetError(
-                f"{what} is attached", got=", ".join(states) or "none",
+                f"{what} is attached",
+                got=", ".join(states) or "none",
                 fix="plug it in and switch on USB debugging; adb devices must list it",
-            )  # fmt: skip
+            )
         state = states[serial].strip()
         if state != "device":
             fix = next((fix for name, fix in _STATES.items() if state.startswith(name)), _STATES["offline"])
@@ -109,8 +110,9 @@ class Device:
                 raise TargetError(
                     f"no room left on the device {self.serial}",
                     got=f"{free / 1e6:.0f} MB free in {directory}",
-                    expected=f"{size / 1e6:.0f} MB", fix="make room there",
-                )  # fmt: skip
+                    expected=f"{size / 1e6:.0f} MB",
+                    fix="make room there",
+                )
         self._adb([*self._which(), "push", str(path), place], f"copying {path.name}", timeout)
 
     def fetch(self, place: str) -> bytes:

@@ -85,14 +85,23 @@ class Emulator:
             raise TargetError("the emulated target is closed")
         view = Path(self._view.name)
         command = (
-            sysroot.qemu(), "-L", str(view), "-cpu", self._cpu,
-            str(view / sysroot.PYTHON), "-m", WORKER_MODULE,
-        )  # fmt: skip
+            sysroot.qemu(),
+            "-L",
+            str(view),
+            "-cpu",
+            self._cpu,
+            str(view / sysroot.PYTHON),
+            "-m",
+            WORKER_MODULE,
+        )
         environment = {
-            "PATH": os.environ.get("PATH", os.defpath), "HOME": str(view), "LANG": "C.UTF-8",
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(view),
+            "LANG": "C.UTF-8",
             "PYTHONPATH": os.pathsep.join([str(self._root / sysroot.SITE), str(view / "package")]),
-            "PYTHONNOUSERSITE": "1", **thread_limits(threads),
-        }  # fmt: skip
+            "PYTHONNOUSERSITE": "1",
+            **thread_limits(threads),
+        }
         return Launch(command, environment)
 
     def clean_up(self) -> None:
@@ -112,9 +121,10 @@ class Emulated(Workers):
         cpu = match and (match[1] or DEFAULT_CPU)
         if cpu not in CPUS:
             raise InputError(
-                "unknown emulated target", got=repr(name),
+                "unknown emulated target",
+                got=repr(name),
                 expected=", ".join(f"emulated:aarch64/{known}" for known in CPUS),
-            )  # fmt: skip
+            )
         super().__init__(Emulator(str(cpu), settings), settings)
 
 

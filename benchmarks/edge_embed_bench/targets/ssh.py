@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from edge_embed._progress import step_bar
 from edge_embed.errors import InputError
+from edge_embed.progress import step_bar
 from edge_embed_bench.errors import TargetError
 from edge_embed_bench.process import WORKER_MODULE, Launch, describe_signal, thread_limits
 from edge_embed_bench.record import Machine
@@ -72,15 +72,17 @@ class Secure:
             complete = self._has_dependencies(python)
             if not complete and self._settings.python:
                 raise TargetError(
-                    f"{python} on {connection.host} lacks packages", expected=", ".join(DEPENDENCIES),
+                    f"{python} on {connection.host} lacks packages",
+                    expected=", ".join(DEPENDENCIES),
                     fix="install them there, or leave --target-python out",
-                )  # fmt: skip
+                )
             if not complete and not self._settings.prepare:
                 raise TargetError(
-                    f"{connection.host} lacks the runtime's dependencies", expected=", ".join(DEPENDENCIES),
+                    f"{connection.host} lacks the runtime's dependencies",
+                    expected=", ".join(DEPENDENCIES),
                     fix=f"add --prepare-target to let pip fetch them ({SIZE}) into a virtual environment "
                     "that is removed afterwards, or name an interpreter that has them with --target-python",
-                )  # fmt: skip
+                )
             step("our wheel", 2, 4)
             with tempfile.TemporaryDirectory(prefix="edge-embed-wheel-") as local:
                 packed = write_wheel(Path(local))
@@ -162,9 +164,10 @@ class Secure:
             major, minor, bits = (int(word) for word in words[:3])
         except ValueError as error:
             raise TargetError(
-                f"{python} on {connection.host} is no Python", got=" ".join(words) or "no answer",
+                f"{python} on {connection.host} is no Python",
+                got=" ".join(words) or "no answer",
                 fix="name an interpreter with --target-python",
-            ) from error  # fmt: skip
+            ) from error
         if (major, minor) < OLDEST_PYTHON:
             raise TargetError(
                 f"{python} on {connection.host} is too old", got=f"{major}.{minor}", expected="3.10 or newer"
@@ -173,9 +176,10 @@ class Secure:
         if bits < 64 or words[-1] not in PROCESSORS:
             raise TargetError(
                 f"{python} on {connection.host} is of a kind that LiteRT is not built for",
-                got=f"{bits} bits on {words[-1]}", expected=f"64 bits on {' or '.join(PROCESSORS)}",
+                got=f"{bits} bits on {words[-1]}",
+                expected=f"64 bits on {' or '.join(PROCESSORS)}",
                 fix="install a 64-bit system there",
-            )  # fmt: skip
+            )
 
     def _has_dependencies(self, python: str) -> bool:
         ask = f"import sys, importlib.util as u; found = all(u.find_spec(n) for n in {DEPENDENCIES})"
@@ -199,22 +203,25 @@ class Secure:
         site = "--system-site-packages " if complete else ""
         try:
             self._connection.run(
-                f"python3 -m venv {site}{shlex.quote(place)}", "making a virtual environment",
+                f"python3 -m venv {site}{shlex.quote(place)}",
+                "making a virtual environment",
                 self._settings.timeout,
-            )  # fmt: skip
+            )
         except TargetError as error:
             if "ensurepip" not in str(error) and "No module named venv" not in str(error):
                 raise
             raise TargetError(
-                f"python3 on {self._connection.host} cannot make virtual environments", got=error.got,
+                f"python3 on {self._connection.host} cannot make virtual environments",
+                got=error.got,
                 fix="apt-get install python3-venv there, or name an interpreter with --target-python",
-            ) from error  # fmt: skip
+            ) from error
         how = "--no-index --no-deps" if complete else "--no-cache-dir --only-binary=:all:"
         pip = f"-m pip install --quiet --disable-pip-version-check --no-input {how} {shlex.quote(wheel)}"
         self._connection.run(
             f"TMPDIR={shlex.quote(self._connection.directory)} {shlex.quote(self._python[0])} {pip}",
-            "installing the runtime", self._settings.timeout,
-        )  # fmt: skip
+            "installing the runtime",
+            self._settings.timeout,
+        )
 
 
 class Ssh(Workers):

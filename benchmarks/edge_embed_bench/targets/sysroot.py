@@ -17,9 +17,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_embed._cache import default_directory
-from edge_embed._progress import step_bar
+from edge_embed.engine.weight_cache import default_directory
 from edge_embed.errors import InputError
+from edge_embed.progress import step_bar
 from edge_embed_bench.errors import TargetError
 from edge_embed_bench.targets import package
 
@@ -114,27 +114,46 @@ def ensure(*, prepare: bool, timeout: float) -> Path:
 
 def _debian(root: Path) -> list[str]:
     return [
-        "mmdebstrap", "--quiet", "--variant=extract", "--architectures=arm64",
-        f"--include={','.join(DEBIAN_PACKAGES)}", SUITE, str(root),
-    ]  # fmt: skip
+        "mmdebstrap",
+        "--quiet",
+        "--variant=extract",
+        "--architectures=arm64",
+        f"--include={','.join(DEBIAN_PACKAGES)}",
+        SUITE,
+        str(root),
+    ]
 
 
 def _wheels(site: Path) -> list[str]:
     version = PYTHON_VERSION.replace(".", "")
     tags = [word for platform in PLATFORMS for word in ("--platform", platform)]
     return [
-        sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile",
-        "--target", str(site), "--only-binary=:all:", "--implementation", "cp", "--python-version", version,
-        *tags, *requirements(),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-compile",
+        "--target",
+        str(site),
+        "--only-binary=:all:",
+        "--implementation",
+        "cp",
+        "--python-version",
+        version,
+        *tags,
+        *requirements(),
+    ]
 
 
 def _require_tools(names: Sequence[str]) -> None:
     if missing := [_TOOLS[name] for name in names if shutil.which(name) is None]:
         raise TargetError(
-            "the emulated target needs tools that are not installed", got=f"no {', no '.join(missing)}",
+            "the emulated target needs tools that are not installed",
+            got=f"no {', no '.join(missing)}",
             fix=f"apt-get install {' '.join(missing)}",
-        )  # fmt: skip
+        )
 
 
 def _run(command: Sequence[str], what: str, timeout: float) -> None:
@@ -145,9 +164,13 @@ def _run(command: Sequence[str], what: str, timeout: float) -> None:
     """
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            timeout=timeout, check=False,
-        )  # fmt: skip
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout,
+            check=False,
+        )
     except subprocess.TimeoutExpired as error:
         raise TargetError(f"{what} took longer than {timeout:g} s", fix="raise --timeout") from error
     if done.returncode:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from edge_embed._manifest import Parity
-from edge_embed._modelfile import ModelFile
-from edge_embed._progress import progress_bar
-from edge_embed._rerun import judge
+from edge_embed.model_file.file import ModelFile
+from edge_embed.model_file.manifest import Parity
+from edge_embed.progress import progress_bar
+from edge_embed.proof.rerun import judge
 from edge_embed_bench.matrix import choose
 from edge_embed_bench.target import Settings, open_target
 
@@ -32,6 +32,8 @@ def probes_on(name: str, model: ModelFile, num_threads: int | None, settings: Se
     finally:
         target.close()
     return judge(
-        [(answer.tokens, answer.vector) for answer in answers], probes,
-        thresholds=manifest.parity.thresholds, k=manifest.parity.neighbours_k,
-    )  # fmt: skip
+        [(answer.tokens, answer.vector) for answer in answers],
+        probes,
+        thresholds=manifest.parity.thresholds,
+        k=manifest.parity.neighbours_k,
+    )

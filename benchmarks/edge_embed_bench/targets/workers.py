@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge_embed._modelfile import ModelFile
-from edge_embed._options import ACCELERATORS, check_threads
 from edge_embed.errors import EdgeEmbedError
+from edge_embed.model_file.file import ModelFile
+from edge_embed.options import ACCELERATORS, check_threads
 from edge_embed_bench import agreement, ids
 from edge_embed_bench.errors import MeasurementError
 from edge_embed_bench.process import WorkerProcess
@@ -80,9 +80,14 @@ class Workers:
         ) as worker:
             path = self._transport.push(file.path)
             worker.ask(
-                "load", model=path, artifact=None, cache="memory", threads=threads, length=0,
+                "load",
+                model=path,
+                artifact=None,
+                cache="memory",
+                threads=threads,
+                length=0,
                 accelerator=self._settings.accelerator,
-            )  # fmt: skip
+            )
             answers = []
             for number in range(len(file.probes())):
                 answers.append(Answer(**worker.ask("probe", number=number)))
@@ -127,9 +132,14 @@ class Workers:
     def _record(self, seat: _Seat, run: Run, kind: str) -> Record:
         self._machine = self._machine or self._describe()
         base: dict[str, Any] = {
-            "kind": kind, "model": seat.subject.model.facts, "cell": seat.cell, "machine": self._machine,
-            "run": run, "engine": seat.engine, "not_measured": seat.missing,
-        }  # fmt: skip
+            "kind": kind,
+            "model": seat.subject.model.facts,
+            "cell": seat.cell,
+            "machine": self._machine,
+            "run": run,
+            "engine": seat.engine,
+            "not_measured": seat.missing,
+        }
         try:
             if seat.error is None:
                 return Record(status=OK, error=None, **seat.parts(), **base)
@@ -215,8 +225,11 @@ class _Seat:
         if cache is None:
             self.missing["storage.cache_bytes"] = "it keeps none"
         if not self.subject.tokenizes:
-            self.missing |= {"text_latency": "it is given token ids", "text_memory": "it is given token ids",
-                             "delegate": "it has no delegate"}  # fmt: skip
+            self.missing |= {
+                "text_latency": "it is given token ids",
+                "text_memory": "it is given token ids",
+                "delegate": "it has no delegate",
+            }
         self._check()
         self._ask_embed(self._plan.run.warmup)
         self._before = self._worker.ask("conditions")["temperature_c"]
@@ -264,10 +277,16 @@ class _Seat:
         answer = worker.ask("corpus", texts=list(texts), batch=self.cell.batch)
         total = float(answer["total_s"])
         self._parts["throughput"] = Throughput(
-            corpus=corpus.name, documents=len(texts), tokens=answer["tokens"], truncated=answer["truncated"],
-            total_s=total, first_vector_s=answer["first_vector_s"], chunks_s=answer["chunks_s"],
-            documents_per_s=len(texts) / total, tokens_per_s=answer["tokens"] / total,
-        )  # fmt: skip
+            corpus=corpus.name,
+            documents=len(texts),
+            tokens=answer["tokens"],
+            truncated=answer["truncated"],
+            total_s=total,
+            first_vector_s=answer["first_vector_s"],
+            chunks_s=answer["chunks_s"],
+            documents_per_s=len(texts) / total,
+            tokens_per_s=answer["tokens"] / total,
+        )
         self._parts["text_memory"] = self._memory("text_memory")
         self._parts["load"] = Load(worker.import_s, None, None, [load_s], [])
         self._keep_conditions()
@@ -302,15 +321,22 @@ class _Seat:
     def _start(self) -> WorkerProcess:
         threads = self.cell.threads
         worker = WorkerProcess(
-            self.subject.module, threads=threads, timeout=self._plan.timeout,
+            self.subject.module,
+            threads=threads,
+            timeout=self._plan.timeout,
             launch=self._transport.launch(threads),
-        )  # fmt: skip
+        )
         return self._stack.enter_context(worker)
 
     def _job(self) -> dict[str, Any]:
         length = self.cell.length or self.subject.model.manifest.max_tokens
-        return {**self._pushed, "cache": self._cache, "threads": self.cell.threads, "length": length,
-                "accelerator": self.cell.accelerator}  # fmt: skip
+        return {
+            **self._pushed,
+            "cache": self._cache,
+            "threads": self.cell.threads,
+            "length": length,
+            "accelerator": self.cell.accelerator,
+        }
 
     def _keep_conditions(self) -> None:
         now = self._worker.ask("conditions")

@@ -14,22 +14,22 @@ from pathlib import Path
 
 from typing_extensions import Unpack
 
-from edge_embed._cache import default_directory
-from edge_embed._progress import Step, Ticker
-from edge_embed._rerun import rerun_probes
+from edge_embed.engine.weight_cache import default_directory
 from edge_embed.errors import BudgetError, InputError, RecipeError
+from edge_embed.progress import Step, Ticker
+from edge_embed.proof.rerun import rerun_probes
 from edge_embed_convert.auto.journal import Journal
 from edge_embed_convert.auto.parts import Part, Sensitivity, parts_of, placed, spread
 from edge_embed_convert.auto.search import Front, Mixture, recipe_of, solve
 from edge_embed_convert.auto.simulate import NEIGHBOURS, TABLE, Score, Simulation
-from edge_embed_convert.calibrate.rounding import Moments, collect_moments
-from edge_embed_convert.calibrate.texts import Calibration
-from edge_embed_convert.checkpoint import CheckpointOptions, load
-from edge_embed_convert.encoders import EmbeddingModel, family_of
-from edge_embed_convert.export import check_buckets, default_buckets
+from edge_embed_convert.families import EmbeddingModel, family_of
+from edge_embed_convert.graph.export import check_buckets, default_buckets
 from edge_embed_convert.pipeline import FIXED_STEPS, Conversion, save, target_path, workspace
 from edge_embed_convert.prepare import Prepared, prepare
-from edge_embed_convert.recipes import AUTO, Recipe
+from edge_embed_convert.recipes.calibrate.rounding import Moments, collect_moments
+from edge_embed_convert.recipes.calibrate.texts import Calibration
+from edge_embed_convert.recipes.grammar import AUTO, Recipe
+from edge_embed_convert.source.checkpoint import CheckpointOptions, load
 
 FIXED = ("int8", "e4.octav_a8_f8_p8", "mixed", "int4-block32", "int4", "e4.octav_a4.octav_f4.octav_p8")
 """Fixed recipes that are measured beside what the search finds, from the largest file to the smallest."""
@@ -199,22 +199,39 @@ def convert_auto(
     target = target_path(output, f"{label}.{AUTO}.tflite")
     with workspace(target) as scratch:
         prepared = prepare(
-            checkpoint, lengths, label, Path(scratch), ticker,
-            calibration=texts, judged=True, num_threads=num_threads,
-        )  # fmt: skip
+            checkpoint,
+            lengths,
+            label,
+            Path(scratch),
+            ticker,
+            calibration=texts,
+            judged=True,
+            num_threads=num_threads,
+        )
         cache = default_directory()
         directory = journals or (None if cache is None else cache / "auto")
-        facts = {"revision": REVISION, "source": prepared.blank.source.sha256, "texts": texts.origin,
-                 "config": checkpoint.config, "buckets": lengths, "tools": prepared.blank.tools,
-                 "options": {key: str(value) for key, value in sorted(options.items())}}  # fmt: skip
+        facts = {
+            "revision": REVISION,
+            "source": prepared.blank.source.sha256,
+            "texts": texts.origin,
+            "config": checkpoint.config,
+            "buckets": lengths,
+            "tools": prepared.blank.tools,
+            "options": {key: str(value) for key, value in sorted(options.items())},
+        }
         searcher = _Searcher(prepared, Journal(directory, facts), budget, ticker)
         winner, recipe = searcher.run()
         graph = searcher.graph(recipe)
         conversion = save(prepared, graph, recipe, target, ticker)
     return Search(
-        conversion, budget, winner, tuple(searcher.trials), searcher.losses,
-        f"{len(prepared.measured)} texts of {texts.origin.split()[0]}", searcher.journal.reused,
-    )  # fmt: skip
+        conversion,
+        budget,
+        winner,
+        tuple(searcher.trials),
+        searcher.losses,
+        f"{len(prepared.measured)} texts of {texts.origin.split()[0]}",
+        searcher.journal.reused,
+    )
 
 
 class _Searcher:

@@ -15,17 +15,22 @@ from torch import Tensor, nn
 
 from edge_embed_convert.auto.search import Choice
 from edge_embed_convert.auto.simulate import TABLE, Score, Simulation
-from edge_embed_convert.calibrate.rounding import Moments, projections
-from edge_embed_convert.quantize import group_of, place_of
-from edge_embed_convert.recipes import CALIBRATED, MIN_MAX, Scheme
+from edge_embed_convert.recipes.calibrate.rounding import Moments, projections
+from edge_embed_convert.recipes.grammar import CALIBRATED, MIN_MAX, Scheme
+from edge_embed_convert.recipes.quantize import group_of, place_of
 
 MOST_PARTS = 26
 """More parts than these take longer to measure; a model with more layers has them together."""
 
 FED_ALIKE = {
-    "query": "inputs", "key": "inputs", "value": "inputs", "qk_first": "inputs", "qk_second": "inputs",
-    "gate": "up", "up": "up",
-}  # fmt: skip
+    "query": "inputs",
+    "key": "inputs",
+    "value": "inputs",
+    "qk_first": "inputs",
+    "qk_second": "inputs",
+    "gate": "up",
+    "up": "up",
+}
 """Projections that read the same tensor, by their names, and what they are called together."""
 
 STORAGES = ("16", "8", "4b32", "4")

@@ -11,7 +11,7 @@ from typing import Any
 
 from edge_embed.errors import InputError, MissingExtraError
 from edge_embed_convert.auto.convert import FIXED, Search, Trial
-from edge_embed_convert.recipes import AUTO
+from edge_embed_convert.recipes.grammar import AUTO
 
 HEADER = ("what", "MB", "cosine", "lowest", "top-10", "how", "recipe")
 PLOTS = (".png", ".svg", ".pdf")
@@ -75,7 +75,7 @@ def to_plot(search: Search, suffix: str) -> bytes:
         MissingExtraError: If matplotlib is not installed.
     """
     _require_matplotlib()
-    from matplotlib.figure import Figure  # noqa: PLC0415 - half a second that only plots pay
+    from matplotlib.figure import Figure  # half a second that only plots pay
 
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     panels: dict[str, Callable[[Trial], float]] = {
@@ -122,13 +122,15 @@ def check_output(path: Path) -> None:
     if path.suffix not in WRITERS:
         raise InputError(
             f"cannot tell what to write to {path}",
-            got=f"the ending {path.suffix!r}", expected=", ".join(WRITERS),
-        )  # fmt: skip
+            got=f"the ending {path.suffix!r}",
+            expected=", ".join(WRITERS),
+        )
     if path.is_dir() or not path.resolve().parent.is_dir():
         raise InputError(
-            f"{path} cannot be written", got="a directory" if path.is_dir() else "no such directory",
+            f"{path} cannot be written",
+            got="a directory" if path.is_dir() else "no such directory",
             fix="create the directory first",
-        )  # fmt: skip
+        )
     if path.suffix in PLOTS:
         _require_matplotlib()
 
@@ -149,7 +151,7 @@ def write(search: Search, path: Path) -> None:
 
 def _require_matplotlib() -> None:
     try:
-        import matplotlib  # noqa: F401, PLC0415
+        import matplotlib  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("matplotlib", extra="bench", purpose="a plot") from error
 
@@ -167,10 +169,14 @@ def _record(trial: Trial) -> dict[str, Any]:
 def _cells(search: Search, trial: Trial) -> tuple[str, ...]:
     score = trial.score
     return (
-        trial.label + (" *" if trial == search.winner else ""), f"{trial.size / 1e6:.2f}",
-        f"{score.cosine:.5f}", f"{score.lowest:.4f}", f"{score.neighbours:.3f}",
-        "file" if trial.measured else "simulated", trial.recipe,
-    )  # fmt: skip
+        trial.label + (" *" if trial == search.winner else ""),
+        f"{trial.size / 1e6:.2f}",
+        f"{score.cosine:.5f}",
+        f"{score.lowest:.4f}",
+        f"{score.neighbours:.3f}",
+        "file" if trial.measured else "simulated",
+        trial.recipe,
+    )
 
 
 def _short(recipe: str, most: int = 60) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edge_embed_convert.recipes import GROUPS, Recipe, Scheme
+from edge_embed_convert.recipes.grammar import GROUPS, Recipe, Scheme
 
 UNIT = 2048
 """Bytes that the search counts in."""

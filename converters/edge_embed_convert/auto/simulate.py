@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edge_embed._manifest import OUTPUT_NAME, Parity
-from edge_embed._modelfile import Probe
-from edge_embed._parity import compare
-from edge_embed_convert.calibrate.balance import BALANCED, constants
-from edge_embed_convert.calibrate.gptq import min_max, nearest
-from edge_embed_convert.calibrate.rounding import Moments, projections, rounded
-from edge_embed_convert.encoders import EmbeddingModel
-from edge_embed_convert.recipes import CALIBRATED, MIN_MAX, Scheme
+from edge_embed.model_file.file import Probe
+from edge_embed.model_file.manifest import OUTPUT_NAME, Parity
+from edge_embed.proof.parity import compare
+from edge_embed_convert.families import EmbeddingModel
+from edge_embed_convert.recipes.calibrate.balance import BALANCED, constants
+from edge_embed_convert.recipes.calibrate.gptq import min_max, nearest
+from edge_embed_convert.recipes.calibrate.rounding import Moments, projections, rounded
+from edge_embed_convert.recipes.grammar import CALIBRATED, MIN_MAX, Scheme
 
 NEIGHBOURS = 10
 """How many nearest neighbours of each text are compared: the ten that a search shows."""

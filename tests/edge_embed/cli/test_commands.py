@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from edge_embed import Embedder, cli
-from edge_embed._manifest import PROBES_NAME, SelfCheck, encode_vector
-from edge_embed._modelfile import ModelFile
-from edge_embed._progress import progress_bar
+from edge_embed.model_file.file import ModelFile
+from edge_embed.model_file.manifest import PROBES_NAME, SelfCheck, encode_vector
+from edge_embed.progress import progress_bar
 
 TEXTS = ["the red planet", "green hills, small birds", "night falls"]
 
@@ -263,9 +263,10 @@ def test_verify_notices_a_failing_self_check(run, build_model, tmp_path):
     wrong = np.zeros(8)
     wrong[0] = 1
     path = build_model(
-        tmp_path / "m.tflite", self_check=SelfCheck([2, 50, 60, 3], encode_vector(wrong), 0.9999),
+        tmp_path / "m.tflite",
+        self_check=SelfCheck([2, 50, 60, 3], encode_vector(wrong), 0.9999),
         members={PROBES_NAME: probes("night", wrong)},
-    )  # fmt: skip
+    )
     result = run("verify", path)
     assert result.code == 1
     assert "self-check  FAILED" in result.out
@@ -274,8 +275,13 @@ def test_verify_notices_a_failing_self_check(run, build_model, tmp_path):
 
 
 def probes(text, vector, prompt_name=None, tokens=(2, 5, 3)):
-    probe = {"text": text, "prompt_name": prompt_name, "tokens": list(tokens), "length": 8,
-             "embedding": encode_vector(vector)}  # fmt: skip
+    probe = {
+        "text": text,
+        "prompt_name": prompt_name,
+        "tokens": list(tokens),
+        "length": 8,
+        "embedding": encode_vector(vector),
+    }
     return json.dumps({"schema_version": 1, "probes": [probe]}).encode()
 
 
@@ -311,7 +317,7 @@ def test_verify_against_a_source_is_the_converters_work(run, tiny_model, monkeyp
 def test_progress_is_for_terminals(monkeypatch):
     for stream, shown in ((io.StringIO(), False), (Terminal(), True)):
         monkeypatch.setattr(sys, "stderr", stream)
-        monkeypatch.setattr("edge_embed._progress.DELAY_SECONDS", 0)
+        monkeypatch.setattr("edge_embed.progress.DELAY_SECONDS", 0)
         with progress_bar(3, "work") as advance:
             advance(3)
         assert ("work" in stream.getvalue()) is shown

@@ -22,8 +22,19 @@ from edge_embed.errors import (
 )
 
 DOCS = Path(__file__).parents[3] / "docs"
-HEAVY = ("torch", "transformers", "litert_torch", "ai_edge_quantizer", "ai_edge_litert", "tokenizers",
-         "sentencepiece", "tqdm", "pyarrow", "psutil", "matplotlib")  # fmt: skip
+HEAVY = (
+    "torch",
+    "transformers",
+    "litert_torch",
+    "ai_edge_quantizer",
+    "ai_edge_litert",
+    "tokenizers",
+    "sentencepiece",
+    "tqdm",
+    "pyarrow",
+    "psutil",
+    "matplotlib",
+)
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def test_other_weights_are_refused(tiny_model, small):
 def made_from_small(tiny_model, small, build_model, tmp_path):
     """A model file that claims the weights of the small checkpoint, and that checkpoint."""
     from edge_embed_bench.synthetic import checkpoint
-    from edge_embed_convert.checkpoint import load
+    from edge_embed_convert.source.checkpoint import load
 
     source = checkpoint("minilm")
     model = Model.open(tiny_model)
@@ -143,8 +143,7 @@ def test_a_form_is_kept_under_what_makes_it(monkeypatch):
 def test_real_peers_agree_with_the_source(bench, small, shape):
     names = list(peers.PEERS)
     cells = ("--lengths", "16,48", "--batch", "2", *QUICK)
-    result = bench("--synthetic", shape, *cells, "--peers", ",".join(names),
-                   "--json")  # fmt: skip
+    result = bench("--synthetic", shape, *cells, "--peers", ",".join(names), "--json")
     assert result.code == 0, result.out + result.err
     for record in result.records:
         name = record["engine"]["name"]
@@ -162,8 +161,18 @@ def test_real_peers_agree_with_the_source(bench, small, shape):
 def test_corpus_beside_a_peer(bench, small, tmp_path):
     corpus = tmp_path / "c.txt"
     corpus.write_text("red planet\nrain fell on the harbour while two boats came home\n" * 5, "utf-8")
-    result = bench("--synthetic", "minilm", "--corpus", corpus, "--batch", "2", *QUICK,
-                   "--peers", "sentence-transformers-fp32", "--json")  # fmt: skip
+    result = bench(
+        "--synthetic",
+        "minilm",
+        "--corpus",
+        corpus,
+        "--batch",
+        "2",
+        *QUICK,
+        "--peers",
+        "sentence-transformers-fp32",
+        "--json",
+    )
     assert result.code == 0, result.err
     ours, peer = (record["throughput"] for record in result.records)
     assert ours["tokens"] == peer["tokens"]
@@ -183,8 +192,9 @@ def test_a_wrong_peer_is_not_timed_on_a_corpus(bench, small, tmp_path, monkeypat
     monkeypatch.setattr(workers.agreement, "least_cosine", least_cosine)
     corpus = tmp_path / "c.txt"
     corpus.write_text("red planet\n" * 3, "utf-8")
-    result = bench("--synthetic", "minilm", "--corpus", corpus, *QUICK,
-                   "--peers", "sentence-transformers-fp32", "--json")  # fmt: skip
+    result = bench(
+        "--synthetic", "minilm", "--corpus", corpus, *QUICK, "--peers", "sentence-transformers-fp32", "--json"
+    )
     ours, peer = result.records
     assert (ours["status"], peer["status"], result.code) == ("ok", "failed", 0)
     assert "wrong vectors" in peer["error"]

@@ -10,11 +10,27 @@ from typing import Any
 
 import pytest
 
-from edge_embed._manifest import RecipeRecord, Source, TokenizerRecord
 from edge_embed.cli import main
+from edge_embed.model_file.manifest import RecipeRecord, Source, TokenizerRecord
 
-WORDS = ("red", "planet", "mars", "water", "stone", "river", "song", "green", "hills", "seven", "small",
-         "birds", "night", "falls", "us", "all")  # fmt: skip
+WORDS = (
+    "red",
+    "planet",
+    "mars",
+    "water",
+    "stone",
+    "river",
+    "song",
+    "green",
+    "hills",
+    "seven",
+    "small",
+    "birds",
+    "night",
+    "falls",
+    "us",
+    "all",
+)
 SENTENCES = [" ".join(WORDS[i : i + 4]) for i in range(12)]
 
 INT8 = RecipeRecord("int8", "e8_a8_f8_p8", {})
@@ -76,13 +92,25 @@ def checkpoint(wordpiece: tuple[TokenizerRecord, bytes], tmp_path_factory: pytes
     """A BERT of eight dimensions."""
     from edge_embed_convert.synthetic import write_bert
 
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]", "unk_token": "[UNK]",
-              "cls_token": "[CLS]", "sep_token": "[SEP]", "model_max_length": 32}  # fmt: skip
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "model_max_length": 32,
+    }
     files = {"tokenizer.json": wordpiece[1], "tokenizer_config.json": json.dumps(config).encode()}
     return write_bert(
-        tmp_path_factory.mktemp("checkpoints") / "tiny-bert", files, vocab_size=512, hidden_size=8,
-        intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=32,
-    )  # fmt: skip
+        tmp_path_factory.mktemp("checkpoints") / "tiny-bert",
+        files,
+        vocab_size=512,
+        hidden_size=8,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=32,
+    )
 
 
 @dataclass(frozen=True)

@@ -40,9 +40,19 @@ def test_json(run: Run, tiny_model: Path, sets: Any) -> None:
 def test_files(run: Run, tiny_model: Path, copy_model: Path, sets: Any, tmp_path: Path) -> None:
     names = [tmp_path / name for name in ("q.json", "q.md", "q.txt")]
     result = run(
-        "eval", copy_model, "--source", tiny_model, "--data", *sets.all, "--dims", "8,4", "--resamples", 20,
-        "--output", ",".join(map(str, names)),
-    )  # fmt: skip
+        "eval",
+        copy_model,
+        "--source",
+        tiny_model,
+        "--data",
+        *sets.all,
+        "--dims",
+        "8,4",
+        "--resamples",
+        20,
+        "--output",
+        ",".join(map(str, names)),
+    )
     assert result.code == 0, result.err
     assert len(json.loads(names[0].read_text())["scores"]) == 16
     assert names[2].read_text() == result.out

@@ -38,8 +38,11 @@ def test_a_copy_loses_nothing(tiny_model: Path, copy_model: Path, sets: Any) -> 
     assert report.baseline == "tiny.fp32.tflite"
     assert [facts.label for facts in report.models] == ["tiny.fp32.tflite", "tiny.int8.tflite"]
     assert report.data == {
-        "pairs": "similarity", "xxx-eng": "bitext", "questions": "retrieval", "labels": "classification",
-    }  # fmt: skip
+        "pairs": "similarity",
+        "xxx-eng": "bitext",
+        "questions": "retrieval",
+        "labels": "classification",
+    }
     assert len(report.scores) == 8
     for score in report.scores:
         assert (score.loss, score.loss_low, score.loss_high) == (0, 0, 0)
@@ -127,9 +130,14 @@ def test_progress_reaches_its_end(tiny_model: Path, copy_model: Path, sets: Any)
     ],
 )
 def test_what_is_wrong_is_found_before_work_begins(
-    change: dict[str, Any], error: type[Exception], words: str, tiny_model: Path, copy_model: Path, sets: Any,
+    change: dict[str, Any],
+    error: type[Exception],
+    words: str,
+    tiny_model: Path,
+    copy_model: Path,
+    sets: Any,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr(Candidate, "open", lambda self: pytest.fail("a model was loaded"))
     known = {"tiny": str(tiny_model), "copy": str(copy_model)}
     options = {"models": ["tiny"], "data": [sets.similarity], **change}

@@ -83,9 +83,10 @@ def sshd(tmp_path, monkeypatch):
     (directory / "known_hosts").write_text(f"[127.0.0.1]:{port} {(directory / 'host.pub').read_text()}")
     Path("/run/sshd").mkdir(exist_ok=True) if os.getuid() == 0 else None
     process = subprocess.Popen(
-        [str(SSHD), "-D", "-e", "-f", str(directory / "config")], stderr=(directory / "log").open("wb"),
+        [str(SSHD), "-D", "-e", "-f", str(directory / "config")],
+        stderr=(directory / "log").open("wb"),
         start_new_session=True,
-    )  # fmt: skip
+    )
     for _ in range(100):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:

@@ -33,8 +33,8 @@ def extras(words):
 
 
 def probes(model, threads):
-    from edge_embed._modelfile import ModelFile
-    from edge_embed._rerun import Rerun
+    from edge_embed.model_file.file import ModelFile
+    from edge_embed.proof.rerun import Rerun
 
     with Rerun(model, threads) as rerun:
         rows = [rerun.answer(probe) for probe in ModelFile.open(model).probes()]
@@ -46,7 +46,7 @@ def probes(model, threads):
 
 
 def measured(model, options):
-    from edge_embed._modelfile import ModelFile
+    from edge_embed.model_file.file import ModelFile
     from edge_embed_bench import ids, measure
     from edge_embed_bench._files import sha256_of
 
@@ -64,16 +64,23 @@ def measured(model, options):
     whole = json.loads(GOLDEN.read_text())
     record = copy.deepcopy(whole["records"][0])
     record["model"] |= {
-        "name": manifest.name, "file": model.name, "sha256": sha256_of(model), "recipe": manifest.recipe.name,
-        "dimension": manifest.dimension, "buckets": manifest.buckets,
-    }  # fmt: skip
+        "name": manifest.name,
+        "file": model.name,
+        "sha256": sha256_of(model),
+        "recipe": manifest.recipe.name,
+        "dimension": manifest.dimension,
+        "buckets": manifest.buckets,
+    }
     record["cell"] |= {"length": length, "threads": threads}
     record["load"] |= {"import_s": import_s, "cold_s": load, "cold_first_s": first}
     record["latency"] = {
-        "tokens": length, "samples_s": samples,
-        "median_s": middle, "p95_s": float(np.percentile(samples, 95)),
-        "tokens_per_s": length / middle, "texts_per_s": 1 / middle,
-    }  # fmt: skip
+        "tokens": length,
+        "samples_s": samples,
+        "median_s": middle,
+        "p95_s": float(np.percentile(samples, 95)),
+        "tokens_per_s": length / middle,
+        "texts_per_s": 1 / middle,
+    }
     record["memory"] = worker.memory()
     record["storage"]["file_bytes"] = model.stat().st_size
     return whole | {"records": [record], "error": None}

@@ -13,9 +13,12 @@ from pathlib import Path
 
 SERIAL = "FAKE0001"
 PROPERTIES = {
-    "ro.product.cpu.abi": "arm64-v8a", "ro.product.model": "Phone 1", "ro.product.manufacturer": "Maker",
-    "ro.soc.model": "SoC 9000", "ro.build.version.release": "15",
-}  # fmt: skip
+    "ro.product.cpu.abi": "arm64-v8a",
+    "ro.product.model": "Phone 1",
+    "ro.product.manufacturer": "Maker",
+    "ro.soc.model": "SoC 9000",
+    "ro.build.version.release": "15",
+}
 
 ADB = """#!/bin/sh
 phone={phone}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_embed._modelfile import ModelFile
 from edge_embed.errors import InputError
+from edge_embed.model_file.file import ModelFile
 from edge_embed_bench.errors import TargetError
 from edge_embed_bench.matrix import Model
 from edge_embed_bench.record import FAILED, OK, Cell, Run
@@ -155,9 +155,12 @@ def test_nothing_is_downloaded_without_consent(monkeypatch, tmp_path):
 
 def test_packages_are_kept(monkeypatch, tmp_path):
     programs(
-        monkeypatch, tmp_path, chromium="exit 0", node="echo v20.1.0",
+        monkeypatch,
+        tmp_path,
+        chromium="exit 0",
+        node="echo v20.1.0",
         npm='echo "$@" > "$3/words"; mkdir "$3/node_modules"',
-    )  # fmt: skip
+    )
     tools = browser_tools.find(prepare=True, timeout=5)
     words = (tools.modules / "words").read_text("utf-8")
     assert "--ignore-scripts" in words

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge_embed import Embedder
-from edge_embed._cache import default_directory
+from edge_embed.engine.weight_cache import default_directory
 from edge_embed.errors import InputError
 from edge_embed_bench import ids
 from edge_embed_bench.errors import TargetError
@@ -99,12 +99,15 @@ def test_the_processor_and_its_description_agree(kept, cpu, atomics, tmp_path):
     try:
         launch = transport.launch(1)
         at = list(launch.command).index("-m")
-        script = "from edge_embed._armv80 import has_atomics; print(has_atomics())"
+        script = "from edge_embed.engine.litert.armv80 import has_atomics; print(has_atomics())"
         script += "; print(open('/proc/cpuinfo').read())"
         done = subprocess.run(
-            [*launch.command[:at], "-c", script], env=dict(launch.environment),
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
+            [*launch.command[:at], "-c", script],
+            env=dict(launch.environment),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     finally:
         transport.clean_up()
     assert done.stdout.startswith(str(atomics))

@@ -18,12 +18,12 @@ from edge_embed_convert.auto import report as auto_report
 from edge_embed_convert.auto.convert import Budget, Search, convert_auto
 from edge_embed_convert.auto.parts import MOST_PARTS, parts_of
 from edge_embed_convert.auto.simulate import TABLE, Simulation
-from edge_embed_convert.calibrate.rounding import collect_moments, projections
-from edge_embed_convert.checkpoint import load
-from edge_embed_convert.encoders import build
+from edge_embed_convert.families import build
 from edge_embed_convert.pipeline import convert
 from edge_embed_convert.probes import SENTENCES
-from edge_embed_convert.recipes import Recipe, Scheme
+from edge_embed_convert.recipes.calibrate.rounding import collect_moments, projections
+from edge_embed_convert.recipes.grammar import Recipe, Scheme
+from edge_embed_convert.source.checkpoint import load
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +57,13 @@ def int8_size(one_layer: Path, tmp_path_factory) -> int:
 def small(one_layer: Path, texts: Path, journals: Path, int8_size: int, tmp_path_factory) -> Search:
     """The best file of nine tenths of int8's size."""
     return convert_auto(
-        one_layer, tmp_path_factory.mktemp("small"), budget=Budget(max_size=int8_size * 9 // 10),
-        calibration=texts, num_threads=1, journals=journals,
-    )  # fmt: skip
+        one_layer,
+        tmp_path_factory.mktemp("small"),
+        budget=Budget(max_size=int8_size * 9 // 10),
+        calibration=texts,
+        num_threads=1,
+        journals=journals,
+    )
 
 
 def test_a_size_is_kept(small: Search, int8_size: int) -> None:
@@ -80,7 +84,7 @@ def test_the_same_file_without_a_search(small: Search, one_layer: Path, texts: P
     recipe = small.conversion.manifest.recipe
     again = convert(
         one_layer, tmp_path / "again.tflite", recipe=recipe.spec, calibration=texts, num_threads=1
-    )  # fmt: skip
+    )
     assert again.manifest.graph == small.conversion.manifest.graph
     if Recipe.parse(recipe.spec).calibrated:
         assert again.manifest.tools["calibration texts"].startswith("texts.txt sha256:")
@@ -150,8 +154,9 @@ def test_a_plot_without_matplotlib(monkeypatch, tmp_path: Path) -> None:
 
 
 def test_a_better_fixed_recipe_is_told(small: Search) -> None:
-    worse = dataclasses.replace(small.winner, score=dataclasses.replace(small.winner.score, cosine=-1.0),
-                                size=10**9)  # fmt: skip
+    worse = dataclasses.replace(
+        small.winner, score=dataclasses.replace(small.winner.score, cosine=-1.0), size=10**9
+    )
     beaten = dataclasses.replace(small, winner=dataclasses.replace(worse, label="auto"))
     assert "int8" in [trial.label for trial in beaten.beaten_by()]
     assert "No larger and no worse: " in auto_report.to_text(beaten)
@@ -164,7 +169,7 @@ def test_a_better_fixed_recipe_is_told(small: Search) -> None:
     "given",
     [{}, {"max_size": 5, "min_cosine": 0.9}, {"max_size": 0}, {"min_cosine": 1.0}, {"max_loss": -0.1}],
     ids=str,
-)  # fmt: skip
+)
 def test_budgets_that_are_none(given: dict[str, float]) -> None:
     with pytest.raises(InputError):
         Budget(**given)  # type: ignore[arg-type]
@@ -240,8 +245,9 @@ def test_a_trial_leaves_the_model_as_it_was(bert_checkpoint: Path, ours, random_
 def test_parts_of_small_and_large_models(bert_checkpoint: Path, write_gemma, tmp_path: Path) -> None:
     small = parts_of(build(load(bert_checkpoint), 0))
     assert [part.name for part in small] == [
-        TABLE, *(f"{layer}.{name}" for layer in (0, 1) for name in ("inputs", "output", "up", "down")),
-    ]  # fmt: skip
+        TABLE,
+        *(f"{layer}.{name}" for layer in (0, 1) for name in ("inputs", "output", "up", "down")),
+    ]
     deep = write_gemma(tmp_path / "deep", num_hidden_layers=30)
     model = build(load(deep), 0)
     large = parts_of(model)

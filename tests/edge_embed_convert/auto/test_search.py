@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edge_embed_convert.auto.journal import Journal
 from edge_embed_convert.auto.search import UNIT, Choice, recipe_of, solve
-from edge_embed_convert.recipes import Recipe, Scheme
+from edge_embed_convert.recipes.grammar import Recipe, Scheme
 
 FOUR, BLOCKS, EIGHT = Scheme(4), Scheme(4, 32), Scheme(8)
 
@@ -58,9 +58,12 @@ def test_nothing_reaches_the_impossible() -> None:
 
 def test_the_recipe_of_a_mixture() -> None:
     schemes = {
-        "0.qkv": ("attention", EIGHT), "0.output": ("attention", FOUR), "1.qkv": ("attention", EIGHT),
-        "0.up": ("feed_forward", BLOCKS), "dense.0": ("projection", FOUR),
-    }  # fmt: skip
+        "0.qkv": ("attention", EIGHT),
+        "0.output": ("attention", FOUR),
+        "1.qkv": ("attention", EIGHT),
+        "0.up": ("feed_forward", BLOCKS),
+        "dense.0": ("projection", FOUR),
+    }
     recipe = recipe_of(schemes, FOUR, "auto")
     assert recipe.spec == "e4_a8_f4b32_p4+0.output=4"
     again = Recipe.parse(recipe.spec)

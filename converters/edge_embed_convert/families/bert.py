@@ -1,0 +1,185 @@
+"""BERT and its friends: MiniLM, BGE, E5, GTE and every other `model_type: bert` checkpoint.
+
+The rewrites against the transformers implementation, each exact: the attention scale is folded into the
+rows of the query projection, the embedding of token type 0, the only one a single text has, is added
+into the position table, and every norm but the last gives two results, one for the residual stream and one
+for the projections that read it (`SplitNorm`), so that calibration may balance the latter.
+
+Query, key and value stay three projections: cutting the output of one that is stacked of them copies it,
+which measured 4 to 6 % slower from 64 tokens on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from edge_embed.errors import CheckpointError
+from edge_embed_convert.layers.common import LayerNorm, SplitNorm, attend, padding_bias, token_mask
+from edge_embed_convert.source.weights import Weights, scaled
+
+MODEL_TYPES = ("bert",)
+
+UNUSED_WEIGHTS = (
+    r"embeddings\.position_ids",  # a counter that old releases of transformers saved as a tensor
+    r"pooler\.dense\.(weight|bias)",  # next-sentence head; sentence encoders pool the tokens themselves
+    r"cls\..*",  # pre-training heads
+)
+
+ACTIVATIONS: dict[str, Literal["none", "tanh"]] = {
+    "gelu": "none",
+    "gelu_new": "tanh",
+    "gelu_pytorch_tanh": "tanh",
+}
+
+FACTORS = 256
+"""Steps between 1 and 2 for what split norms are multiplied with, more than any model has norms. Gains alone
+may be equal: all are 1 where training left them alone."""
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """The part of `config.json` that the encoder needs, checked."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    heads: int
+    max_positions: int
+    token_types: int
+    eps: float
+    activation: str
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> BertConfig:
+        """Reads transformers' `config.json`.
+
+        Raises:
+            CheckpointError: If it asks for something this encoder does not compute.
+        """
+        checks = {
+            "hidden_act": (raw.get("hidden_act", "gelu"), (*ACTIVATIONS, "relu")),
+            "position_embedding_type": (raw.get("position_embedding_type") or "absolute", ("absolute",)),
+            "is_decoder": (bool(raw.get("is_decoder")), (False,)),
+        }
+        for key, (value, supported) in checks.items():
+            if value not in supported:
+                raise CheckpointError(
+                    f"this BERT variant is not supported: {key}",
+                    got=repr(value),
+                    expected=" or ".join(repr(s) for s in supported),
+                )
+        try:
+            return cls(
+                vocab_size=int(raw["vocab_size"]),
+                hidden_size=int(raw["hidden_size"]),
+                intermediate_size=int(raw["intermediate_size"]),
+                layers=int(raw["num_hidden_layers"]),
+                heads=int(raw["num_attention_heads"]),
+                max_positions=int(raw["max_position_embeddings"]),
+                token_types=int(raw.get("type_vocab_size", 2)),
+                eps=float(raw.get("layer_norm_eps", 1e-12)),
+                activation=checks["hidden_act"][0],
+            )
+        except KeyError as error:
+            raise CheckpointError(
+                "config.json is incomplete", got=f"no {error}", expected="a BERT config"
+            ) from error
+
+
+class BertLayer(nn.Module):
+    """One transformer layer: attention and feed-forward, each followed by a norm."""
+
+    def __init__(self, weights: Weights, config: BertConfig) -> None:
+        super().__init__()
+        hidden, inner = config.hidden_size, config.intermediate_size
+        self.heads, self.head_dim = config.heads, hidden // config.heads
+        self.activation = config.activation
+        attention = weights.at("attention")
+        self.query, self.key, self.value = (
+            attention.take_linear(f"self.{name}", hidden, hidden, bias=True)
+            for name in ("query", "key", "value")
+        )
+        self.query = scaled(self.query, self.head_dim**-0.5)
+        self.output = attention.take_linear("output.dense", hidden, hidden, bias=True)
+        self.output_norm: nn.Module = _norm(attention.at("output.LayerNorm"), config)
+        self.up = weights.take_linear("intermediate.dense", inner, hidden, bias=True)
+        self.down = weights.take_linear("output.dense", hidden, inner, bias=True)
+        self.down_norm: nn.Module = _norm(weights.at("output.LayerNorm"), config)
+
+    def forward(self, x: Tensor, read: Tensor, bias: Tensor) -> Any:
+        """Returns what its last norm gives: a pair like `x` and `read`, one tensor if it is not split."""
+        x, read = self.output_norm(x + self.output(self._attention(read, bias)))
+        return self.down_norm(x + self.down(self._activate(self.up(read))))
+
+    def _attention(self, x: Tensor, bias: Tensor) -> Tensor:
+        shape = (1, x.shape[1], self.heads, self.head_dim)
+        return attend(
+            self.query(x).reshape(shape), self.key(x).reshape(shape), self.value(x).reshape(shape), bias
+        )
+
+    def _activate(self, x: Tensor) -> Tensor:
+        if self.activation == "relu":
+            return torch.relu(x)
+        return nn.functional.gelu(x, approximate=ACTIVATIONS[self.activation])
+
+
+class Bert(nn.Module):
+    """The encoder: token ids to contextual token vectors.
+
+    Args:
+        weights: The checkpoint's tensors, named as transformers saves them.
+        config: The checked configuration.
+        pad_id: The id that marks padding.
+
+    Attributes:
+        readings: The paths of the projections that read each split norm, by the path of its gain for them.
+    """
+
+    def __init__(self, weights: Weights, config: BertConfig, pad_id: int) -> None:
+        super().__init__()
+        self.pad_id = pad_id
+        embeddings, hidden = weights.at("embeddings"), config.hidden_size
+        table = embeddings.take("word_embeddings.weight", config.vocab_size, hidden)
+        positions = embeddings.take("position_embeddings.weight", config.max_positions, hidden)
+        token_type = embeddings.take("token_type_embeddings.weight", config.token_types, hidden)[0]
+        self.table = nn.Parameter(table, requires_grad=False)
+        self.positions = nn.Parameter(positions + token_type, requires_grad=False)
+        self.norm: nn.Module = _norm(embeddings.at("LayerNorm"), config)
+        self.layers = nn.ModuleList(
+            BertLayer(weights.at(f"encoder.layer.{index}"), config) for index in range(config.layers)
+        )
+        self.readings: dict[str, tuple[str, ...]] = {}
+        before = "norm"
+        for layer in (f"layers.{index}" for index in range(config.layers)):
+            self._split(before, f"{layer}.output", *(f"{layer}.{name}" for name in ("query", "key", "value")))
+            self._split(f"{layer}.output_norm", f"{layer}.down", f"{layer}.up")
+            before = f"{layer}.down_norm"
+
+    def _split(self, norm: str, branch: str, *readers: str) -> None:
+        """Splits the norm at a path; no two get one factor, so that each is found in the exported graph."""
+        factor = 1 + (1 + len(self.readings)) / FACTORS
+        layers = [self.get_submodule(reader) for reader in readers]
+        split = SplitNorm.of(self.get_submodule(norm), layers, self.get_submodule(branch), factor)  # type: ignore[arg-type]
+        self.set_submodule(norm, split)
+        self.readings[f"{norm}.read"] = readers
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Encodes ids ``(1, L)`` to vectors ``(1, L, hidden)`` and the token mask ``(1, L)``."""
+        mask = token_mask(tokens, self.pad_id).to(self.table.dtype)
+        x = self.norm(nn.functional.embedding(tokens, self.table) + self.positions[: tokens.shape[1]])
+        bias = padding_bias(mask)
+        for layer in self.layers:
+            x = layer(*x, bias)
+        return x, mask
+
+
+def _norm(weights: Weights, config: BertConfig) -> LayerNorm:
+    return LayerNorm(
+        weights.take("weight", config.hidden_size), weights.take("bias", config.hidden_size), config.eps
+    )

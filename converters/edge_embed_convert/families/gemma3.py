@@ -1,0 +1,374 @@
+"""EmbeddingGemma: Gemma 3's text stack with bidirectional attention (`model_type: gemma3_text`).
+
+The rewrites against the transformers implementation, each exact:
+
+- Queries and keys are normalized and rotated together, as heads of one tensor; the attention scale
+  is folded into the query gain.
+- The rotary embedding turns half of each head against the other half (Su et al., arXiv 2104.09864). The
+  halves come from two projections, rows sorted, so that nothing has to be cut; each angle is held once.
+- Gate and up stay two projections. Cutting the output of one copies it: with the halves above and the
+  heads of attention left where they are, 8 to 14 % at 64 to 512 tokens.
+- The residual stream is stored divided by `RESIDUAL_SCALE`. Every read of it is through an RMSNorm,
+  which does not see a constant factor once epsilon is divided by its square. The stream's outliers
+  (above 65504, why float16 is forbidden for the original) then fit into float16.
+- Sliding-window layers on long inputs compute only the blocks of keys that a block of queries sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edge_embed.errors import CheckpointError
+from edge_embed_convert.layers.common import MASKED, RMSNorm, attend, bmm_4d, padding_bias, token_mask
+from edge_embed_convert.layers.rotary import RotaryNorm, rotary_tables
+from edge_embed_convert.source.weights import Weights, linear, scaled
+
+MODEL_TYPES = ("gemma3_text",)
+
+RESIDUAL_SCALE = 512.0
+"""What the residual stream is divided by: a power of two, so that the division itself is exact."""
+
+BRANCH_SCALE = 16.0
+"""What attention and feed-forward outputs are divided by ahead of their post-norm.
+
+The post-norm is scale-invariant too; without this the squares of a branch's outliers would overflow
+float16 inside it.
+"""
+
+LOCAL_FROM = 4
+"""From how many window radii on a sliding layer computes by blocks. Measured at 512, 1024 and 2048 tokens
+(radius 256): below four radii the copies cost what the saved products gain."""
+
+RELEASED_WINDOW = 512
+RELEASED_SHAPE = {"hidden_size": 768, "num_hidden_layers": 24, "vocab_size": 262144}
+
+UNUSED_WEIGHTS: tuple[str, ...] = (r"(lm_head|.*rotary_emb\..*inv_freq).*",)
+
+
+@dataclass(frozen=True)
+class Gemma3Config:
+    """The part of `config.json` that the encoder needs, checked."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    eps: float
+    attention_scale: float
+    window_radius: int
+    sliding: tuple[bool, ...]
+    rope_theta_global: float
+    rope_theta_local: float
+    rope_factor_global: float
+    attention_bias: bool
+    max_positions: int
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any], sliding_window: int | None = None) -> Gemma3Config:
+        """Reads transformers' `config.json`, old style or new.
+
+        Args:
+            raw: The parsed file.
+            sliding_window: Overrides the file's window, in its own units (512 means 256 each side).
+
+        Raises:
+            CheckpointError: If the configuration is not a bidirectional Gemma 3 text encoder, or its
+                window looks as if a save had halved it.
+        """
+        if raw.get("use_bidirectional_attention") is not True:
+            raise CheckpointError(
+                "this Gemma 3 checkpoint is a decoder, not an encoder",
+                got=f"use_bidirectional_attention = {raw.get('use_bidirectional_attention')!r}",
+                expected="true, as in EmbeddingGemma",
+                fix="pass a checkpoint fine-tuned from EmbeddingGemma",
+            )
+        _refuse_unknown(raw)
+        layers = _positive(raw, "num_hidden_layers")
+        window = sliding_window if sliding_window is not None else _checked_window(raw)
+        theta_global, theta_local, factor = _rope(raw)
+        return cls(
+            vocab_size=_positive(raw, "vocab_size"),
+            hidden_size=_positive(raw, "hidden_size"),
+            intermediate_size=_positive(raw, "intermediate_size"),
+            layers=layers,
+            heads=_positive(raw, "num_attention_heads"),
+            kv_heads=_positive(raw, "num_key_value_heads"),
+            head_dim=_positive(raw, "head_dim"),
+            eps=float(raw.get("rms_norm_eps", 1e-6)),
+            attention_scale=float(raw.get("query_pre_attn_scalar", 256)) ** -0.5,
+            window_radius=window // 2,
+            sliding=_sliding_layers(raw, layers),
+            rope_theta_global=theta_global,
+            rope_theta_local=theta_local,
+            rope_factor_global=factor,
+            attention_bias=bool(raw.get("attention_bias", False)),
+            max_positions=_positive(raw, "max_position_embeddings"),
+        )
+
+
+class Gemma3Layer(nn.Module):
+    """One transformer layer: attention and gated feed-forward, each between two norms."""
+
+    def __init__(self, weights: Weights, config: Gemma3Config, index: int) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim = config.heads, config.kv_heads, config.head_dim
+        self.sliding = config.sliding[index]
+        hidden, inner, bias = config.hidden_size, config.intermediate_size, config.attention_bias
+        attention, mlp = weights.at("self_attn"), weights.at("mlp")
+        query, key = (
+            attention.take_linear(f"{name}_proj", count * self.head_dim, hidden, bias=bias)
+            for name, count in (("q", self.heads), ("k", self.kv_heads))
+        )
+        self.qk_first, self.qk_second = (self._half((query, key), index) for index in (0, 1))
+        self.value = attention.take_linear("v_proj", self.kv_heads * self.head_dim, hidden, bias=bias)
+        self.qk_norm = RotaryNorm(self._qk_gain(attention, config.attention_scale), config.eps)
+        self.output = scaled(
+            attention.take_linear("o_proj", hidden, self.heads * self.head_dim, bias=bias), 1 / BRANCH_SCALE
+        )
+        self.gate, self.up = (mlp.take_linear(f"{n}_proj", inner, hidden, bias=False) for n in ("gate", "up"))
+        self.down = scaled(mlp.take_linear("down_proj", hidden, inner, bias=False), 1 / BRANCH_SCALE)
+
+        read_eps = config.eps / RESIDUAL_SCALE**2
+        branch_eps = config.eps / BRANCH_SCALE**2
+        self.input_norm = RMSNorm(1 + weights.take("input_layernorm.weight", hidden), read_eps)
+        self.post_attention_norm = RMSNorm(
+            (1 + weights.take("post_attention_layernorm.weight", hidden)) / RESIDUAL_SCALE, branch_eps
+        )
+        self.pre_mlp_norm = RMSNorm(1 + weights.take("pre_feedforward_layernorm.weight", hidden), read_eps)
+        self.post_mlp_norm = RMSNorm(
+            (1 + weights.take("post_feedforward_layernorm.weight", hidden)) / RESIDUAL_SCALE, branch_eps
+        )
+
+    def _qk_gain(self, attention: Weights, scale: float) -> Tensor:
+        query = (1 + attention.take("q_norm.weight", self.head_dim)) * scale
+        key = 1 + attention.take("k_norm.weight", self.head_dim)
+        return torch.cat([query.expand(self.heads, -1), key.expand(self.kv_heads, -1)])
+
+    def _half(self, projections: Sequence[nn.Linear], index: int) -> nn.Linear:
+        """Returns one projection to the first or the second halves of all heads."""
+
+        def rows(tensors: Sequence[Tensor]) -> Tensor:
+            stacked = torch.cat(list(tensors))
+            halves = stacked.reshape(-1, 2, self.head_dim // 2, *stacked.shape[1:])
+            return halves[:, index].flatten(0, 1)
+
+        biases = [layer.bias for layer in projections if layer.bias is not None]
+        return linear(rows([layer.weight for layer in projections]), rows(biases) if biases else None)
+
+    def forward(self, x: Tensor, context: AttentionContext) -> Tensor:
+        x = x + self.post_attention_norm(self.output(self._attention(self.input_norm(x), context)))
+        inner = self.pre_mlp_norm(x)
+        gated = nn.functional.gelu(self.gate(inner), approximate="tanh") * self.up(inner)
+        return x + self.post_mlp_norm(self.down(gated))
+
+    def _attention(self, x: Tensor, context: AttentionContext) -> Tensor:
+        length = x.shape[1]
+        shape = (1, length, self.heads + self.kv_heads, self.head_dim // 2)
+        first, second = self.qk_first(x).reshape(shape), self.qk_second(x).reshape(shape)
+        qk = self.qk_norm(first, second, context.tables[self.sliding])
+        query, key = torch.split(qk, [self.heads, self.kv_heads], dim=2)
+        value = self.value(x).reshape(1, length, self.kv_heads, self.head_dim)
+        if self.sliding and context.blocks:
+            return context.attend_in_window(query, key, value)
+        return attend(query, key, value, context.window if self.sliding else context.padding)
+
+
+class Gemma3(nn.Module):
+    """The encoder: token ids to contextual token vectors.
+
+    Args:
+        weights: The checkpoint's tensors, named as transformers saves them.
+        config: The checked configuration.
+        pad_id: The id that marks padding.
+    """
+
+    def __init__(self, weights: Weights, config: Gemma3Config, pad_id: int) -> None:
+        super().__init__()
+        self.config, self.pad_id = config, pad_id
+        table = weights.take("embed_tokens.weight", config.vocab_size, config.hidden_size)
+        self.table = nn.Parameter(table * (config.hidden_size**0.5 / RESIDUAL_SCALE), requires_grad=False)
+        self.layers = nn.ModuleList(
+            Gemma3Layer(weights.at(f"layers.{index}"), config, index) for index in range(config.layers)
+        )
+        self.norm = RMSNorm(
+            1 + weights.take("norm.weight", config.hidden_size), config.eps / RESIDUAL_SCALE**2
+        )
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Encodes ids ``(1, L)`` to vectors ``(1, L, hidden)`` and the token mask ``(1, L)``."""
+        mask = token_mask(tokens, self.pad_id).to(self.table.dtype)
+        context = AttentionContext(self.config, mask)
+        x = nn.functional.embedding(tokens, self.table)
+        for layer in self.layers:
+            x = layer(x, context)
+        return self.norm(x), mask
+
+
+class AttentionContext:
+    """What all layers share for one input: rotary tables, additive biases, and the cut into blocks.
+
+    Args:
+        config: The encoder's configuration.
+        mask: The token mask, ``(1, L)``.
+    """
+
+    def __init__(self, config: Gemma3Config, mask: Tensor) -> None:
+        length, dtype = mask.shape[1], mask.dtype
+        self._radius = config.window_radius
+        rotary = {
+            True: (config.rope_theta_local, 1.0),
+            False: (config.rope_theta_global, config.rope_factor_global),
+        }
+        self.tables = {
+            sliding: rotary_tables(length, config.head_dim, theta, factor, dtype)
+            for sliding, (theta, factor) in rotary.items()
+        }
+        self.padding = padding_bias(mask)
+        self.window = self.padding
+        self.blocks = 0
+        if not any(config.sliding) or length <= self._radius + 1:
+            return
+        if length < LOCAL_FROM * self._radius:
+            self.window = self.padding + window_bias(length, length, 0, self._radius).to(dtype)
+        else:
+            self.blocks = -(-length // self._radius)
+            self.window = self._block_bias(mask)
+
+    def attend_in_window(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Attends block by block: one radius of queries against the three radii of keys they can see.
+
+        Args:
+            query: ``(1, L, H, d)``.
+            key: ``(1, L, K, d)``.
+            value: ``(1, L, K, d)``.
+
+        Returns:
+            ``(1, L, H * d)``.
+        """
+        _, length, heads, dim = query.shape
+        whole = self.blocks * self._radius
+        query = nn.functional.pad(query, (0, 0, 0, 0, 0, whole - length)) if whole > length else query
+        query = query.reshape(self.blocks, self._radius, heads, dim)
+        out = attend(query, self._neighbours(key), self._neighbours(value), self.window)
+        return out.reshape(1, whole, heads * dim)[:, :length]
+
+    def _neighbours(self, x: Tensor) -> Tensor:
+        """Returns every block between its neighbours: ``(1, L, K, d)`` to ``(blocks, 3r, K, d)``."""
+        _, length, groups, dim = x.shape
+        radius, whole = self._radius, self.blocks * self._radius
+        x = nn.functional.pad(x, (0, 0, 0, 0, radius, radius + whole - length))
+        shifted = [x[:, i * radius : i * radius + whole] for i in range(3)]
+        return torch.cat([part.reshape(self.blocks, radius, groups, dim) for part in shifted], dim=1)
+
+    def _block_bias(self, mask: Tensor) -> Tensor:
+        """Returns padding and window for every block: ``(blocks, r, 1, 3r)``."""
+        radius, length = self._radius, mask.shape[1]
+        # In four dimensions, because GPUs pad no fewer.
+        wide = nn.functional.pad(mask[:, None, None], (radius, radius + self.blocks * radius - length))
+        padded = padding_bias(wide.reshape(1, -1))
+        shifted = [padded[..., i * radius : (i + self.blocks) * radius] for i in range(3)]
+        near = torch.cat([part.reshape(1, self.blocks, radius, 1) for part in shifted], dim=2)
+        # The delegate adds tensors that broadcast one way only; a product with ones brings the rows. They
+        # are computed, no bias being above 0, because GPUs take no constant as the left factor.
+        ones = shifted[1].reshape(1, self.blocks, radius, 1).clamp(min=1.0)
+        rows = bmm_4d(ones, near).reshape(self.blocks, radius, 1, 3 * radius)
+        return rows + window_bias(radius, 3 * radius, radius, radius).to(mask.dtype)
+
+
+def window_bias(queries: int, keys: int, offset: int, radius: int) -> Tensor:
+    """Returns the bias ``(1, queries, 1, keys)`` that hides keys more than `radius` away.
+
+    Args:
+        queries: Number of queries.
+        keys: Number of keys.
+        offset: The key index at which query 0 stands.
+        radius: The greatest distance that is seen.
+    """
+    # Arithmetic on floats, because the converter folds it into a constant; a comparison it leaves behind.
+    query = torch.arange(offset, offset + queries, dtype=torch.float32)[:, None]
+    key = torch.arange(keys, dtype=torch.float32)[None, :]
+    beyond = ((query - key).abs() - radius).clamp(min=0.0, max=1.0)
+    return beyond[None, :, None] * MASKED
+
+
+def _positive(raw: Mapping[str, Any], key: str) -> int:
+    value = raw.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise CheckpointError(
+            f"config.json lacks a usable {key}", got=repr(value), expected="a positive integer"
+        )
+    return value
+
+
+def _refuse_unknown(raw: Mapping[str, Any]) -> None:
+    """Refuses features that would change the vectors and that this encoder does not compute."""
+    activation = raw.get("hidden_activation", "gelu_pytorch_tanh")
+    if activation != "gelu_pytorch_tanh":
+        raise CheckpointError("unsupported activation", got=repr(activation), expected="'gelu_pytorch_tanh'")
+    if raw.get("attn_logit_softcapping"):
+        raise CheckpointError(
+            "attention logit softcapping is not supported",
+            got=repr(raw["attn_logit_softcapping"]),
+            expected="null, as in Gemma 3",
+        )
+
+
+def _checked_window(raw: Mapping[str, Any]) -> int:
+    """Returns `sliding_window` unless it looks halved by a save.
+
+    transformers turns the file's 512 into the exclusive bound 257 at load, and releases that wrote the
+    bound back halved it at each save and reload (transformers#47940): 257, 129, 65, always odd, or an
+    even half of it where a repaired release saved the damage on.
+    """
+    window = _positive(raw, "sliding_window")
+    released = all(raw.get(key) == value for key, value in RELEASED_SHAPE.items())
+    if window % 2 or (released and window != RELEASED_WINDOW):
+        raise CheckpointError(
+            "the sliding window looks as if saving the checkpoint had halved it",
+            got=f"sliding_window = {window}",
+            expected=f"{RELEASED_WINDOW}, as EmbeddingGemma was released" if released else "an even number",
+            fix="set sliding_window in config.json to the value the model was trained with, "
+            "or pass it with --sliding-window",
+        )
+    return window
+
+
+def _sliding_layers(raw: Mapping[str, Any], layers: int) -> tuple[bool, ...]:
+    types = raw.get("layer_types")
+    if types is None:
+        # Not `_sliding_window_pattern`: transformers writes that one and never reads it.
+        pattern = int(raw.get("sliding_window_pattern") or 6)
+        return tuple((index + 1) % pattern != 0 for index in range(layers))
+    if len(types) != layers or not set(types) <= {"sliding_attention", "full_attention"}:
+        raise CheckpointError(
+            "layer_types does not describe this model's layers",
+            got=f"{len(types)} entries of {sorted(set(types))}",
+            expected=f"{layers} entries of full_attention or sliding_attention",
+        )
+    return tuple(kind == "sliding_attention" for kind in types)
+
+
+def _rope(raw: Mapping[str, Any]) -> tuple[float, float, float]:
+    """Returns the rotary bases of global and local layers, and the global layers' position divisor."""
+    parameters = raw.get("rope_parameters") or {}
+    whole = dict(parameters.get("full_attention") or {})
+    local = dict(parameters.get("sliding_attention") or {})
+    whole.update(raw.get("rope_scaling") or {})
+    kind = whole.get("rope_type", "default")
+    if kind not in ("default", "linear") or local.get("rope_type", "default") != "default":
+        raise CheckpointError(
+            "unsupported rotary embedding", got=f"rope_type = {kind!r}", expected="'default' or 'linear'"
+        )
+    return (
+        float(whole.get("rope_theta") or raw.get("rope_theta") or 1_000_000.0),
+        float(local.get("rope_theta") or raw.get("rope_local_base_freq") or 10_000.0),
+        float(whole.get("factor", 1.0)) if kind == "linear" else 1.0,
+    )

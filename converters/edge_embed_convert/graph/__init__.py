@@ -1,0 +1,1 @@
+"""From the PyTorch graph to a flatbuffer, and rewrites of that flatbuffer."""

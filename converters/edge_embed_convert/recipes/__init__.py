@@ -1,0 +1,1 @@
+"""Quantization recipes: their grammar, how they are applied, and calibration."""

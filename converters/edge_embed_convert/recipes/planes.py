@@ -1,0 +1,74 @@
+"""Rewrite for int8 per block: a projection as the sum of two int4 planes.
+
+XNNPACK has no kernel for int8 weights with a scale per block (LiteRT refuses such a graph), but it has
+one for int4. So the weights are split into their int4 rounding and what that leaves: both planes are
+quantized to int4 with a scale per block, and the finer plane's step is about a fourteenth of the
+coarser's. Together they carry some seven and a half bits a weight, in two products.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from edge_embed.errors import RecipeError
+from edge_embed_convert.recipes.grammar import Recipe
+from edge_embed_convert.source.weights import linear
+
+LARGEST = 7
+"""The largest int4 value that ai-edge-quantizer uses: its scale is absmax / 7, symmetric."""
+
+
+class TwoPlanes(nn.Module):
+    """A projection whose weights are the sum of two others.
+
+    Args:
+        layer: The projection to split.
+        block: Weights per scale along each row.
+    """
+
+    def __init__(self, layer: nn.Linear, block: int) -> None:
+        super().__init__()
+        weight = layer.weight.detach()
+        coarse = round_to_int4(weight, block)
+        self.coarse = linear(coarse, None if layer.bias is None else layer.bias.detach())
+        self.fine = linear(weight - coarse)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Applies both planes to ``(..., in)`` and adds."""
+        result: Tensor = self.coarse(x) + self.fine(x)
+        return result
+
+
+def split_planes(model: nn.Module, recipe: Recipe) -> None:
+    """Replaces, in place, every projection that the recipe wants in int8 per block.
+
+    Raises:
+        RecipeError: If the rows of a projection are not a whole number of blocks.
+    """
+    # Imported here: rounding knows the scheme of each projection.
+    from edge_embed_convert.recipes.calibrate.rounding import scheme_of
+
+    for path, module in list(model.named_modules()):
+        for name, child in list(module.named_children()):
+            if not isinstance(child, nn.Linear):
+                continue
+            scheme = scheme_of(f"{path}.{name}", recipe)
+            if scheme.bits != 8 or not scheme.block:
+                continue
+            if child.in_features % scheme.block:
+                raise RecipeError(
+                    f"{recipe.name} does not fit to {path}.{name}",
+                    got=f"rows of {child.in_features} weights",
+                    expected=f"a multiple of {scheme.block}",
+                    fix="use a per-channel recipe such as int8",
+                )
+            setattr(module, name, TwoPlanes(child, scheme.block))
+
+
+def round_to_int4(weight: Tensor, block: int) -> Tensor:
+    """Returns the weights ``(out, in)`` rounded to int4 with one float16 scale per block of a row."""
+    blocks = weight.reshape(weight.shape[0], -1, block)
+    scale = (blocks.abs().amax(-1, keepdim=True) / LARGEST).to(torch.float16).to(torch.float32)
+    steps = (blocks / scale.clamp(min=torch.finfo(torch.float16).tiny)).round().clamp(-LARGEST, LARGEST)
+    return (steps * scale).reshape(weight.shape)

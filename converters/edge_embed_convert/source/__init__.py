@@ -1,0 +1,1 @@
+"""The checkpoint as it comes: configuration, weights, tokenizer, and the reference model."""

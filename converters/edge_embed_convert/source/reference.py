@@ -1,0 +1,172 @@
+"""The source model in float32, computed the way its authors do: what every file is compared with.
+
+It shares no arithmetic with the encoders of this package: transformers runs the Transformer, and the
+few lines after it follow sentence-transformers' definitions, on whole batches of true length, without
+padding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import pickle
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from tokenizers import normalizers
+from torch import Tensor
+
+from edge_embed.errors import CheckpointError
+from edge_embed_convert.quiet import quiet
+from edge_embed_convert.source.checkpoint import Checkpoint
+from edge_embed_convert.source.weights import Weights
+
+Vectors = npt.NDArray[np.float32]
+
+_LOAD_ERRORS = (SafetensorError, pickle.UnpicklingError, EOFError, StrictDataclassError)
+"""What transformers lets out of a damaged weight file or an impossible configuration, beside the usual."""
+
+
+class Reference:
+    """The source model, loaded once.
+
+    Args:
+        checkpoint: What to load.
+
+    Raises:
+        CheckpointError: If transformers cannot load it, or had to invent or drop a weight.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self._model = _load_model(checkpoint)
+        self._tokenizer = _load_tokenizer(checkpoint.transformer_path)
+        if checkpoint.lowercase:
+            _lowercase_first(self._tokenizer)
+        self._dense = [(Weights.open(layer.path), layer) for layer in checkpoint.dense]
+        self._projections = [
+            (
+                w.take("linear.weight", layer.out_features, layer.in_features),
+                w.take("linear.bias", layer.out_features) if layer.bias else None,
+                layer.activation,
+            )
+            for w, layer in self._dense
+        ]
+
+    def tokenize(self, text: str) -> list[int]:
+        """Returns the ids of a text as the source has them, special tokens included, cut to the maximum."""
+        ids = self._tokenizer(text, truncation=True, max_length=self._checkpoint.max_tokens)["input_ids"]
+        return [int(i) for i in ids]
+
+    def embed_tokens(self, ids: Sequence[int]) -> Vectors:
+        """Returns the embedding of one id sequence, shape ``(dimension,)``."""
+        with torch.inference_mode():
+            tokens = torch.tensor([list(ids)])
+            hidden = self._model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state[
+                0
+            ]
+            vector = torch.cat([_pool(hidden, mode) for mode in self._checkpoint.pooling])
+            for weight, bias, activation in self._projections:
+                vector = torch.nn.functional.linear(vector, weight, bias)
+                vector = vector.tanh() if activation == "tanh" else vector
+            if self._checkpoint.normalize:
+                vector = torch.nn.functional.normalize(vector, dim=0)
+        result: Vectors = vector.numpy()
+        return result
+
+
+def _pool(hidden: Tensor, mode: str) -> Tensor:
+    if mode == "cls":
+        return hidden[0]
+    if mode == "max":
+        return hidden.amax(0)
+    if mode == "mean":
+        return hidden.mean(0)
+    return hidden.sum(0) / hidden.shape[0] ** 0.5
+
+
+def _load_model(checkpoint: Checkpoint) -> torch.nn.Module:
+    with quiet():  # importing it logs
+        from transformers import AutoConfig, AutoModel  # two seconds, only for the gate
+
+    path = checkpoint.transformer_path
+    with _hushed():
+        try:
+            config = AutoConfig.from_pretrained(path)
+            if checkpoint.sliding_window is not None:
+                # transformers keeps the exclusive bound where the file has the whole window.
+                config.sliding_window = checkpoint.sliding_window // 2 + 1
+            model, report = AutoModel.from_pretrained(
+                path,
+                config=config,
+                dtype=torch.float32,
+                attn_implementation="eager",
+                output_loading_info=True,
+            )
+        except (OSError, ValueError, KeyError, RuntimeError, *_LOAD_ERRORS) as error:
+            raise CheckpointError("transformers cannot load the checkpoint", got=str(error)[:300]) from error
+    # A BERT saved without its next-sentence pooler is complete for us: no pooling mode reads it.
+    invented = [key for key in report["missing_keys"] if not key.startswith("pooler.")]
+    if invented:
+        raise CheckpointError(
+            "transformers had to invent weights for the reference",
+            got=", ".join(sorted(invented)[:5]),
+            expected="a complete checkpoint",
+        )
+    return model.eval()
+
+
+def _load_tokenizer(path: Path) -> Any:
+    with quiet():
+        from transformers import AutoTokenizer
+
+    with _hushed():
+        try:
+            return AutoTokenizer.from_pretrained(path)
+        except (OSError, ValueError, KeyError) as error:
+            raise CheckpointError("transformers cannot load the tokenizer", got=str(error)[:300]) from error
+
+
+def _lowercase_first(tokenizer: Any) -> None:
+    """Has the normalizer lowercase ahead of all it does; special tokens in a text stay as they are."""
+    if not tokenizer.is_fast:
+        raise CheckpointError(
+            "do_lower_case is not known for this tokenizer",
+            got=type(tokenizer).__name__,
+            expected="a tokenizer with a tokenizer.json",
+        )
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    steps: list[Any] = [normalizer]
+    if isinstance(normalizer, normalizers.Sequence):
+        steps = [normalizer[i] for i in range(len(normalizer))]
+    if not any(isinstance(step, normalizers.Lowercase) for step in steps):
+        kept = [step for step in steps if step is not None]
+        tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *kept])
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    from transformers.utils import logging as hf_logging
+
+    level = hf_logging.get_verbosity()
+    bars = hf_logging.is_progress_bar_enabled()
+    disabled = logging.root.manager.disable
+    hf_logging.set_verbosity(logging.ERROR)
+    logging.disable(logging.WARNING)  # what it imports on the way logs to others
+    hf_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+        hf_logging.set_verbosity(level)
+        if bars:
+            hf_logging.enable_progress_bar()

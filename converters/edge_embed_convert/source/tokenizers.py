@@ -1,0 +1,395 @@
+"""Tokenizer: which file goes into the model file, and proof that it gives the ids of the checkpoint's own.
+
+Gemma's `tokenizer.json` takes a second and hundreds of megabytes to load; the same tokenizer as a
+SentencePiece model takes milliseconds. So a BPE with byte fallback is written as a SentencePiece BPE model,
+but only where that is exact. Two things stand between the formats:
+
+- SentencePiece ranks pieces, `tokenizers` ranks merges. They choose alike when every way to split a piece
+  into two pieces is a merge and the merges of two pieces do not interleave; this is checked on all merges
+  but those of runs of one character, whose lengths are compared instead.
+- SentencePiece cannot tell a written U+2581 from a space. Where two or more of them in a row are an added
+  token, a text that puts such a row beside a space gets the id of one longer run. That is
+  the one known difference; the note of a conversion states it, and no built-in text holds it.
+
+Everything else is compared token for token on `HOSTILE_TEXTS`, on texts made from the vocabulary itself,
+and on the caller's. Any difference keeps `tokenizer.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_embed.errors import CheckpointError
+from edge_embed.model_file.manifest import TokenizerRecord
+from edge_embed_convert.source import sentencepiece_bpe
+from edge_embed_convert.source.files import read_optional
+from edge_embed_convert.source.sentencepiece_bpe import Ids, difference, lowercase_first
+from edge_embed_convert.source.tokenizer_texts import HOSTILE_TEXTS
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+FILES = ("tokenizer.json", "tokenizer.model", "vocab.txt")
+"""The tokenizer files that can be read, in the order they are looked for."""
+
+_Around = tuple[list[int], list[int]]
+"""The ids before and after every text."""
+
+_PAD = re.compile(r"[<\[]\|?pad(ding)?\|?[>\]]", re.IGNORECASE)
+_UNUSED = re.compile(r"[<\[]unused_?\d+[>\]]")
+
+
+@dataclass(frozen=True)
+class ConvertedTokenizer:
+    """The tokenizer as the model file carries it.
+
+    Attributes:
+        record: The manifest's entry.
+        data: Content of the zip member `record.file`.
+        note: What was chosen, and why where it is not the lightest form.
+    """
+
+    record: TokenizerRecord
+    data: bytes
+    note: str
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    """What the checkpoint says beside its tokenizer files."""
+
+    directory: Path
+    config: dict[str, Any]
+    lowercase: bool
+    rows: int
+
+    def record(self, kind: str, data: bytes, pad: int, around: _Around) -> TokenizerRecord:
+        return TokenizerRecord(
+            file="tokenizer.model" if kind == "sentencepiece" else "tokenizer.json",
+            kind=kind,
+            sha256=hashlib.sha256(data).hexdigest(),
+            lowercase=False,  # carried in the normalizer: str.lower() writes a last sigma another way
+            pad_id=pad,
+            prefix_ids=list(around[0]),
+            suffix_ids=list(around[1]),
+            vocab_size=self.rows,
+        )
+
+
+def convert_tokenizer(
+    directory: Path, *, lowercase: bool | None = None, extra_texts: Sequence[str] = ()
+) -> ConvertedTokenizer:
+    """Chooses the lightest tokenizer file that gives exactly the checkpoint's ids.
+
+    Args:
+        directory: Directory of the encoder's config.json and tokenizer files.
+        lowercase: Whether text is lowercased first; by default what sentence_bert_config.json says.
+        extra_texts: Texts to compare on beside `HOSTILE_TEXTS`, for instance the prompts.
+
+    Raises:
+        CheckpointError: If no tokenizer can be read, it can produce ids beyond the embedding table, or it
+            puts ids around a text in a way that a fixed prefix and suffix cannot express.
+    """
+    checkpoint = _checkpoint(directory, lowercase)
+    files = {name: directory / name for name in FILES if (directory / name).is_file()}
+    if "tokenizer.json" in files:
+        source = _read_bytes(files["tokenizer.json"])
+    elif "tokenizer.model" in files:
+        return _keep_model(checkpoint)
+    elif "vocab.txt" in files:
+        source = _from_vocabulary(directory)
+    else:
+        raise CheckpointError(
+            f"{directory} has no tokenizer",
+            got="none of the files",
+            expected=" or ".join(FILES),
+            fix="copy the tokenizer's files from the original checkpoint",
+        )
+    own_model = _read_bytes(files["tokenizer.model"]) if "tokenizer.model" in files else None
+    return _from_json(checkpoint, source, own_model, extra_texts)
+
+
+def _checkpoint(directory: Path, lowercase: bool | None) -> _Checkpoint:
+    config = read_optional(directory / "config.json")
+    rows = config.get("vocab_size")
+    if not isinstance(rows, int) or isinstance(rows, bool) or rows < 1:
+        raise CheckpointError(
+            "config.json does not say how many ids the model knows",
+            got=f"vocab_size = {rows!r}",
+            expected="the number of rows of the embedding table",
+            fix="copy config.json from the original checkpoint",
+        )
+    if lowercase is None:
+        settings = read_optional(directory / "sentence_bert_config.json")
+        lowercase = bool(settings.get("do_lower_case", False))
+    return _Checkpoint(directory, config, lowercase, rows)
+
+
+def _from_json(
+    checkpoint: _Checkpoint, source: bytes, own_model: bytes | None, extra_texts: Sequence[str]
+) -> ConvertedTokenizer:
+    file = checkpoint.directory / "tokenizer.json"
+    tokenizer = _open(source, file)
+    spec = json.loads(source)
+    declared = _declared_pad(spec.get("padding"), tokenizer)
+    if checkpoint.lowercase and lowercase_first(spec):
+        source = _minified(spec)
+        tokenizer = _open(source, file)
+    dropped = _drop_unusable(spec, set(tokenizer.get_vocab(False)), checkpoint.rows)
+    around = _surroundings(tokenizer)
+    usable = (i for token, i in tokenizer.get_vocab(True).items() if token not in dropped)
+    _check_ids((*usable, *around[0], *around[1]), checkpoint.rows)
+
+    def expected(text: str) -> list[int]:
+        ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    special = {t["id"] for t in spec.get("added_tokens") or [] if t["special"]}
+    pad = _pad_id(checkpoint, _Pieces(tokenizer.get_vocab(True), special, declared, expected), around)
+    texts = [t for t in (*HOSTILE_TEXTS, *extra_texts) if not any(token in t for token in dropped)]
+    if sentencepiece_bpe.is_byte_fallback_bpe(spec):
+        texts += sentencepiece_bpe.vocabulary_texts(spec)
+    notes = [f"left out {token}, which the embedding table has no row for" for token in sorted(dropped)]
+    for kind, data, note in _forms(spec, source, own_model, dropped):
+        if data is None:
+            notes.append(note)
+            continue
+        record = checkpoint.record(kind, data, pad, around)
+        problem = difference(record, data, expected, texts)
+        if problem is None:
+            return ConvertedTokenizer(
+                record, data, "; ".join([f"{note} ({len(texts)} texts compared)", *notes])
+            )
+        notes.append(f"not {note}: {problem}")
+    raise CheckpointError(
+        "no form of the tokenizer gives the checkpoint's own ids",
+        got="; ".join(notes),
+        expected="the same ids",
+    )
+
+
+def _forms(
+    spec: dict[str, Any], source: bytes, own_model: bytes | None, dropped: set[str]
+) -> Iterator[tuple[str, bytes | None, str]]:
+    """Yields the forms the tokenizer could be carried in, the lightest first: kind, content, description."""
+    if sentencepiece_bpe.is_byte_fallback_bpe(spec):
+        if own_model is not None:
+            yield "sentencepiece", own_model, "tokenizer.model as it came"
+        yield "sentencepiece", *sentencepiece_bpe.attempt(spec)
+    yield "tokenizers", _minified(spec), "tokenizer.json, minified"
+    if not dropped:
+        yield "tokenizers", source, "tokenizer.json as it came"
+
+
+def _open(data: bytes, file: Path) -> Tokenizer:
+    from tokenizers import Tokenizer  # the conversion's other steps work without it
+
+    try:
+        tokenizer = Tokenizer.from_buffer(data)
+    except Exception as error:
+        # Its errors are bare Exceptions: nothing narrower can be caught.
+        raise _unreadable(file, error) from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def _unreadable(file: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"cannot read the tokenizer {file}",
+        got=str(error)[:200],
+        expected=f"one of {', '.join(FILES)}, complete",
+        fix="copy the file again (a Git LFS pointer or a cut download looks like this)",
+    )
+
+
+def _from_vocabulary(directory: Path) -> bytes:
+    """Returns tokenizer.json for a checkpoint older than it, as transformers builds it."""
+    from transformers import AutoTokenizer  # two seconds, and only old checkpoints need it
+
+    file = directory / "vocab.txt"
+    try:
+        backend = AutoTokenizer.from_pretrained(directory, local_files_only=True).backend_tokenizer
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(
+            f"transformers cannot build a tokenizer from {file}",
+            got=str(error)[:200],
+            fix="save the tokenizer once with AutoTokenizer.from_pretrained(...).save_pretrained(...)",
+        ) from error
+    # transformers falls back to a handful of special tokens when it does not take the file.
+    lines = _read_bytes(file).decode("utf-8", "replace").rstrip("\r\n").split("\n")
+    if any(backend.token_to_id(lines[i].strip()) != i for i in (0, len(lines) // 2, len(lines) - 1)):
+        raise CheckpointError(
+            f"transformers did not take the vocabulary of {file}",
+            got=f"{backend.get_vocab_size()} tokens",
+            expected=f"{len(lines)}",
+        )
+    return bytes(backend.to_str(), "utf-8")
+
+
+def _keep_model(checkpoint: _Checkpoint) -> ConvertedTokenizer:
+    """Takes a checkpoint's only tokenizer, a SentencePiece model, as it is."""
+    import sentencepiece
+
+    file = checkpoint.directory / "tokenizer.model"
+    data = _read_bytes(file)
+    if checkpoint.lowercase:
+        raise CheckpointError(
+            "a SentencePiece model cannot lowercase text as sentence-transformers does",
+            got="do_lower_case with tokenizer.model alone",
+            expected="tokenizer.json",
+            fix="save it once with AutoTokenizer.from_pretrained(...).save_pretrained(...)",
+        )
+    processor = sentencepiece.SentencePieceProcessor()
+    try:
+        processor.LoadFromSerializedProto(data)
+        size = int(processor.GetPieceSize())
+    except RuntimeError as error:
+        raise _unreadable(file, error) from error
+    _check_ids([size - 1], checkpoint.rows)
+    settings = read_optional(checkpoint.directory / "tokenizer_config.json")
+    around: list[list[int]] = []
+    for name, special in (("bos", processor.bos_id()), ("eos", processor.eos_id())):
+        wanted = settings.get(f"add_{name}_token")
+        if not isinstance(wanted, bool) or (wanted and special < 0):
+            raise CheckpointError(
+                f"it is not known whether the tokenizer adds {name.upper()}",
+                got=f"add_{name}_token {wanted!r} in tokenizer_config.json, id {special} in tokenizer.model",
+                expected="true with an id, or false",
+                fix="restore tokenizer_config.json, or add the checkpoint's tokenizer.json",
+            )
+        around.append([special] if wanted else [])
+
+    names = {str(processor.IdToPiece(i)): i for i in range(size)}
+    never = {i for i in names.values() if processor.IsControl(i) or processor.IsUnused(i)}
+    pieces = _Pieces(names, never, processor.pad_id(), lambda text: list(processor.EncodeAsIds(text)))
+    pad = _pad_id(checkpoint, pieces, (around[0], around[1]))
+    record = checkpoint.record("sentencepiece", data, pad, (around[0], around[1]))
+    return ConvertedTokenizer(record, data, "tokenizer.model as it came (no tokenizer.json to compare with)")
+
+
+def _drop_unusable(spec: dict[str, Any], trained: set[str], rows: int) -> set[str]:
+    """Removes special tokens that the model has no embedding for, and settings of batches.
+
+    Text models cut out of multimodal ones keep such a token in their tokenizer; ours must never produce it.
+    A token beyond the table that is not special is text, and stays to be refused.
+
+    Returns:
+        The tokens that were removed.
+    """
+    spec["padding"] = spec["truncation"] = None
+    tokens = spec.get("added_tokens") or []
+    dropped = {t["content"] for t in tokens if t["special"] and t["id"] >= rows} - trained
+    spec["added_tokens"] = [t for t in tokens if t["content"] not in dropped]
+    return dropped
+
+
+def _check_ids(ids: Iterable[int], rows: int) -> None:
+    largest = max(ids, default=-1)
+    if largest >= rows:
+        raise CheckpointError(
+            "the tokenizer can produce ids that the model has no embedding for",
+            got=f"id {largest}",
+            expected=f"ids below {rows}, the vocab_size of config.json",
+            fix="use the tokenizer that the checkpoint was trained with",
+        )
+
+
+def _surroundings(tokenizer: Tokenizer) -> _Around:
+    """Returns the ids that the post-processor puts before and after every text."""
+    candidates: list[_Around] | None = None
+    for text in HOSTILE_TEXTS:
+        whole = tokenizer.encode(text).ids
+        content = tokenizer.encode(text, add_special_tokens=False).ids
+        size = len(content)
+        cuts = (k for k in range(len(whole) - size + 1) if whole[k : k + size] == content)
+        here = [(whole[:k], whole[k + size :]) for k in cuts]
+        candidates = here if candidates is None else [pair for pair in candidates if pair in here]
+        if not candidates:
+            raise CheckpointError(
+                "the tokenizer's special tokens are not a fixed prefix and suffix",
+                got=f"{whole[:12]} for {text[:40]!r}, whose own ids are {content[:12]}",
+                expected="the same ids before and after every text",
+            )
+    return candidates[0] if candidates else ([], [])
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """What the choice of the pad id asks of a tokenizer."""
+
+    ids: dict[str, int]
+    special: set[int]
+    declared: int | None
+    encode: Ids
+
+
+def _declared_pad(padding: dict[str, Any] | None, tokenizer: Tokenizer) -> int | None:
+    """Returns the pad id of tokenizer.json, unless it is the default of a token that is not there."""
+    pad = (padding or {}).get("pad_id")
+    return pad if padding and tokenizer.token_to_id(str(padding.get("pad_token"))) == pad else None
+
+
+def _pad_id(checkpoint: _Checkpoint, pieces: _Pieces, around: _Around) -> int:
+    """Chooses the id by which the graph tells padding from text.
+
+    The tokenizer's own word comes first: transformers writes a pad_token_id of 0 into a BERT's config.json
+    whatever the vocabulary holds there.
+    """
+    surrounding = {*around[0], *around[1]}
+    names: dict[object, str] = {i: token for token, i in pieces.ids.items()}
+    seen = [(text.lower(), set(pieces.encode(text))) for text in HOSTILE_TEXTS]
+
+    def usable(pad: object) -> bool:
+        if not isinstance(pad, int) or isinstance(pad, bool) or not 0 <= pad < checkpoint.rows:
+            return False
+        spelled = names.get(pad, "").lower()
+        return pad not in surrounding and not any(pad in ids and spelled not in text for text, ids in seen)
+
+    def unreachable(pad: int) -> bool:
+        token = names.get(pad)
+        return token is None or (bool(_UNUSED.fullmatch(token)) and pad not in pieces.encode(token))
+
+    named: list[int | None] = []
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        token = read_optional(checkpoint.directory / name).get("pad_token")
+        content = token.get("content") if isinstance(token, dict) else token
+        named.append(pieces.ids.get(content) if isinstance(content, str) else None)
+    like_a_pad = [i for token, i in pieces.ids.items() if _PAD.fullmatch(token)]
+    named += [pieces.declared, *sorted(like_a_pad, key=lambda i: (i not in pieces.special, i))]
+    config = checkpoint.config.get("pad_token_id")
+    for pad in named:
+        if pad is not None and usable(pad):
+            return pad
+    for pad in range(checkpoint.rows) if config is None else [config]:
+        # A word of the vocabulary, once it means padding, would be lost from every text.
+        if usable(pad) and (unreachable(pad) or (pad in pieces.special and config is not None)):
+            return int(pad)
+    token = names.get(config) if isinstance(config, int) else None
+    raise CheckpointError(
+        "the checkpoint names no usable pad id, by which the graph tells padding from text",
+        got=f"pad_token_id {config!r} ({token!r}) in config.json",
+        expected=f"an id below {checkpoint.rows} that neither text nor the tokens around it can produce",
+        fix="name the tokenizer's pad_token in tokenizer_config.json",
+    )
+
+
+def _minified(spec: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(spec, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        # A lone surrogate in a vocabulary is legal JSON but not UTF-8.
+        return json.dumps(spec, separators=(",", ":")).encode("ascii")
+
+
+def _read_bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {file}", got=str(error)) from error

@@ -1,0 +1,130 @@
+"""Options that several commands share, each declared once."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge_embed import Embedder
+
+OVERFLOW = ("truncate", "error", "mean")
+ACCELERATORS = ("cpu", "gpu", "npu", "auto")
+"""Those of `Embedder`; its module is not imported here, because the help must not wait for numpy."""
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Adds the model file, the first argument of every command that reads one."""
+    parser.add_argument(
+        "model", metavar="MODEL", type=Path, help="a model file that `edge_embed convert` wrote"
+    )
+
+
+def add_runtime(parser: argparse.ArgumentParser) -> None:
+    """Adds what shapes the vectors."""
+    group = parser.add_argument_group("vectors")
+    group.add_argument(
+        "--truncate-dim", metavar="N", type=int, help="keep the first N numbers of each vector"
+    )
+    group.add_argument(
+        "--overflow",
+        choices=OVERFLOW,
+        default="truncate",
+        help="what to do with a text that is too long: cut it and warn, refuse it, or average its parts "
+        "(default: truncate)",
+    )
+    add_threads(group)
+    add_accelerator(group)
+
+
+def add_threads(parser: argparse._ActionsContainer) -> None:
+    """Adds the number of threads."""
+    parser.add_argument(
+        "--threads", metavar="N", type=positive, help="threads (default: usable cores, at most 4)"
+    )
+
+
+def add_accelerator(parser: argparse._ActionsContainer) -> None:
+    """Adds what runs the graph."""
+    parser.add_argument(
+        "--accelerator",
+        choices=ACCELERATORS,
+        default="cpu",
+        help="what runs the graph; auto takes the first of npu, gpu, cpu that proves itself (default: cpu)",
+    )
+
+
+def add_target(parser: argparse._ActionsContainer) -> None:
+    """Adds what targets other than this machine may need."""
+    parser.add_argument(
+        "--prepare-target",
+        action="store_true",
+        help="let the target download what it needs first; without this nothing is downloaded",
+    )
+    parser.add_argument(
+        "--target-python",
+        metavar="PATH",
+        help="ssh: an interpreter there that has the runtime's dependencies; nothing is installed then",
+    )
+
+
+def add_json(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds `--json`."""
+    parser.add_argument("--json", action="store_true", help=what)
+
+
+def add_fields(parser: argparse._ActionsContainer) -> None:
+    """Adds where the texts are within JSONL and Parquet records."""
+    parser.add_argument("--field", metavar="NAME", help="field that holds the text (default: text)")
+    parser.add_argument("--titles-field", metavar="NAME", help="field that holds the documents' titles")
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Adds what a checkpoint may leave open; converting it and verifying against it need the same answers."""
+    group = parser.add_argument_group("about the checkpoint")
+    group.add_argument("--revision", metavar="NAME", help="hub revision: a branch, tag or commit")
+    group.add_argument(
+        "--pooling", metavar="NAME", help="pooling of a plain transformers directory: mean, cls, max"
+    )
+    group.add_argument("--max-tokens", type=positive, metavar="N", help="lower the longest input")
+    group.add_argument(
+        "--sliding-window", type=positive, metavar="N", help="override the window of a Gemma checkpoint (512)"
+    )
+    group.add_argument(
+        "--without-dense", action="store_true", help="accept EmbeddingGemma without Dense modules"
+    )
+
+
+def open_embedder(args: argparse.Namespace) -> Embedder:
+    """Returns the model that `args` names, with the options of `add_runtime`."""
+    # Imported here: the help must not wait for the runtime.
+    from edge_embed import Embedder
+
+    return Embedder(
+        args.model,
+        truncate_dim=args.truncate_dim,
+        num_threads=args.threads,
+        overflow=args.overflow,
+        accelerator=args.accelerator,
+    )
+
+
+def positive(text: str) -> int:
+    """Parses an integer of at least 1, for argparse."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return number
+
+
+def print_json(value: Any, indent: int | None = None) -> None:
+    """Prints JSON, with letters as they are where the stream can carry every letter."""
+    readable = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
+    # Dates and bytes, which Parquet has and JSON has not, are shown as Python writes them.
+    print(json.dumps(value, ensure_ascii=not readable, indent=indent, default=str))

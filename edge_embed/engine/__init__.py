@@ -1,0 +1,1 @@
+"""What runs a graph: the CPU engine, its packed weights, and accelerators."""

@@ -1,0 +1,280 @@
+"""LiteRT's C interface, called through ctypes: the graph of one signature, compiled and run.
+
+LiteRT's Python wrapper takes a model as a path or as `bytes`, compiles all its signatures at once and holds
+Python's lock while one runs. Its C library takes any memory. So a graph can be a private mapping of the file
+in which only one signature is left (`flatbuffer.keep_only`), compiled when a text of its length comes; other
+threads run meanwhile; and less than half of the code is loaded. The interface is that of LiteRT 2.3 (its
+headers are litert/c/*.h). It is not promised to stay as it is: another version is refused instead of called.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from ctypes import POINTER, byref, c_char_p, c_int, c_int32, c_int64, c_size_t, c_uint32, c_void_p
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_embed.errors import RuntimeFailure
+
+VERSION = "2.3."
+"""What the name of the interface's version begins with; the same bound as in pyproject.toml."""
+
+_LIBRARY = "libLiteRt.dylib" if sys.platform == "darwin" else "libLiteRt.so"
+
+# Enumerators of litert_common.h, litert_any.h, litert_environment_options.h, litert_model_types.h.
+_CPU = 1
+_ANY_INT = 2
+_AUTO_REGISTER_ACCELERATORS, _MIN_LOGGER_SEVERITY = 24, 25
+_SEVERITY_ERROR = 3
+_FLOAT32, _INT32 = 1, 2
+_STATUS = {
+    1: "invalid argument",
+    2: "out of memory",
+    3: "runtime failure",
+    4: "missing tensor",
+    5: "unsupported",
+    6: "not found",
+    8: "wrong version",
+    500: "file error",
+    501: "invalid flatbuffer",
+    1000: "compilation failed",
+}
+
+_ALIGNMENT = 64  # LITERT_HOST_MEMORY_BUFFER_ALIGNMENT
+_OPTIONS_OF_THE_CPU = b"xnnpack"
+"""Under this name the CPU's options are found, a text in TOML."""
+
+_library: Any = None
+_environment: c_void_p | None = None
+
+
+class _EnvironmentOption(ctypes.Structure):
+    _fields_ = (("tag", c_int), ("kind", c_int64), ("value", c_int64))
+
+
+class _TensorType(ctypes.Structure):
+    # The rank's 32 bits also hold a flag for strides, which are not used.
+    _fields_ = (
+        ("element", c_int),
+        ("rank", c_uint32),
+        ("dimensions", c_int32 * 8),
+        ("strides", c_uint32 * 8),
+    )
+
+
+class LiteRtError(Exception):
+    """A call of LiteRT that failed."""
+
+
+class Graph:
+    """One signature's graph, compiled for the CPU. Not thread-safe.
+
+    Args:
+        content: Writable memory with a flatbuffer whose only signature takes int32 ``[1, length]`` and gives
+            float32 ``[1, dimension]``. It is kept for as long as the graph lives.
+        length: Tokens that the graph takes.
+        dimension: Numbers that it gives.
+        num_threads: Threads of the XNNPACK delegate.
+        weight_cache: A file for packed weights, made if it is missing or garbage.
+
+    Raises:
+        LiteRtError: If LiteRT refuses the flatbuffer or cannot compile it.
+        RuntimeFailure: If LiteRT is missing or of another version.
+    """
+
+    def __init__(
+        self, content: Any, length: int, dimension: int, num_threads: int, weight_cache: str
+    ) -> None:
+        self._c = library()
+        self._content: Any = (ctypes.c_char * len(content)).from_buffer(content)
+        self._model, self._compiled = c_void_p(), c_void_p()
+        self._buffers: list[c_void_p] = []
+        self._tokens, self._vector = _aligned(length, np.int32), _aligned(dimension, np.float32)
+        try:
+            self._compile(num_threads, weight_cache)
+            self._inputs = self._buffer(self._tokens, _INT32)
+            self._outputs = self._buffer(self._vector, _FLOAT32)
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, ids: Sequence[int], pad_id: int) -> npt.NDArray[np.float32]:
+        """Runs the graph on token ids, padded to its length; returns a copy of its answer.
+
+        Python's lock is released meanwhile.
+
+        Raises:
+            LiteRtError: If LiteRT fails.
+        """
+        self._tokens[: len(ids)] = ids
+        self._tokens[len(ids) :] = pad_id
+        _check("run", self._c.LiteRtRunCompiledModel(self._compiled, 0, 1, self._inputs, 1, self._outputs))
+        return self._vector.copy()
+
+    def close(self) -> None:
+        """Releases the graph. Calling it again does nothing."""
+        for buffer in self._buffers:
+            self._c.LiteRtDestroyTensorBuffer(buffer)
+        if self._compiled:
+            self._c.LiteRtDestroyCompiledModel(self._compiled)
+        if self._model:
+            self._c.LiteRtDestroyModel(self._model)
+        self._buffers, self._compiled, self._model, self._content = [], c_void_p(), c_void_p(), None
+
+    def _compile(self, num_threads: int, weight_cache: str) -> None:
+        c, environment = self._c, _shared_environment()
+        size = ctypes.sizeof(self._content)
+        status = c.LiteRtCreateModelFromBuffer(environment, self._content, size, byref(self._model))
+        _check("read the model", status)
+        options = c_void_p()
+        _check("create options", c.LiteRtCreateOptions(byref(options)))
+        try:
+            _check("choose the CPU", c.LiteRtSetOptionsHardwareAccelerators(options, _CPU))
+            text = f'num_threads = {num_threads}\nweight_cache_file_path = "{weight_cache}"\n'
+            details, payload = c_void_p(), _c_string(os.fsencode(text))
+            free = ctypes.cast(ctypes.CDLL(None).free, c_void_p)
+            _check(
+                "create options",
+                c.LiteRtCreateOpaqueOptions(_OPTIONS_OF_THE_CPU, payload, free, byref(details)),
+            )
+            _check("set options", c.LiteRtAddOpaqueOptions(options, details))
+            status = c.LiteRtCreateCompiledModel(environment, self._model, options, byref(self._compiled))
+            _check("compile the graph", status)
+        finally:
+            c.LiteRtDestroyOptions(options)
+
+    def _buffer(self, memory: npt.NDArray[Any], element: int) -> Any:
+        """Returns an array of one tensor buffer over the memory of an array."""
+        kind = _TensorType(element=element, rank=2)
+        kind.dimensions[0], kind.dimensions[1] = 1, memory.size
+        buffer = c_void_p()
+        status = self._c.LiteRtCreateTensorBufferFromHostMemory(
+            byref(kind), memory.ctypes.data, memory.nbytes, None, byref(buffer)
+        )
+        _check("create a tensor buffer", status)
+        self._buffers.append(buffer)
+        return (c_void_p * 1)(buffer)
+
+
+def library() -> Any:
+    """Returns LiteRT's C library, loading it if it is not loaded.
+
+    Raises:
+        RuntimeFailure: If it is missing, cannot be loaded, or is of another version.
+    """
+    global _library  # noqa: PLW0603 - one per process
+    if _library is None:
+        package = package_directory()
+        found = versions(package)
+        if not found or not all(version.startswith(VERSION) for version in found):
+            raise RuntimeFailure(
+                "the installed LiteRT has another C interface than the one that is called here",
+                got=f"ai-edge-litert {', '.join(found) or 'without a version'} in {package}",
+                expected=f"ai-edge-litert {VERSION}x",
+                fix="pip install 'ai-edge-litert>=2.3,<2.4'",
+            )
+        try:
+            _library = _declared(ctypes.CDLL(str(package / _LIBRARY)))
+        except (OSError, AttributeError) as error:
+            raise _not_importable(str(error)) from error
+    return _library
+
+
+def package_directory() -> Path:
+    """Returns where LiteRT is installed, without importing it.
+
+    Raises:
+        RuntimeFailure: If it is not.
+    """
+    spec = importlib.util.find_spec("ai_edge_litert")
+    if spec is None or not spec.submodule_search_locations:
+        raise _not_importable("no package ai_edge_litert")
+    return Path(spec.submodule_search_locations[0])
+
+
+def versions(package: Path) -> list[str]:
+    """Returns the versions that LiteRT's metadata names; importlib.metadata would take 70 ms to say them."""
+    found = package.parent.glob("ai_edge_litert-*.dist-info")
+    return sorted(path.name.removesuffix(".dist-info").partition("-")[2] for path in found)
+
+
+def forget() -> None:
+    """Forgets the environment in a forked child, where the parent's is of no use."""
+    global _environment  # noqa: PLW0603 - one per process
+    _environment = None
+
+
+def _declared(c: Any) -> Any:
+    """States the types of the functions that are called; sizes would otherwise be cut to 32 bits."""
+    handle = POINTER(c_void_p)
+    signatures: dict[str, tuple[Any, ...]] = {
+        "LiteRtCreateEnvironment": (c_int, POINTER(_EnvironmentOption), handle),
+        "LiteRtCreateModelFromBuffer": (c_void_p, c_void_p, c_size_t, handle),
+        "LiteRtCreateOptions": (handle,),
+        "LiteRtSetOptionsHardwareAccelerators": (c_void_p, c_int),
+        "LiteRtCreateOpaqueOptions": (c_char_p, c_void_p, c_void_p, handle),
+        "LiteRtAddOpaqueOptions": (c_void_p, c_void_p),
+        "LiteRtCreateCompiledModel": (c_void_p, c_void_p, c_void_p, handle),
+        "LiteRtCreateTensorBufferFromHostMemory": (
+            POINTER(_TensorType),
+            c_void_p,
+            c_size_t,
+            c_void_p,
+            handle,
+        ),
+        "LiteRtRunCompiledModel": (c_void_p, c_size_t, c_size_t, handle, c_size_t, handle),
+    }
+    for name, arguments in signatures.items():
+        function = getattr(c, name)
+        function.argtypes, function.restype = arguments, c_int
+    for name in ("Options", "TensorBuffer", "CompiledModel", "Model"):
+        function = getattr(c, f"LiteRtDestroy{name}")
+        function.argtypes, function.restype = (c_void_p,), None
+    return c
+
+
+def _shared_environment() -> c_void_p:
+    """Returns the process's LiteRT environment; every graph shares it, and it is never destroyed."""
+    global _environment  # noqa: PLW0603 - one per process, as LiteRT wants it
+    if _environment is None:
+        options = (_EnvironmentOption * 2)(
+            # No plug-in of a GPU or an NPU is looked for.
+            _EnvironmentOption(_AUTO_REGISTER_ACCELERATORS, _ANY_INT, _CPU),
+            _EnvironmentOption(_MIN_LOGGER_SEVERITY, _ANY_INT, _SEVERITY_ERROR),
+        )
+        made = c_void_p()
+        _check("create an environment", library().LiteRtCreateEnvironment(len(options), options, byref(made)))
+        _environment = made
+    return _environment
+
+
+def _check(action: str, status: int) -> None:
+    if status:
+        raise LiteRtError(f"cannot {action}: {_STATUS.get(status, 'status')} ({status})")
+
+
+def _c_string(text: bytes) -> c_void_p:
+    """Returns a copy of a text in memory that C's `free` can release."""
+    duplicate = ctypes.CDLL(None).strdup
+    duplicate.argtypes, duplicate.restype = (c_char_p,), c_void_p
+    return c_void_p(duplicate(text))
+
+
+def _aligned(size: int, kind: type[np.generic]) -> npt.NDArray[Any]:
+    """Returns an array of four-byte numbers that begins where LiteRT wants it to."""
+    raw = np.zeros(4 * size + _ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT
+    return raw[start : start + 4 * size].view(kind)
+
+
+def _not_importable(reason: str) -> RuntimeFailure:
+    return RuntimeFailure(
+        "LiteRT cannot be loaded", got=reason, fix="pip install --force-reinstall 'ai-edge-litert>=2.3,<2.4'"
+    )

@@ -1,0 +1,312 @@
+"""Packed weights on disk, so that processes share them and a warm load packs nothing.
+
+An entry is a record, `KEY.json`, and the weights file that it names. The key holds everything that packed
+weights depend on: the graph's hash, LiteRT's build and the processor. A weights file is built under a name
+of its own and never written again; replacing the record is the one step that makes it current. So two
+processes that build at once each use their own, and the later record wins.
+
+The record also remembers which files on this disk were hashed and found to hold that graph, and the
+exact answer to the probe, which a flipped bit in the weights changes even where a cosine does not show it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_embed.engine.base import IN_MEMORY, library_version
+from edge_embed.engine.cpu import CpuEngine
+from edge_embed.errors import EdgeEmbedError, WeightCacheWarning
+from edge_embed.model_file.file import Identity, ModelFile
+from edge_embed.model_file.manifest import Manifest, Vector, decode_vector, encode_vector
+from edge_embed.proof.self_check import check, run_probe
+from edge_embed.warn import warn
+
+RECORD_SCHEMA = 1
+FILES_KEPT = 16
+"""How many verified files one record remembers."""
+
+ORPHAN_AGE = 600.0
+"""Seconds after which a weights file that no record names cannot belong to a process that still builds it."""
+
+_RECORD_LIMIT = 4 << 20
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of one entry.
+
+    Attributes:
+        weights: Name of the weights file in the same directory.
+        state: The weights file's identity when it was finished.
+        answer: The probe's exact answer, as `encode_vector` writes it.
+        files: Model files that were hashed and hold this graph, oldest first.
+    """
+
+    weights: str
+    state: Identity
+    answer: str
+    files: list[Identity]
+
+
+def default_directory() -> Path | None:
+    """Returns where packed weights go unless the user says otherwise; None without a home directory."""
+    if chosen := os.environ.get("EDGE_EMBED_CACHE"):
+        return Path(os.path.abspath(os.path.expanduser(chosen)))
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(base):  # the XDG specification: a relative one is to be ignored
+        return Path(base) / "edge_embed"
+    home = os.path.expanduser("~")
+    if not os.path.isabs(home):
+        return None
+    parts = ("Library", "Caches") if sys.platform == "darwin" else (".cache",)
+    return Path(home, *parts, "edge_embed")
+
+
+def entry_key(manifest: Manifest) -> str:
+    """Returns the key of a model's packed weights on this machine with this LiteRT."""
+    graph, probe = manifest.graph, manifest.self_check.tokens  # the record holds the answer to that probe
+    facts = [graph.sha256, graph.bytes, probe, library_version(), platform.machine(), _processor()]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+
+
+def open_engine(file: ModelFile, num_threads: int, weight_cache: str | Path, self_check: bool) -> CpuEngine:
+    """Returns a graph that is ready to run, from packed weights on disk where that is possible.
+
+    Args:
+        file: The model file.
+        num_threads: Threads of the delegate.
+        weight_cache: "auto", "memory", or a directory.
+        self_check: Whether the graph must prove itself.
+
+    Raises:
+        ModelFileError: If the graph is damaged.
+        SelfCheckError: If a freshly packed graph does not reproduce the probe.
+    """
+    if weight_cache == "memory":
+        return _open_in_memory(file, num_threads, self_check)
+    directory = default_directory() if weight_cache == "auto" else Path(weight_cache)
+    if directory is None:
+        _warn_unkept("no home directory", None)
+        return _open_in_memory(file, num_threads, self_check)
+    entry = Entry(directory, entry_key(file.manifest))
+    engine = _open_cached(entry, file, num_threads, self_check)
+    return engine or _open_and_pack(entry, file, num_threads, self_check)
+
+
+def _open_in_memory(file: ModelFile, num_threads: int, self_check: bool, verified: bool = False) -> CpuEngine:
+    if self_check and not verified:
+        file.verify_graph()
+    engine = CpuEngine(file.path, file.manifest, num_threads, IN_MEMORY)
+    return _proved(engine, file, self_check)
+
+
+def _open_cached(entry: Entry, file: ModelFile, num_threads: int, self_check: bool) -> CpuEngine | None:
+    """Returns a graph over the entry's weights, or None if there is no entry or it proved wrong."""
+    record = entry.load()
+    if record is None:
+        return None
+    verified = file.identity in record.files
+    if not verified:
+        file.verify_graph()
+    weights = entry.directory / record.weights
+    engine = None
+    try:
+        engine = CpuEngine(file.path, file.manifest, num_threads, str(weights))
+        answer = _answer(engine, file, self_check)
+    except EdgeEmbedError:  # a damaged cache can do anything; the fresh one will tell
+        if engine is not None:
+            engine.close()
+        entry.drop(record)
+        return None
+    # Same kernels, same machine, same weights: anything but the very same bits means damage. LiteRT packs
+    # again in place where it notices damage itself; a file that others may have mapped must not change.
+    if encode_vector(answer) != record.answer or not entry.intact(record):
+        engine.close()
+        entry.drop(record)
+        return None
+    file.require_unchanged()
+    if not verified:
+        # Where the record cannot be written the next load hashes again, which costs time and nothing else.
+        with contextlib.suppress(OSError):
+            entry.store(dataclasses.replace(record, files=[*record.files, file.identity][-FILES_KEPT:]))
+    return engine
+
+
+def _open_and_pack(entry: Entry, file: ModelFile, num_threads: int, self_check: bool) -> CpuEngine:
+    """Packs the weights into a new entry, or into memory where the directory cannot be written."""
+    file.verify_graph()
+    try:
+        weights = entry.reserve()
+    except OSError as error:
+        _warn_unkept(error.strerror or str(error), entry.directory)
+        return _open_in_memory(file, num_threads, self_check, verified=True)
+    engine = None
+    try:
+        engine = CpuEngine(file.path, file.manifest, num_threads, str(weights))
+        answer = _answer(engine, file, self_check)
+        file.require_unchanged()
+        try:
+            entry.commit(weights, answer, file.identity)
+        except OSError as error:
+            _warn_unkept(error.strerror or str(error), entry.directory)
+            _discard(weights)  # mapped already, so this process goes on with it
+    except BaseException:
+        if engine is not None:
+            engine.close()
+        _discard(weights)
+        raise
+    return engine
+
+
+def _answer(engine: CpuEngine, file: ModelFile, self_check: bool) -> Vector:
+    """Returns the answer to the probe. Without a self-check, too, loads compare what the weights give."""
+    return check(engine, file.manifest) if self_check else run_probe(engine, file.manifest)
+
+
+def _proved(engine: CpuEngine, file: ModelFile, self_check: bool) -> CpuEngine:
+    try:
+        _answer(engine, file, self_check)
+        file.require_unchanged()
+    except BaseException:
+        engine.close()
+        raise
+    return engine
+
+
+class Entry:
+    """The files of one key in a cache directory. Methods may raise `OSError` unless they say otherwise."""
+
+    def __init__(self, directory: Path, key: str) -> None:
+        self.directory = directory
+        self.key = key
+        self._path = directory / f"{key}.json"
+
+    def load(self) -> Record | None:
+        """Returns the record, or None if it is missing, damaged, or its weights file is not as recorded."""
+        try:
+            if self._path.stat().st_size > _RECORD_LIMIT:
+                return None
+            record = _record(json.loads(self._path.read_bytes()))
+        except (OSError, ValueError, TypeError, KeyError, RecursionError, EdgeEmbedError):
+            return None  # whatever it was, it is rebuilt
+        if not record.weights.startswith(f"{self.key}-") or os.sep in record.weights:
+            return None
+        if not self.intact(record):
+            self.drop(record)
+            return None
+        return record
+
+    def intact(self, record: Record) -> bool:
+        """Tells whether nobody wrote to the weights file since it was finished; raises nothing."""
+        try:
+            state = Identity.of((self.directory / record.weights).stat())
+        except OSError:
+            return False
+        # Without inode and device: a restored or copied cache is as good.
+        return (state.size, state.mtime_ns) == (record.state.size, record.state.mtime_ns)
+
+    def store(self, record: Record) -> None:
+        """Writes the record in one step."""
+        temporary = self.directory / f".{self.key}.{os.getpid()}-{os.urandom(4).hex()}.tmp"
+        text = json.dumps({"schema": RECORD_SCHEMA, **dataclasses.asdict(record)}, indent=1)
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, self._path)
+        except BaseException:
+            _discard(temporary)
+            raise
+
+    def reserve(self) -> Path:
+        """Returns the path for a new weights file, after making sure that a file can be made there."""
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        weights = self.directory / f"{self.key}-{os.getpid()}-{os.urandom(4).hex()}.weights"
+        os.close(os.open(weights, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        weights.unlink()
+        return weights
+
+    def commit(self, weights: Path, answer: Vector, model: Identity) -> None:
+        """Makes a finished weights file the current one."""
+        descriptor = os.open(weights, os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+            state = Identity.of(os.fstat(descriptor))
+        finally:
+            os.close(descriptor)
+        if state.size == 0:
+            raise OSError("the packed weights were not written")
+        self.store(Record(weights.name, state, encode_vector(answer), [model]))
+        self._sweep(weights.name)
+
+    def drop(self, record: Record) -> None:
+        """Removes the entry as far as it can be removed; raises nothing."""
+        _discard(self._path)
+        _discard(self.directory / record.weights)
+
+    def _sweep(self, current: str) -> None:
+        """Removes this key's weights files that no process can still be building; raises nothing."""
+        with contextlib.suppress(OSError):  # another process sweeps at the same time
+            for path in self.directory.glob(f"{self.key}-*.weights"):
+                if path.name != current and time.time() - path.stat().st_mtime > ORPHAN_AGE:
+                    _discard(path)
+
+
+def _record(raw: Any) -> Record:
+    """Builds a record from JSON; what does not fit raises `ValueError`, `TypeError` or `KeyError`."""
+    if raw["schema"] != RECORD_SCHEMA:
+        raise ValueError("another schema")
+    record = Record(
+        weights=raw["weights"],
+        state=Identity(**raw["state"]),
+        answer=raw["answer"],
+        files=[Identity(**item) for item in raw["files"]],
+    )
+    if not isinstance(record.weights, str):
+        raise TypeError("the name of the weights file is not a text")
+    decode_vector(record.answer)
+    return record
+
+
+def _processor() -> str:
+    """Returns what the choice of kernels, and so the layout of packed weights, depends on."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as handle:
+            text = handle.read(1 << 16)
+    except OSError:
+        uname = platform.uname()
+        return f"{uname.machine} {uname.release} {platform.processor()}"
+    wanted = (
+        "vendor_id",
+        "model name",
+        "flags",
+        "Features",
+        "isa",
+        "CPU implementer",
+        "CPU part",
+        "CPU variant",
+    )
+    # Sets, because big and little cores differ and their order is nobody's promise.
+    return "\n".join(sorted({line for line in text.splitlines()[:-1] if line.startswith(wanted)}))
+
+
+def _warn_unkept(reason: str, directory: Path | None) -> None:
+    where = f" in {directory}" if directory else ""
+    warn(
+        f"packed weights cannot be kept{where} ({reason}); this process packs its own copy. "
+        "Set EDGE_EMBED_CACHE to a writable directory, or pass weight_cache='memory' to accept that.",
+        WeightCacheWarning,
+    )
+
+
+def _discard(path: Path) -> None:
+    with contextlib.suppress(OSError):  # missing is as good as removed
+        path.unlink()

@@ -1,0 +1,1 @@
+"""Adapters for other libraries. Each module imports its own library."""

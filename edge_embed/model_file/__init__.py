@@ -1,0 +1,1 @@
+"""The model file: a flatbuffer with a zip behind it, and the manifest in that zip."""

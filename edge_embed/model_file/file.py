@@ -1,0 +1,294 @@
+"""The model file: a LiteRT flatbuffer followed by a stored zip with the manifest and the tokenizer.
+
+Reading trusts nothing: every size and position is checked against the file before it is used, so a cut,
+damaged or hostile file ends in a `ModelFileError`. Writing goes to a temporary name in the same
+directory and is renamed when it is complete, so no reader ever sees half a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from edge_embed.errors import ConversionError, ManifestError, ModelFileError
+from edge_embed.model_file.archive import (
+    IDENTIFIER,
+    REPAIR,
+    Member,
+    opened,
+    read_directory,
+    read_member,
+    reason,
+)
+from edge_embed.model_file.manifest import MANIFEST_NAME, PROBES_NAME, Manifest, Vector, decode_vector
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What tells a file apart from another at the same path, without reading it."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+    device: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Identity:
+        """Returns the identity in the answer of `os.stat`."""
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A text that the file was verified with, and the fp32 source's answer.
+
+    Attributes:
+        text: The text, without its prompt.
+        prompt_name: The prompt that went before it.
+        tokens: Its ids, special tokens included.
+        length: The bucket it ran in.
+        embedding: The source's vector, as `encode_vector` writes it.
+    """
+
+    text: str
+    prompt_name: str | None
+    tokens: list[int]
+    length: int
+    embedding: str
+
+    @property
+    def vector(self) -> Vector:
+        """The source's embedding, shape ``(dimension,)``."""
+        return decode_vector(self.embedding)
+
+
+class ModelFile:
+    """An opened model file: its manifest, and its members on demand.
+
+    Attributes:
+        path: Where it is, absolute.
+        manifest: The parsed manifest.
+        identity: The file's identity when it was opened.
+    """
+
+    def __init__(
+        self, path: Path, manifest: Manifest, identity: Identity, members: dict[str, Member]
+    ) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.identity = identity
+        self._members = members
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> ModelFile:
+        """Reads the zip's directory and the manifest. Nothing else is read and nothing is hashed.
+
+        Raises:
+            ModelFileError: If there is no such file, or it is not a model of ours, or is cut or damaged.
+            ManifestError: If its manifest is malformed or of a newer schema.
+        """
+        absolute = Path(os.path.abspath(os.fspath(path)))
+        with opened(absolute) as handle:
+            identity = Identity.of(os.fstat(handle.fileno()))
+            members = read_directory(handle, identity.size, absolute)
+            text = read_member(handle, absolute, MANIFEST_NAME, members[MANIFEST_NAME])
+        try:
+            manifest = Manifest.from_json(text)
+        except ManifestError as error:
+            raise ManifestError(
+                f"{error.what} ({absolute})", got=error.got, expected=error.expected, fix=error.fix
+            ) from error
+        first = min(member.start for member in members.values())
+        if not len(IDENTIFIER) + 4 <= manifest.graph.bytes <= first:
+            raise ModelFileError(
+                f"the graph and the zip part of {absolute} overlap",
+                got=f"a graph of {manifest.graph.bytes} bytes before members from byte {first}",
+                fix=REPAIR,
+            )
+        return cls(absolute, manifest, identity, members)
+
+    @property
+    def names(self) -> list[str]:
+        """The members of the zip part, in their order in the file."""
+        return list(self._members)
+
+    def size_of(self, name: str) -> int:
+        """Returns the size of a member in bytes."""
+        return self._member(name).size
+
+    def read(self, name: str) -> bytes:
+        """Returns a member's content, checked against its checksum.
+
+        The tokenizer is also checked against the hash in the manifest.
+
+        Raises:
+            ModelFileError: If there is no such member or its content is damaged.
+        """
+        member = self._member(name)
+        with opened(self.path) as handle:
+            self._require_same(os.fstat(handle.fileno()))
+            data = read_member(handle, self.path, name, member)
+        record = self.manifest.tokenizer
+        if name == record.file and hashlib.sha256(data).hexdigest() != record.sha256:
+            raise ModelFileError(
+                f"the tokenizer in {self.path} is not the one that its manifest describes",
+                got=f"sha256 {hashlib.sha256(data).hexdigest()}",
+                expected=record.sha256,
+                fix=REPAIR,
+            )
+        return data
+
+    def verify_graph(self) -> None:
+        """Hashes the graph and compares with the manifest.
+
+        Raises:
+            ModelFileError: If they differ, or the file was replaced after it was opened.
+        """
+        digest = hashlib.sha256()
+        with opened(self.path) as handle:
+            self._require_same(os.fstat(handle.fileno()))
+            left = self.manifest.graph.bytes
+            while left > 0:
+                chunk = handle.read(min(left, _CHUNK))
+                if not chunk:
+                    break
+                digest.update(chunk)
+                left -= len(chunk)
+        if digest.hexdigest() != self.manifest.graph.sha256:
+            raise ModelFileError(
+                f"the graph in {self.path} is damaged",
+                got=f"sha256 {digest.hexdigest()}",
+                expected=self.manifest.graph.sha256,
+                fix=REPAIR,
+            )
+
+    def require_unchanged(self) -> None:
+        """Checks that the path still holds the file that was opened.
+
+        Raises:
+            ModelFileError: If the file was replaced, changed or removed meanwhile.
+        """
+        with opened(self.path) as handle:
+            self._require_same(os.fstat(handle.fileno()))
+
+    def probes(self) -> list[Probe]:
+        """Returns the probes that the file was verified with; none if it carries none.
+
+        Raises:
+            ModelFileError: If they are damaged.
+        """
+        if PROBES_NAME not in self._members:
+            return []
+        try:
+            raw = json.loads(self.read(PROBES_NAME))
+            return [_probe(item, self.manifest) for item in raw["probes"]]
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise ModelFileError(
+                f"the probes in {self.path} are damaged", got=f"{type(error).__name__}: {error}", fix=REPAIR
+            ) from error
+
+    def _member(self, name: str) -> Member:
+        if name not in self._members:
+            raise ModelFileError(
+                f"{self.path} has no member {name!r}",
+                got=", ".join(self._members),
+                fix="convert the model again",
+            )
+        return self._members[name]
+
+    def _require_same(self, status: os.stat_result) -> None:
+        if Identity.of(status) != self.identity:
+            raise ModelFileError(f"{self.path} was changed while it was in use", fix="load the model again")
+
+
+def _probe(item: Any, manifest: Manifest) -> Probe:
+    """Builds a probe from JSON; what does not fit raises `ValueError`, `TypeError` or `KeyError`."""
+    probe = Probe(item["text"], item["prompt_name"], item["tokens"], item["length"], item["embedding"])
+    texts = isinstance(probe.text, str) and isinstance(probe.embedding, str)
+    numbers = isinstance(probe.tokens, list) and all(type(token) is int for token in probe.tokens)
+    if not texts or not numbers or not isinstance(probe.prompt_name, str | None):
+        raise TypeError("a field of a probe has the wrong type")
+    if probe.length not in manifest.buckets or not 0 < len(probe.tokens) <= probe.length:
+        raise ValueError(f"a probe of {len(probe.tokens)} tokens in bucket {probe.length}")
+    if probe.vector.shape != (manifest.dimension,):
+        raise ValueError("a probe's vector does not have the model's dimension")
+    return probe
+
+
+def write_model_file(
+    path: str | os.PathLike[str], graph: bytes | memoryview | Path, members: Mapping[str, bytes]
+) -> None:
+    """Writes a model file: the graph, then the members in a stored zip.
+
+    Equal input gives equal bytes. The file appears under its name when it is complete; whatever
+    interrupts the writing leaves neither half a file nor a temporary one.
+
+    Args:
+        path: Where to write; an existing file is replaced.
+        graph: The flatbuffer, or a path to it.
+        members: What goes into the zip, in this order.
+
+    Raises:
+        ConversionError: If the graph is no flatbuffer or the file cannot be written.
+    """
+    target = Path(os.path.abspath(os.fspath(path)))
+    temporary = target.with_name(f".{target.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
+    try:
+        with open(temporary, "xb") as handle:
+            _write_parts(handle, graph, members)
+        os.replace(temporary, target)
+    except OSError as error:
+        _discard(temporary)
+        raise ConversionError(
+            f"cannot write {target}; nothing was written",
+            got=reason(error),
+            expected="an existing, writable directory with room for the file",
+            fix="create the directory, free some space, or choose another place",
+        ) from error
+    except BaseException:
+        _discard(temporary)
+        raise
+
+
+def _write_parts(handle: BinaryIO, graph: bytes | memoryview | Path, members: Mapping[str, bytes]) -> None:
+    head = b""
+    for chunk in _chunks(graph):
+        head = head or bytes(chunk[:8])
+        handle.write(chunk)
+    if head[4:8] != IDENTIFIER:
+        raise ConversionError(
+            "the graph is not a LiteRT flatbuffer", got=repr(head), expected="TFL3 at offset 4"
+        )
+    # Mode "w" begins at the current position and counts offsets from the start of the file, so
+    # a reader finds the members without knowing that anything precedes them.
+    with zipfile.ZipFile(handle, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in members.items():
+            info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            info.create_system = 3  # the same bytes on every system
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, data)
+    handle.flush()
+    os.fsync(handle.fileno())
+
+
+def _chunks(graph: bytes | memoryview | Path) -> Iterable[bytes | memoryview]:
+    if isinstance(graph, Path):
+        with open(graph, "rb") as source:
+            while chunk := source.read(_CHUNK):
+                yield chunk
+    else:
+        yield graph
+
+
+def _discard(path: Path) -> None:
+    with contextlib.suppress(OSError):  # it may never have been created
+        path.unlink()

@@ -1,0 +1,292 @@
+"""The manifest: the single source of everything a runtime must know about a model file.
+
+It is the zip member `edge_embed.json`. Python, Kotlin and JavaScript read the same fields; nobody
+parses a file name. Unknown fields are kept out, missing ones are errors, and a newer schema is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_embed.errors import ManifestError
+
+SCHEMA_VERSION = 1
+SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
+MANIFEST_NAME = "edge_embed.json"
+PROBES_NAME = "probes.json"
+INPUT_NAME = "tokens"
+OUTPUT_NAME = "embedding"
+
+Vector = npt.NDArray[np.float32]
+
+
+def signature_name(length: int) -> str:
+    """Returns the name of the signature that takes `length` tokens."""
+    return f"embed_{length}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the weights came from: hub id or directory name, revision, and a hash of the weight files."""
+
+    id: str
+    revision: str | None
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The encoder family and its exact configuration, as converted."""
+
+    family: str
+    parameters: int
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RecipeRecord:
+    """The quantization recipe: its name, its grammar spelling, and every group's scheme in full."""
+
+    name: str
+    spec: str
+    groups: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The flatbuffer at the start of the file: its size in bytes, its hash, whether float16 is safe."""
+
+    bytes: int
+    sha256: str
+    fp16_safe: bool
+
+
+@dataclass(frozen=True)
+class TokenizerRecord:
+    """How text becomes ids: the zip member, its kind, and the ids put around and after the text.
+
+    `vocab_size` counts the rows of the embedding table, which may be more than the tokenizer has pieces.
+    """
+
+    file: str
+    kind: str  # "sentencepiece" or "tokenizers"
+    sha256: str
+    lowercase: bool
+    pad_id: int
+    prefix_ids: list[int]
+    suffix_ids: list[int]
+    vocab_size: int
+
+
+@dataclass(frozen=True)
+class Licence:
+    """The checkpoint's licence by name, and the zip members that carry its text."""
+
+    name: str | None
+    files: list[str]
+
+
+@dataclass(frozen=True)
+class SelfCheck:
+    """A probe for load time: token ids (before padding), the file's own answer, the least cosine allowed."""
+
+    tokens: list[int]
+    embedding: str
+    min_cosine: float
+
+    @property
+    def vector(self) -> Vector:
+        """The expected embedding, shape ``(dimension,)``."""
+        return decode_vector(self.embedding)
+
+
+@dataclass(frozen=True)
+class BucketParity:
+    """Agreement with the source over the probes that ran in one bucket."""
+
+    length: int
+    probes: int
+    cosine_mean: float
+    cosine_min: float
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The report of the comparison with the fp32 source that preceded saving.
+
+    `neighbours` is the mean share of common members between the nearest neighbours of each probe
+    according to the file and according to the source. `passed` is false only in a file that the user
+    insisted on saving.
+    """
+
+    passed: bool
+    failures: list[str]
+    probes: int
+    cosine_mean: float
+    cosine_min: float
+    norm_error_max: float
+    non_finite: int
+    zero_vectors: int
+    token_mismatches: int
+    neighbours: float
+    neighbours_k: int
+    thresholds: dict[str, float]
+    buckets: list[BucketParity]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything a runtime must know. See the field types for the parts."""
+
+    name: str
+    source: Source
+    architecture: Architecture
+    recipe: RecipeRecord
+    graph: Graph
+    buckets: list[int]
+    max_tokens: int
+    pooling: list[str]
+    normalize: bool
+    dimension: int
+    matryoshka_dimensions: list[int]
+    similarity: str
+    prompts: dict[str, str]
+    default_prompt_name: str | None
+    tokenizer: TokenizerRecord
+    licence: Licence
+    tools: dict[str, str]
+    parity: Parity
+    self_check: SelfCheck
+    schema_version: int = field(default=SCHEMA_VERSION)
+
+    def to_json(self) -> str:
+        """Returns the manifest as JSON text with a trailing newline, stable between runs."""
+        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Manifest:
+        """Parses and checks manifest text.
+
+        Raises:
+            ManifestError: If it is not JSON, of a newer schema, or a field is missing or of the wrong type.
+        """
+        try:
+            raw = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ManifestError(
+                "the manifest is not valid JSON", got=str(error), fix="convert the model again"
+            ) from error
+        if not isinstance(raw, dict):
+            raise ManifestError("the manifest is not a JSON object", got=type(raw).__name__)
+        version = raw.get("schema_version")
+        if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+            raise ManifestError("the manifest has no schema version", got=repr(version), expected="a number")
+        if version > SCHEMA_VERSION:
+            raise ManifestError(
+                "the file was written by a newer edge_embed",
+                got=f"manifest schema {version}",
+                expected=f"at most {SCHEMA_VERSION}",
+                fix="pip install --upgrade edge-embed",
+            )
+        manifest: Manifest = _parse(cls, raw, "manifest")
+        manifest._check()
+        return manifest
+
+    def _check(self) -> None:
+        problems = []
+        if not self.buckets or self.buckets != sorted(set(self.buckets)) or self.buckets[0] < 1:
+            problems.append(f"buckets must be ascending positive lengths, not {self.buckets}")
+        elif not 0 < self.max_tokens <= self.buckets[-1]:
+            problems.append(f"max_tokens {self.max_tokens} exceeds the largest bucket {self.buckets[-1]}")
+        elif not 0 < len(self.self_check.tokens) <= self.buckets[-1]:
+            problems.append("the self-check probe does not fit into any bucket")
+        elif len(self.tokenizer.prefix_ids) + len(self.tokenizer.suffix_ids) >= self.max_tokens:
+            problems.append("the special tokens leave no room for text")
+        if self.dimension < 1 or any(not 0 < d <= self.dimension for d in self.matryoshka_dimensions):
+            problems.append(f"dimensions out of range: {self.dimension}, {self.matryoshka_dimensions}")
+        elif self.self_check.vector.shape != (self.dimension,):
+            problems.append("the self-check vector does not have the model's dimension")
+        if self.tokenizer.kind not in ("sentencepiece", "tokenizers"):
+            problems.append(f"unknown tokenizer kind {self.tokenizer.kind!r}")
+        record = self.tokenizer
+        ids = {record.pad_id, *record.prefix_ids, *record.suffix_ids, *self.self_check.tokens}
+        if outside := sorted(i for i in ids if not 0 <= i < record.vocab_size):
+            problems.append(f"token ids outside the vocabulary of {record.vocab_size}: {outside}")
+        if self.similarity not in SIMILARITIES:
+            problems.append(f"unknown similarity {self.similarity!r}")
+        if not 0 < self.self_check.min_cosine <= 1:
+            problems.append(f"the self-check's least cosine is {self.self_check.min_cosine}, not in (0, 1]")
+        if problems:
+            raise ManifestError(
+                "the manifest contradicts itself", got="; ".join(problems), fix="convert the model again"
+            )
+
+
+def encode_vector(vector: npt.ArrayLike) -> str:
+    """Returns base64 of little-endian float32, exact."""
+    return base64.b64encode(np.asarray(vector, dtype="<f4").tobytes()).decode("ascii")
+
+
+def decode_vector(text: str) -> Vector:
+    """Returns the float32 vector that `encode_vector` wrote.
+
+    Raises:
+        ManifestError: If the text is not base64 of whole float32 numbers.
+    """
+    try:
+        return np.frombuffer(base64.b64decode(text, validate=True), dtype="<f4").astype(np.float32)
+    except ValueError as error:
+        raise ManifestError("a vector in the file is damaged", got=str(error)) from error
+
+
+def _parse(kind: Any, value: Any, where: str) -> Any:
+    """Builds `kind` from parsed JSON, checking every type on the way down."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _parse_dataclass(kind, value, where)
+    if origin in (typing.Union, types.UnionType):
+        return None if value is None else _parse(args[0], value, where)
+    if origin is list and isinstance(value, list):
+        return [_parse(args[0], item, f"{where}[{i}]") for i, item in enumerate(value)]
+    if origin is dict and isinstance(value, dict):
+        return {key: _parse(args[1], item, f"{where}.{key}") for key, item in value.items()}
+    if kind is Any:
+        return value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1023:
+        return float(value)
+    if origin is None and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return value
+    name = getattr(kind, "__name__", str(kind)) if origin is None else origin.__name__
+    raise ManifestError(
+        f"the manifest field {where} has the wrong type",
+        got=type(value).__name__,
+        expected=name,
+        fix="convert the model again",
+    )
+
+
+def _parse_dataclass(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise ManifestError(f"the manifest field {where} is not an object", got=type(value).__name__)
+    hints = typing.get_type_hints(kind)
+    missing = [f.name for f in dataclasses.fields(kind) if f.name not in value]
+    if missing:
+        raise ManifestError(
+            f"the manifest lacks fields of {where}", got=", ".join(missing), fix="convert the model again"
+        )
+    return kind(
+        **{
+            f.name: _parse(hints[f.name], value[f.name], f"{where}.{f.name}")
+            for f in dataclasses.fields(kind)
+        }
+    )

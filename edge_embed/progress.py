@@ -1,0 +1,101 @@
+"""Progress bars: on stderr, only on a terminal, only for what takes longer than a second."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+DELAY_SECONDS = 1.0
+"""Work that ends sooner shows no bar."""
+
+Advance = Callable[[int], object]
+
+
+@contextmanager
+def progress_bar(
+    total: int | None, label: str, *, unit: str = "text", show: bool | None = None
+) -> Iterator[Advance]:
+    """Shows a bar while the block runs and removes it afterwards.
+
+    Args:
+        total: How many units there are; None if not known.
+        label: What is being done.
+        unit: What is counted.
+        show: True shows it at once, wherever stderr goes; False never; None on a terminal, after a second.
+
+    Yields:
+        A function to call with the number of units just finished.
+    """
+    on_terminal = sys.stderr is not None and sys.stderr.isatty()
+    wanted = on_terminal if show is None else show
+    if not wanted:
+        yield lambda _: None
+        return
+    # Imported here: most processes never draw a bar.
+    from tqdm import tqdm
+
+    with tqdm(
+        total=total,
+        desc=label,
+        unit=unit,
+        file=sys.stderr,
+        leave=False,
+        dynamic_ncols=True,
+        delay=0.0 if show else DELAY_SECONDS,
+    ) as bar:
+        yield bar.update
+
+
+Step = Callable[[str, int, int], None]
+"""Reports the name of the step that begins, how many are done, and how many there are in all."""
+
+
+@contextmanager
+def step_bar(label: str, *, show: bool | None = None) -> Iterator[Step]:
+    """Shows a bar over named steps while the block runs. Arguments as for `progress_bar`.
+
+    Yields:
+        A function to call as each step begins.
+    """
+    on_terminal = sys.stderr is not None and sys.stderr.isatty()
+    if not (on_terminal if show is None else show):
+        yield lambda step, done, total: None
+        return
+    from tqdm import tqdm  # most processes never draw a bar
+
+    with tqdm(
+        total=1,
+        desc=label,
+        file=sys.stderr,
+        leave=False,
+        dynamic_ncols=True,
+        bar_format="{desc}: {percentage:3.0f}% |{bar}| {elapsed} {postfix}",
+    ) as bar:
+
+        def begin(step: str, done: int, total: int) -> None:
+            bar.total, bar.n = max(total, 1), done
+            bar.set_postfix_str(step)
+
+        yield begin
+
+
+class Ticker:
+    """Counts steps for a progress callback.
+
+    Args:
+        report: What the user passed.
+        total: Steps known so far.
+    """
+
+    def __init__(self, report: Step, total: int) -> None:
+        self._report, self._total, self._done = report, total, 0
+
+    def expect(self, more: int) -> None:
+        """Adds steps that have become known."""
+        self._total += more
+
+    def __call__(self, step: str) -> None:
+        """Begins a step."""
+        self._report(step, self._done, self._total)
+        self._done += 1

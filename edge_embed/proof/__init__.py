@@ -1,0 +1,1 @@
+"""The self-check at load and the parity report."""

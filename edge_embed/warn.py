@@ -1,0 +1,50 @@
+"""Warnings that point at the caller's line, however deep in this package they arise."""
+
+from __future__ import annotations
+
+import sys
+import types
+import warnings
+from typing import TYPE_CHECKING
+
+from edge_embed.errors import PaddingWarning, TruncationWarning
+
+if TYPE_CHECKING:
+    from edge_embed.text.plan import Plan
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warns on behalf of the first frame outside this package."""
+    level = 2  # the caller of this function
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None and str(frame.f_globals.get("__name__", "")).split(".")[0] == "edge_embed":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
+
+
+class Tally:
+    """Counts what a caller must be told of the texts of one call."""
+
+    def __init__(self) -> None:
+        self._cut = self._longest = self._padding = 0
+
+    def add(self, work: Plan) -> None:
+        """Counts one text."""
+        self._cut += work.truncated
+        self._padding += work.padding
+        self._longest = max(self._longest, work.tokens)
+
+    def warn(self, total: int, max_tokens: int) -> None:
+        """Warns of texts that were cut, and of texts that spell the padding token."""
+        if self._cut:
+            warn(
+                f"{self._cut} of {total} texts were cut to {max_tokens} tokens; the longest has "
+                f"{self._longest}. Choose overflow='mean' to read all of it, overflow='error' to refuse it.",
+                TruncationWarning,
+            )
+        if self._padding:
+            warn(
+                f"{self._padding} of {total} texts spell the padding token, which the model does not see. "
+                "Spell it otherwise if it is meant as text.",
+                PaddingWarning,
+            )

@@ -1,0 +1,298 @@
+"""The engine of the CPU: buckets compiled when they are needed, over weights that nobody takes away."""
+
+import os
+import shutil
+import threading
+
+import numpy as np
+import pytest
+
+from edge_embed import Embedder
+from edge_embed.engine import cpu
+from edge_embed.engine.cpu import CpuEngine
+from edge_embed.engine.litert import c_api
+from edge_embed.errors import ModelFileError, RuntimeFailure, WeightCacheWarning
+from edge_embed.model_file.file import ModelFile
+
+SHORT, MIDDLE, LONG = [2, 5, 3], [2, *range(4, 14), 3], [2, *range(4, 24), 3]
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """Lists the graphs that are compiled: tokens, threads, and where they find their weights."""
+    calls = []
+    graph = cpu.Graph
+
+    def build(content, length, dimension, num_threads, weights):
+        calls.append((length, num_threads, weights))
+        return graph(content, length, dimension, num_threads, weights)
+
+    monkeypatch.setattr(cpu, "Graph", build)
+    return calls
+
+
+@pytest.fixture
+def engine(tiny_model, tmp_path):
+    file = ModelFile.open(tiny_model)
+    engine = CpuEngine(file.path, file.manifest, 2, str(tmp_path / "packed"))
+    yield engine
+    engine.close()
+
+
+def lengths(calls):
+    return [length for length, _, _ in calls]
+
+
+def test_a_bucket_is_compiled_when_its_first_text_comes(tiny_model, compiled):
+    with Embedder(tiny_model, num_threads=1, weight_cache="memory") as model:
+        probe = len(model.manifest.self_check.tokens)
+        assert lengths(compiled) == [next(n for n in model.manifest.buckets if n >= probe)]
+        for tokens in (LONG, LONG, SHORT, LONG):
+            model.encode_tokens(tokens)
+        assert sorted(set(lengths(compiled))) == sorted(lengths(compiled))
+        assert 32 in lengths(compiled)
+        assert 16 not in lengths(compiled)
+
+
+def test_every_bucket_gives_what_a_lone_one_gives(engine, tiny_model):
+    file = ModelFile.open(tiny_model)
+    for length in file.manifest.buckets:
+        lone = CpuEngine(file.path, file.manifest, 1, ":memory")
+        assert np.array_equal(lone.run(length, SHORT), engine.run(length, SHORT))
+        lone.close()
+
+
+def test_graphs_share_one_file_of_weights(engine, compiled, tmp_path):
+    engine.run(8, SHORT)
+    before = (tmp_path / "packed").stat()
+    engine.run(32, LONG)
+    engine.run(32, LONG, alone=True)
+    after = (tmp_path / "packed").stat()
+    assert (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+    assert before.st_size > 0
+
+
+@pytest.mark.skipif(not cpu._BY_DESCRIPTOR, reason="this system does not tell what is mapped")
+def test_a_new_bucket_finds_the_others_at_rest(tiny_model, tmp_path):
+    path = tmp_path / "packed"
+    file = ModelFile.open(tiny_model)
+    engine = CpuEngine(file.path, file.manifest, 1, str(path))
+
+    def resident():
+        """Pages of the weights that are in this process's tables, in KB."""
+        found, counting = 0, False
+        with open("/proc/self/smaps", encoding="utf-8") as lines:
+            for line in lines:
+                if "-" in line.split()[0]:
+                    counting = line.rstrip().endswith(str(path))
+                elif counting and line.startswith("Rss:"):
+                    found += int(line.split()[1])
+        return found
+
+    answers = [engine.run(length, SHORT) for length in (8, 16, 32)]
+    once = resident()
+    assert 0 < once <= path.stat().st_size // 1024 + 64
+    assert [engine.run(length, SHORT).tobytes() for length in (8, 16, 32)] == [a.tobytes() for a in answers]
+    assert resident() > once
+    engine.close()
+
+
+def test_weights_in_memory_are_shared_as_well(tiny_model, compiled):
+    file = ModelFile.open(tiny_model)
+    engine = CpuEngine(file.path, file.manifest, 1, ":memory")
+    for length in (8, 16, 32):
+        engine.run(length, SHORT)
+    assert len({weights for *_, weights in compiled}) == 1
+    engine.close()
+
+
+def test_weights_that_are_removed_while_in_use(engine, tmp_path):
+    expected = engine.run(8, SHORT)
+    (tmp_path / "packed").unlink()
+    assert np.allclose(engine.run(16, SHORT), expected, atol=1e-6)
+    assert os.listdir(tmp_path) == []
+
+
+def test_weights_that_are_changed_while_in_use_are_packed_again(engine, tmp_path, tiny_model):
+    expected = engine.run(8, SHORT)
+    with open(tmp_path / "packed", "r+b") as handle:
+        handle.seek(-1, os.SEEK_END)
+        handle.write(b"x")
+    os.utime(tmp_path / "packed", ns=(1, 1))
+    with pytest.warns(WeightCacheWarning, match="packs its own copy"):
+        assert np.allclose(engine.run(16, SHORT), expected, atol=1e-6)
+    engine.run(32, SHORT)  # and says so once
+
+
+def test_a_model_file_that_is_replaced_stays_the_one_that_was_loaded(tiny_model, tmp_path):
+    path = tmp_path / "model.tflite"
+    shutil.copy(tiny_model, path)
+    with Embedder(path, num_threads=1, weight_cache="memory") as model:
+        (tmp_path / "new").write_bytes(b"another")
+        os.replace(tmp_path / "new", path)
+        assert model.encode_tokens(LONG).shape == (8,)
+
+
+def test_a_model_file_that_is_written_over_is_an_error(tiny_model, tmp_path):
+    path = tmp_path / "model.tflite"
+    shutil.copy(tiny_model, path)
+    with Embedder(path, num_threads=1, weight_cache="memory") as model:
+        os.utime(path, ns=(1, 1))
+        with pytest.raises(ModelFileError, match="changed while it was in use"):
+            model.encode_tokens(LONG)
+
+
+def test_alone_on_one_thread_and_with_all_of_them(engine, compiled):
+    together = engine.run(32, LONG)
+    assert np.array_equal(engine.run(32, LONG, alone=True), together)
+    assert [threads for _, threads, _ in compiled] == [2, 1]
+
+
+def test_beyond_the_short_ones_all_threads_take_one_text(engine, compiled, monkeypatch):
+    monkeypatch.setattr(cpu, "SHORT", 16)
+    engine.run(16, MIDDLE, alone=True)
+    engine.run(32, LONG, alone=True)
+    assert [threads for _, threads, _ in compiled] == [1, 2]
+
+
+def test_as_many_graphs_alone_as_there_are_threads(engine, compiled, monkeypatch):
+    meeting = threading.Barrier(2)
+    run = c_api.Graph.run
+
+    def wait(self, ids, pad_id):
+        meeting.wait(timeout=30)  # passes only when two run at the same time
+        return run(self, ids, pad_id)
+
+    monkeypatch.setattr(c_api.Graph, "run", wait)
+    threads = [threading.Thread(target=engine.run, args=(16, MIDDLE, True)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert lengths(compiled) == [16, 16]
+
+
+def test_closing_waits_for_what_runs_and_refuses_what_comes(engine, monkeypatch):
+    started, go = threading.Event(), threading.Event()
+    run = c_api.Graph.run
+    answers = []
+
+    def wait(self, ids, pad_id):
+        started.set()
+        go.wait(timeout=30)
+        return run(self, ids, pad_id)
+
+    monkeypatch.setattr(c_api.Graph, "run", wait)
+    runner = threading.Thread(target=lambda: answers.append(engine.run(8, SHORT)))
+    runner.start()
+    started.wait(timeout=30)
+    closer = threading.Thread(target=engine.close)
+    closer.start()
+    closer.join(0.2)
+    assert closer.is_alive()
+    go.set()
+    closer.join()
+    runner.join()
+    assert np.isfinite(answers[0]).all()
+    with pytest.raises(RuntimeFailure, match="closed"):
+        engine.run(8, SHORT)
+
+
+def test_descriptors_are_given_back(tiny_model):
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("no /proc")
+    Embedder(tiny_model, weight_cache="memory").close()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with Embedder(tiny_model, weight_cache="memory") as model:
+            model.encode_tokens(LONG)
+        Embedder(tiny_model, weight_cache="memory")  # left to the garbage collector
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("by_descriptor", [True, False])
+@pytest.mark.parametrize("name", ['a "quoted" one', "a\\b", "#1 = [x]", "ünï"])
+def test_directories_of_any_name(tiny_model, tmp_path, name, by_descriptor, monkeypatch):
+    monkeypatch.setattr(cpu, "_BY_DESCRIPTOR", by_descriptor and cpu._BY_DESCRIPTOR)
+    directory = tmp_path / name
+    for _ in range(2):
+        Embedder(tiny_model, weight_cache=directory).close()
+    (weights,) = directory.glob("*.weights")
+    assert weights.stat().st_size > 0
+
+
+def test_where_files_cannot_be_named_by_descriptor(tiny_model, monkeypatch):
+    monkeypatch.setattr(cpu, "_BY_DESCRIPTOR", False)
+    with Embedder(tiny_model, weight_cache="memory") as model:
+        vector = model.encode_tokens(LONG)
+    monkeypatch.undo()
+    with Embedder(tiny_model, weight_cache="memory") as model:
+        assert np.array_equal(model.encode_tokens(LONG), vector)
+
+
+def test_without_a_file_in_memory_each_graph_packs_its_own(tiny_model, monkeypatch, compiled):
+    create = getattr(os, "memfd_create", None)
+
+    def refuse(name):
+        if name == "packed-weights":
+            raise OSError(24, "Too many open files")
+        return create(name)
+
+    monkeypatch.setattr(os, "memfd_create", refuse, raising=False)
+    file = ModelFile.open(tiny_model)
+    engine = CpuEngine(file.path, file.manifest, 1, ":memory")
+    assert np.isfinite(engine.run(8, SHORT)).all()
+    assert compiled[0][2] == ":memory"
+    engine.close()
+
+
+def test_an_interrupt_loses_no_graph(engine, monkeypatch):
+    def interrupt(self, ids, pad_id):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(c_api.Graph, "run", interrupt)
+        for _ in range(3):
+            with pytest.raises(KeyboardInterrupt):
+                engine.run(8, SHORT)
+    assert np.isfinite(engine.run(8, SHORT)).all()
+
+
+# LiteRT itself
+
+
+@pytest.fixture
+def another_process(monkeypatch):
+    monkeypatch.setattr(c_api, "_library", None)
+    monkeypatch.setattr(c_api, "_environment", None)
+
+
+def test_versions_are_those_of_litert_alone(tmp_path):
+    for name in ("ai_edge_litert-2.3.1", "ai_edge_litert_sdk_qualcomm-0.2.0", "ai_edge_litert_nightly-2.4.0"):
+        (tmp_path / f"{name}.dist-info").mkdir()
+    assert c_api.versions(tmp_path / "ai_edge_litert") == ["2.3.1"]
+
+
+def test_another_version_is_refused_and_not_called(tiny_model, monkeypatch, another_process):
+    monkeypatch.setattr(c_api, "versions", lambda package: ["2.4.1"])
+    with pytest.raises(RuntimeFailure, match="another C interface") as caught:
+        Embedder(tiny_model, weight_cache="memory")
+    assert "2.4.1" in caught.value.got
+    assert "ai-edge-litert>=2.3,<2.4" in caught.value.fix
+
+
+def test_a_missing_litert(tiny_model, monkeypatch, another_process):
+    monkeypatch.setattr(c_api.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(RuntimeFailure, match="cannot be loaded") as caught:
+        Embedder(tiny_model, weight_cache="memory")
+    assert "pip install" in caught.value.fix
+
+
+def test_a_library_that_is_not_litert(tiny_model, monkeypatch, another_process, tmp_path):
+    package = tmp_path / "ai_edge_litert"
+    package.mkdir()
+    (tmp_path / "ai_edge_litert-2.3.0.dist-info").mkdir()
+    (package / c_api._LIBRARY).write_bytes(b"no library")
+    monkeypatch.setattr(c_api, "package_directory", lambda: package)
+    with pytest.raises(RuntimeFailure, match="cannot be loaded"):
+        Embedder(tiny_model, weight_cache="memory")
