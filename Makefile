@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-android lint full bench clean
+.PHONY: docs demo test test-android lint full bench clean
 
 demo: $(VENV)/.demo ## convert the real all-MiniLM-L6-v2, show its parity, search a small collection
 	$(BIN)/python examples/demo.py
@@ -26,6 +26,9 @@ full: $(VENV)/.test ## the full-size EmbeddingGemma checks; TOKENIZER=path/to/ge
 bench: $(VENV)/.peers ## speed beside other engines; CORPUS=path/to/corpus.jsonl for documents/s; ARGS='--only gemma'
 	$(BIN)/python -m edge_embed_bench.speed $(if $(CORPUS),--corpus $(CORPUS)) $(ARGS)
 
+docs: $(VENV)/.docs ## build the documentation site into build/site; every warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 clean:
 	rm -rf $(VENV) build dist
 
@@ -45,4 +48,8 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.peers: $(VENV)/.test
 	@echo "installing the other engines (llama.cpp is compiled: some minutes)"
 	$(PIP) --editable '.[test,peers]'
+	@touch $@
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '.[docs]'
 	@touch $@

@@ -1,0 +1,42 @@
+"""The documentation: every page is in the site, and every message it explains is one of the program's."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+SOURCES = ("edge_embed", "converters", "training")
+
+
+def _texts(node: ast.AST) -> str:
+    """Returns a string expression's text, with an empty text where a value is put in."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_texts(part) for part in node.values)
+    return ""
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    listed = set(
+        re.findall(r": ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    assert listed == {page.name for page in DOCS.glob("*.md")}
+
+
+def test_explained_messages_are_messages_of_the_program() -> None:
+    said = [
+        _texts(node)
+        for package in SOURCES
+        for path in (ROOT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, (ast.Constant, ast.JoinedStr))
+    ]
+    page = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    explained = re.findall(r"^### `(.+)`$", page, re.MULTILINE)
+    assert len(explained) > 10
+    unknown = [message for message in explained if not any(message in text for text in said)]
+    assert not unknown
