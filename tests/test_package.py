@@ -16,12 +16,14 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = {
     "edge_embed": ROOT / "edge_embed",
     "edge_embed_convert": ROOT / "converters" / "edge_embed_convert",
+    "edge_embed_train": ROOT / "training" / "edge_embed_train",
     "edge_embed_bench": ROOT / "benchmarks" / "edge_embed_bench",
 }
 ALLOWED = {
     "edge_embed": {"edge_embed"},
     "edge_embed_convert": {"edge_embed", "edge_embed_convert"},
-    "edge_embed_bench": set(PACKAGES),
+    "edge_embed_train": {"edge_embed", "edge_embed_convert", "edge_embed_train"},
+    "edge_embed_bench": {"edge_embed", "edge_embed_convert", "edge_embed_bench"},
 }
 HEAVY = ("torch", "transformers", "litert_torch", "ai_edge_quantizer", "jax", "matplotlib", "psutil", "scipy")
 LATE = ("ai_edge_litert", "sentencepiece", "tokenizers", "tqdm", "huggingface_hub")
@@ -63,7 +65,7 @@ def test_runtime_imports_no_heavy_package_anywhere() -> None:
     assert not wrong
 
 
-def test_wheel_holds_exactly_the_three_packages(wheel: Path) -> None:
+def test_wheel_holds_exactly_the_four_packages(wheel: Path) -> None:
     tops = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert {top for top in tops if not top.endswith(".dist-info")} == set(PACKAGES)
     members = set(zipfile.ZipFile(wheel).namelist())
