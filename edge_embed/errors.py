@@ -18,9 +18,9 @@ EdgeEmbedError
         └── BudgetError     no file keeps to the size or the quality that was asked for
 ```
 
-Warnings: `TruncationWarning` when a text was cut, `PaddingWarning` when a text spells the padding token,
-`WeightCacheWarning` when packed weights could not be kept, `AcceleratorWarning` when a part of the graph
-stayed on the CPU.
+Warnings, all of the class `EdgeEmbedWarning`: `TruncationWarning` when a text was cut, `PaddingWarning` when
+a text spells the padding token, `WeightCacheWarning` when packed weights could not be kept,
+`AcceleratorWarning` when a part of the graph stayed on the CPU.
 
 Every message says what happened, what was got, what was expected, and what to do.
 """
@@ -117,17 +117,21 @@ class BudgetError(ParityError):
     """No file keeps to the size or the quality that was asked for."""
 
 
-class TruncationWarning(UserWarning):
+class EdgeEmbedWarning(UserWarning):
+    """Base of every warning of this project."""
+
+
+class TruncationWarning(EdgeEmbedWarning):
     """Some text was cut to the model's maximum length."""
 
 
-class PaddingWarning(UserWarning):
+class PaddingWarning(EdgeEmbedWarning):
     """Some text spells the padding token, which the model then does not see."""
 
 
-class WeightCacheWarning(UserWarning):
+class WeightCacheWarning(EdgeEmbedWarning):
     """Packed weights cannot be kept on disk, so each process packs its own copy."""
 
 
-class AcceleratorWarning(UserWarning):
+class AcceleratorWarning(EdgeEmbedWarning):
     """An accelerator left a part of the graph to the CPU."""

@@ -12,19 +12,20 @@ from pathlib import Path
 
 import pytest
 
+from edge_embed.cli.commands import available_commands
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # comes with pytest there
+
 ROOT = Path(__file__).parents[1]
-PACKAGES = {
-    "edge_embed": ROOT / "edge_embed",
-    "edge_embed_convert": ROOT / "converters" / "edge_embed_convert",
-    "edge_embed_train": ROOT / "training" / "edge_embed_train",
-    "edge_embed_bench": ROOT / "benchmarks" / "edge_embed_bench",
-}
-ALLOWED = {
-    "edge_embed": {"edge_embed"},
-    "edge_embed_convert": {"edge_embed", "edge_embed_convert"},
-    "edge_embed_train": {"edge_embed", "edge_embed_convert", "edge_embed_train"},
-    "edge_embed_bench": {"edge_embed", "edge_embed_convert", "edge_embed_bench"},
-}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+FOLDERS = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+PACKAGES = {Path(folder).name: ROOT / folder for folder in FOLDERS}
+RUNTIME = "edge_embed"
+CHAIN = (RUNTIME, "edge_embed_convert")
+"""Each package may import itself and those of the chain that come before it."""
 HEAVY = ("torch", "transformers", "litert_torch", "ai_edge_quantizer", "jax", "matplotlib", "psutil", "scipy")
 LATE = ("ai_edge_litert", "sentencepiece", "tokenizers", "tqdm", "huggingface_hub")
 
@@ -45,11 +46,12 @@ def _imports(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_imports_point_one_way(package: str) -> None:
+    before = CHAIN[: CHAIN.index(package)] if package in CHAIN else CHAIN
     wrong = {
         f"{path.relative_to(ROOT)} imports {name}"
         for path in _modules(package)
         for name in _imports(path)
-        if (top := name.partition(".")[0]) in PACKAGES and top not in ALLOWED[package]
+        if (top := name.partition(".")[0]) in PACKAGES and top not in {package, *before}
     }
     assert not wrong
 
@@ -57,7 +59,7 @@ def test_imports_point_one_way(package: str) -> None:
 def test_runtime_imports_no_heavy_package_anywhere() -> None:
     wrong = {
         f"{path.name}: {name}"
-        for path in _modules("edge_embed")
+        for path in _modules(RUNTIME)
         if "integrations" not in path.parts  # adapters import the library that they adapt to
         for name in _imports(path)
         if name.partition(".")[0] in HEAVY
@@ -65,7 +67,18 @@ def test_runtime_imports_no_heavy_package_anywhere() -> None:
     assert not wrong
 
 
-def test_wheel_holds_exactly_the_four_packages(wheel: Path) -> None:
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_tool_knows_the_package(package: str) -> None:
+    tool, folder = PROJECT["tool"], str(PACKAGES[package].parent.relative_to(ROOT))
+    assert folder in tool["hatch"]["build"]["dev-mode-dirs"]
+    assert folder in tool["ruff"]["src"]
+    place = "$MYPY_CONFIG_FILE_DIR" if folder == "." else f"$MYPY_CONFIG_FILE_DIR/{folder}"
+    assert place in tool["mypy"]["mypy_path"].split(":")
+    assert package in tool["mypy"]["packages"]
+    assert f"error:::{package}" in tool["pytest"]["ini_options"]["filterwarnings"]
+
+
+def test_wheel_holds_exactly_the_packages(wheel: Path) -> None:
     tops = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert {top for top in tops if not top.endswith(".dist-info")} == set(PACKAGES)
     members = set(zipfile.ZipFile(wheel).namelist())
@@ -116,13 +129,11 @@ def test_import_loads_nothing_late(wheel: Path) -> None:
     result = _base_only(wheel, "import edge_embed; print(' '.join(sys.modules))")
     assert result.returncode == 0, result.stderr
     loaded = {name.partition(".")[0] for name in result.stdout.split()}
-    assert not loaded & {*HEAVY, *LATE, "edge_embed_convert", "edge_embed_bench"}
+    assert loaded & set(PACKAGES) == {RUNTIME}
+    assert not loaded & {*HEAVY, *LATE}
 
 
-HELP = [["--help"], *([verb, "--help"] for verb in ("convert", "inspect", "embed", "similarity", "verify"))]
-
-
-@pytest.mark.parametrize("words", HELP)
+@pytest.mark.parametrize("words", [["--help"], *([verb, "--help"] for verb in available_commands())])
 def test_help_works_with_the_base_install(wheel: Path, words: list[str]) -> None:
     code = (
         "import atexit; from edge_embed.cli import main\n"

@@ -8,6 +8,9 @@ from typing import Any
 
 from edge_embed.cli import options
 
+SUMMARY = "measure latency, memory and quality"
+EXTRA = "bench"
+
 SYNTHETIC = ("embeddinggemma-300m", "minilm")
 
 PEERS = (

@@ -14,6 +14,9 @@ from edge_embed.progress import step_bar
 if TYPE_CHECKING:
     from edge_embed_convert.source.checkpoint import CheckpointOptions
 
+SUMMARY = "turn a PyTorch checkpoint into one verified model file"
+EXTRA = "convert"
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `edge_embed convert`."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from edge_embed import Embedder
     from edge_embed.cli.files import Texts
 
+SUMMARY = "turn texts into vectors"
+
 _EPILOG = """\
 examples:
   edge_embed embed model.tflite "A cat slept on the warm engine."

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _INDENT = 14
 
+SUMMARY = "show what a model file holds"
+
 _EPILOG = """\
 examples:
   edge_embed inspect model.tflite

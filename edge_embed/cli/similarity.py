@@ -23,6 +23,8 @@ _TOP_OF_FILE = 10
 _QUERIES_AT_ONCE = 256
 """Keeps the table of scores small however many queries there are."""
 
+SUMMARY = "rank documents by similarity to queries"
+
 _EPILOG = """\
 examples:
   edge_embed similarity model.tflite "how do plants eat?" "Photosynthesis feeds plants." "Rust eats iron."

@@ -6,19 +6,20 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING
 
-from edge_embed.cli import (
-    TARGET_SETTINGS,
-    VERIFY_AGAINST_SOURCE,
-    VERIFY_ON_TARGET,
-    load,
-    needs_extra,
-    options,
-)
+from edge_embed.cli import options
+from edge_embed.cli.commands import load_entry_point
 from edge_embed.errors import InputError, ModelFileError, SelfCheckError, TokenizerError
+from edge_embed.extras import needs_extra
 
 if TYPE_CHECKING:
     from edge_embed.model_file.file import ModelFile, Probe
     from edge_embed.model_file.manifest import Parity
+
+HOOKS = "edge_embed.verify"
+"""The group of entry points through which sibling packages do a part of the work: `source` compares with a
+checkpoint, `target` runs the probes on another machine."""
+
+SUMMARY = "check a model file against what its source answered"
 
 _EPILOG = """\
 The file carries its probes with the vectors that its source gave for them in float32, so that any
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     # A damaged graph is not given to native code.
     if args.source and checks[0].passed:
         with needs_extra("convert", "edge_embed verify --source"):
-            code: int = load(VERIFY_AGAINST_SOURCE)(args.model, args.source, args)
+            code: int = load_entry_point(HOOKS, "source")(args.model, args.source, args)
         return code
     parity = None
     if checks[0].passed:
@@ -142,10 +143,14 @@ def compare_probes(model: ModelFile, num_threads: int | None, accelerator: str =
 def _compare_on_target(model: ModelFile, args: argparse.Namespace) -> Parity:
     _check_probes(model.probes(), model)
     with needs_extra("bench", "edge_embed verify --target"):
-        settings = load(TARGET_SETTINGS)(
-            prepare=args.prepare_target, python=args.target_python, accelerator=args.accelerator
+        parity: Parity = load_entry_point(HOOKS, "target")(
+            args.target,
+            model,
+            args.threads,
+            prepare=args.prepare_target,
+            python=args.target_python,
+            accelerator=args.accelerator,
         )
-        parity: Parity = load(VERIFY_ON_TARGET)(args.target, model, args.threads, settings)
     return parity
 
 

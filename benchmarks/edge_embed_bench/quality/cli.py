@@ -10,6 +10,9 @@ from pathlib import Path
 from edge_embed.cli import options
 from edge_embed.progress import step_bar
 
+SUMMARY = "score models on a task, beside their fp32 source"
+EXTRA = "quality"
+
 _EPILOG = """\
 data, told apart by its layout:
   similarity      FILE.tsv with a header: sentence1, sentence2, score

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_embed import Embedder
-from edge_embed.cli import needs_extra
 from edge_embed.errors import InputError
+from edge_embed.extras import needs_extra
 from edge_embed.model_file.file import ModelFile
 from edge_embed.progress import progress_bar
 from edge_embed.text.plan import DOCUMENT_PROMPTS, QUERY_PROMPTS, choose_prompt, task_prompt_name, with_titles

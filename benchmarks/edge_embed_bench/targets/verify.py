@@ -10,21 +10,31 @@ from edge_embed_bench.matrix import choose
 from edge_embed_bench.target import Settings, open_target
 
 
-def probes_on(name: str, model: ModelFile, num_threads: int | None, settings: Settings) -> Parity:
+def probes_on(
+    name: str,
+    model: ModelFile,
+    num_threads: int | None,
+    *,
+    prepare: bool = False,
+    python: str | None = None,
+    accelerator: str = "cpu",
+) -> Parity:
     """Answers every stored probe on a target and compares with the vectors of the source.
 
     Args:
         name: The target.
         model: The file; its probes have been checked.
         num_threads: For the runtime there.
-        settings: Of all targets.
+        prepare: Whether the target may download what it needs.
+        python: An interpreter there, for a target that has one.
+        accelerator: What runs the graph there.
 
     Raises:
         EdgeEmbedError: If the target cannot be used, or fails; what was put there is removed.
     """
     probes, manifest = model.probes(), model.manifest
-    target = open_target(name, settings)
-    choose(f"accelerator of the target {name}", [settings.accelerator], {a: a for a in target.accelerators})
+    target = open_target(name, Settings(prepare=prepare, python=python, accelerator=accelerator))
+    choose(f"accelerator of the target {name}", [accelerator], {a: a for a in target.accelerators})
     try:
         target.prepare()
         with progress_bar(len(probes), f"probes on {name}", unit="probe") as advance:

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edge_embed import Embedder, cli
+from edge_embed import Embedder
+from edge_embed.cli import main
 from edge_embed.model_file.file import ModelFile
 from edge_embed.model_file.manifest import PROBES_NAME, SelfCheck, encode_vector
 from edge_embed.progress import progress_bar
@@ -100,7 +101,7 @@ def test_embed_for_people(run, tiny_model, monkeypatch):
     screen = Terminal()
     monkeypatch.setattr(sys, "stdout", screen)
     monkeypatch.setenv("COLUMNS", "72")
-    assert cli.main(["embed", str(tiny_model), "night", "night falls " * 2 + "on " * 20]) == 0
+    assert main(["embed", str(tiny_model), "night", "night falls " * 2 + "on " * 20]) == 0
     lines = screen.getvalue().splitlines()
     assert len(lines) == 2
     assert lines[0].endswith('8 numbers  "night"')
@@ -308,10 +309,11 @@ def test_verify_without_usable_probes(run, build_model, tmp_path, stored):
 def test_verify_against_a_source_is_the_converters_work(run, tiny_model, monkeypatch):
     calls = []
     monkeypatch.setattr(
-        "edge_embed.cli.verify.load", lambda name: lambda *args: calls.append((name, *args[:2])) or 1
+        "edge_embed.cli.verify.load_entry_point",
+        lambda group, name: lambda *args: calls.append((group, name, *args[:2])) or 1,
     )
     assert run("verify", tiny_model, "--source", "some/checkpoint").code == 1
-    assert calls == [(cli.VERIFY_AGAINST_SOURCE, tiny_model, "some/checkpoint")]
+    assert calls == [("edge_embed.verify", "source", tiny_model, "some/checkpoint")]
 
 
 def test_progress_is_for_terminals(monkeypatch):

@@ -11,8 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from edge_embed import _version, cli
+from edge_embed import _version
+from edge_embed.cli import commands, exit_codes, main, program
+from edge_embed.cli.commands import Command, available_commands, find_command
+from edge_embed.cli.parser import build_parser, parse
 from edge_embed.errors import (
+    EdgeEmbedError,
     InputError,
     MissingExtraError,
     ModelFileError,
@@ -44,7 +48,8 @@ def command(monkeypatch):
     def install(work, extra=None):
         module = SimpleNamespace(configure=lambda parser: parser.add_argument("--json"), run=work)
         monkeypatch.setitem(sys.modules, "edge_embed_fake_command", module)
-        monkeypatch.setitem(cli.COMMANDS, "fake", cli.Command("edge_embed_fake_command", "fake", extra=extra))
+        fake = Command("fake", "edge_embed_fake_command", "fake", extra)
+        monkeypatch.setattr(program, "find_command", {"fake": fake}.get)
 
     return install
 
@@ -68,7 +73,7 @@ def raising(error):
 )
 def test_errors_of_ours_are_messages_with_an_exit_code(command, capsys, error, code):
     command(raising(error))
-    assert cli.main(["fake"]) == code
+    assert main(["fake"]) == code
     out, err = capsys.readouterr()
     assert not out
     assert err == f"edge_embed: error: {error}\n"
@@ -76,19 +81,19 @@ def test_errors_of_ours_are_messages_with_an_exit_code(command, capsys, error, c
 
 def test_interrupt(command, capsys):
     command(raising(KeyboardInterrupt()))
-    assert cli.main(["fake"]) == 130
+    assert main(["fake"]) == 130
     assert capsys.readouterr().err == "edge_embed: interrupted\n"
 
 
 def test_a_bug_keeps_its_traceback(command):
     command(raising(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
-        cli.main(["fake"])
+        main(["fake"])
 
 
 def test_missing_package_names_the_extra(command, capsys):
     command(raising(ModuleNotFoundError("No module", name="torch.nn")), extra="convert")
-    assert cli.main(["fake"]) == 2
+    assert main(["fake"]) == 2
     err = capsys.readouterr().err
     assert "'torch'" in err
     assert "pip install 'edge-embed[convert]'" in err
@@ -98,7 +103,7 @@ def test_missing_package_names_the_extra(command, capsys):
 def test_a_missing_module_of_ours_is_a_bug(command, name):
     command(raising(ModuleNotFoundError("No module", name=name)), extra="convert")
     with pytest.raises(ModuleNotFoundError):
-        cli.main(["fake"])
+        main(["fake"])
 
 
 def test_warnings_of_ours_are_one_line_each_time(command, capsys):
@@ -108,37 +113,37 @@ def test_warnings_of_ours_are_one_line_each_time(command, capsys):
         return 0
 
     command(work)
-    assert cli.main(["fake"]) == 0
+    assert main(["fake"]) == 0
     assert capsys.readouterr().err == "edge_embed: warning: 2 texts were cut\n" * 2
 
 
 def test_unknown_command_lists_the_commands(capsys):
-    assert cli.main(["embd"]) == 2
+    assert main(["embd"]) == 2
     err = capsys.readouterr().err
     assert "'embd'" in err
     assert "did you mean embed?" in err
-    assert all(verb in err for verb in cli.available())
+    assert all(verb in err for verb in available_commands())
 
 
 @pytest.mark.parametrize(
     "words", [["embed"], ["embed", "m", "--no-such"], ["embed", "m", "t", "--threads", "0"]]
 )
 def test_bad_usage(capsys, words):
-    assert cli.main(words) == 2
+    assert main(words) == 2
     err = capsys.readouterr().err
     assert err.startswith("edge_embed: error: ")
     assert "edge_embed embed --help" in err
 
 
 def test_version(capsys):
-    assert cli.main(["--version"]) == 0
+    assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"edge_embed {_version.__version__}\n"
 
 
 def test_without_a_command_the_help_is_shown(capsys):
-    assert cli.main([]) == 2
+    assert main([]) == 2
     bare = capsys.readouterr().out
-    assert cli.main(["--help"]) == 0
+    assert main(["--help"]) == 0
     assert capsys.readouterr().out == bare
 
 
@@ -153,11 +158,11 @@ def test_without_a_command_the_help_is_shown(capsys):
     ],
 )
 def test_words_may_follow_options(words, texts):
-    args = cli.parse(cli.build_parser("embed"), words)
+    args = parse(build_parser(find_command("embed")), words)
     assert (args.model, args.texts, args.query) == (Path("m"), texts, True)
 
 
-@pytest.mark.parametrize("verb", [None, *cli.available()])
+@pytest.mark.parametrize("verb", [None, *available_commands()])
 def test_help_loads_nothing_heavy(verb):
     words = [verb, "--help"] if verb else ["--help"]
     code = (
@@ -170,11 +175,38 @@ def test_help_loads_nothing_heavy(verb):
     assert "usage: edge_embed" in done.stdout
     packages = {name.partition(".")[0] for name in modules}
     assert not packages & set(HEAVY)
-    # A command of a sibling describes itself, and nobody else loads a sibling.
-    siblings = {"edge_embed_convert", "edge_embed_bench"} & packages
-    assert (
-        siblings == {cli.COMMANDS[verb].module.partition(".")[0]} - {"edge_embed"} if verb else not siblings
+    # The help of a sibling's command loads that sibling; nothing else loads one.
+    own = {find_command(verb).module.partition(".")[0]} if verb else set()
+    assert {name for name in packages if name.startswith("edge_embed_")} == own - {"edge_embed"}
+
+
+def test_a_package_adds_a_command_by_an_entry_point(tmp_path, monkeypatch, capsys):
+    (tmp_path / "guest").mkdir()
+    (tmp_path / "guest" / "__init__.py").write_text("raise RuntimeError('imported')")
+    (tmp_path / "guest" / "work.py").write_text('SUMMARY = "do " "work"\nEXTRA = "convert"\nOTHER = 1\n')
+    info = tmp_path / "guest-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: guest\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(
+        f"[{commands.GROUP}]\nwork = guest.work\ngone = guest.gone\nidle = guest\nembed = guest.work\n"
     )
+    monkeypatch.syspath_prepend(tmp_path)
+    found = available_commands()
+    assert found["work"] == find_command("work") == Command("work", "guest.work", "do work", "convert")
+    assert not {"gone", "idle"} & found.keys()
+    assert find_command("gone") is None
+    # A command of the runtime cannot be replaced.
+    assert found["embed"].module == find_command("embed").module == "edge_embed.cli.embed"
+    assert main(["--help"]) == 0
+    assert "  work        do work\n" in capsys.readouterr().out
+
+
+def test_own_commands_need_no_entry_points(monkeypatch):
+    monkeypatch.setattr(commands.importlib.metadata, "entry_points", lambda **_: [])
+    assert {"embed", "inspect", "similarity", "verify"} <= available_commands().keys()
+    assert find_command("embed").summary == "turn texts into vectors"
+    with pytest.raises(EdgeEmbedError, match="no installed package offers 'source'"):
+        commands.load_entry_point("edge_embed.verify", "source")
 
 
 def test_module_and_closed_pipe():
@@ -185,14 +217,14 @@ def test_module_and_closed_pipe():
         [sys.executable, "-m", "edge_embed", "--help"], stdout=writer, stderr=subprocess.PIPE, check=False
     )
     os.close(writer)
-    assert done.returncode == cli.PIPE_CLOSED
+    assert done.returncode == exit_codes.PIPE_CLOSED
     assert done.stderr == b""
 
 
 def test_every_command_has_help_and_a_section():
     page = (DOCS / "cli.md").read_text(encoding="utf-8")
-    for verb, command in cli.available().items():
-        parser = cli.build_parser(verb)
+    for verb, command in available_commands().items():
+        parser = build_parser(command)
         assert command.summary
         assert all(action.help for action in parser._actions), verb
         assert f"\n## edge_embed {verb}\n" in page
@@ -203,4 +235,6 @@ def test_the_page_is_current():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     page = module.PAGE.read_text(encoding="utf-8")
+    if sys.version_info[:2] != module.PYTHON:
+        pytest.skip("argparse of another Python lays help out differently")
     assert page == module.render(), "run python docs/generate_cli.py"
