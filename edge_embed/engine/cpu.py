@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import ctypes
-import mmap
 import os
 import sys
 import threading
@@ -122,7 +120,6 @@ class CpuEngine(Engine):
         data = mapped(self._file)
         keep_only(data, signature_name(length))
         weights = self._weights.path()
-        self._weights.rest()
         graph = call(
             f"LiteRT cannot load {self._path}",
             lambda: Graph(data, length, self._dimension, threads, weights),
@@ -166,22 +163,6 @@ class _Weights:
         if self._descriptor is None:
             self._open()
         self._state = self._now()
-
-    def rest(self) -> None:
-        """Takes the file's pages out of this process's tables until they are read again.
-
-        They stay in the system's memory, and finding them there costs next to nothing. But what each bucket
-        has mapped counts as the process's own, once for each; so a new one does not add to those that rest.
-        """
-        if self._descriptor is None or not _BY_DESCRIPTOR:
-            return
-        inode, advise = os.fstat(self._descriptor).st_ino, ctypes.CDLL(None).madvise
-        with open("/proc/self/maps", encoding="utf-8", errors="replace") as lines:
-            for span, mode, _, _, number, *_ in map(str.split, lines):
-                # What could have been written to would be lost.
-                if int(number) == inode and mode.startswith("r-"):
-                    start, end = (int(place, 16) for place in span.split("-"))
-                    advise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
 
     def close(self) -> None:
         """Lets go of the file. Graphs have mapped what they need."""
