@@ -1,7 +1,30 @@
-"""Run quantized sentence encoders on the device, from one file that proves itself at load."""
+"""Run quantized sentence encoders on the device, from one file that is checked each time it is loaded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from edge_embed._version import __version__
-from edge_embed.embedder import Embedder
 from edge_embed.errors import EdgeEmbedError
 
+if TYPE_CHECKING:
+    from edge_embed.embedder import Embedder
+
 __all__ = ["EdgeEmbedError", "Embedder", "__version__"]
+
+_LAZY = {"Embedder": "edge_embed.embedder"}
+"""Public names and the modules that define them, imported at first use: the help of a command needs no numpy."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -15,6 +15,7 @@ from edge_embed.engine.parallel import MANY, for_each
 from edge_embed.errors import InputError, RuntimeFailure
 from edge_embed.model_file.file import ModelFile
 from edge_embed.model_file.manifest import Manifest, Vector
+from edge_embed.names import DOCUMENT_PROMPTS, QUERY_PROMPTS
 from edge_embed.options import (
     check_accelerator,
     check_compatibility,
@@ -28,8 +29,6 @@ from edge_embed.progress import progress_bar
 from edge_embed.proof.self_check import bucket_for
 from edge_embed.similarity import pairwise, similarity
 from edge_embed.text.plan import (
-    DOCUMENT_PROMPTS,
-    QUERY_PROMPTS,
     Plan,
     as_texts,
     check_overflow,

@@ -11,13 +11,12 @@ import numpy as np
 
 from edge_embed.errors import InputError, RuntimeFailure
 from edge_embed.model_file.manifest import Manifest, Vector
+from edge_embed.names import ACCELERATORS
 
 MAX_DEFAULT_THREADS = 4
 """Phones and boards have at most this many fast cores; more threads than that slow a single text down."""
 
 MAX_THREADS = 256
-
-ACCELERATORS = ("cpu", "gpu", "npu", "auto")
 
 _COMPATIBLE: Mapping[str, tuple[object, ...]] = {
     "output_value": ("sentence_embedding",),

@@ -22,8 +22,6 @@ import pytest
 from edge_embed import Embedder
 from edge_embed.model_file.file import ModelFile, Probe, write_model_file
 from edge_embed.model_file.manifest import (
-    MANIFEST_NAME,
-    PROBES_NAME,
     Architecture,
     BucketParity,
     Graph,
@@ -36,6 +34,7 @@ from edge_embed.model_file.manifest import (
     TokenizerRecord,
     encode_vector,
 )
+from edge_embed.names import MANIFEST_NAME, PROBES_NAME
 
 BUCKETS = [8, 16, 32]
 DIMENSION = 8

@@ -19,8 +19,6 @@ from edge_embed import Embedder, __version__
 from edge_embed.errors import ParityError
 from edge_embed.model_file.file import Probe, write_model_file
 from edge_embed.model_file.manifest import (
-    MANIFEST_NAME,
-    PROBES_NAME,
     Architecture,
     Graph,
     Licence,
@@ -31,6 +29,7 @@ from edge_embed.model_file.manifest import (
     Source,
     encode_vector,
 )
+from edge_embed.names import MANIFEST_NAME, PROBES_NAME
 from edge_embed.progress import Ticker
 from edge_embed.text.tokenizers import Tokenizer, load_tokenizer
 from edge_embed_convert import verify

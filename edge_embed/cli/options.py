@@ -8,12 +8,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_embed.names import ACCELERATORS, OVERFLOWS
+
 if TYPE_CHECKING:
     from edge_embed import Embedder
-
-OVERFLOW = ("truncate", "error", "mean")
-ACCELERATORS = ("cpu", "gpu", "npu", "auto")
-"""Those of `Embedder`; its module is not imported here, because the help must not wait for numpy."""
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +29,7 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--overflow",
-        choices=OVERFLOW,
+        choices=OVERFLOWS,
         default="truncate",
         help="what to do with a text that is too long: cut it and warn, refuse it, or average its parts "
         "(default: truncate)",

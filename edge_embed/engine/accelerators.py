@@ -25,7 +25,8 @@ from edge_embed.engine.litert.flatbuffer import mapped, signatures
 from edge_embed.engine.litert.log import quiet_output
 from edge_embed.errors import AcceleratorError, AcceleratorWarning, RuntimeFailure, SelfCheckError
 from edge_embed.model_file.file import ModelFile
-from edge_embed.model_file.manifest import INPUT_NAME, OUTPUT_NAME, Manifest, Vector, signature_name
+from edge_embed.model_file.manifest import Manifest, Vector
+from edge_embed.names import INPUT_NAME, OUTPUT_NAME, signature_name
 from edge_embed.proof.self_check import check_every_bucket
 from edge_embed.warn import warn
 

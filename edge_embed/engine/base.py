@@ -20,7 +20,8 @@ from edge_embed.engine.litert import c_api
 from edge_embed.engine.litert.flatbuffer import Signature, keep_only, mapped
 from edge_embed.engine.litert.log import Captured, quiet_stderr
 from edge_embed.errors import ModelFileError, RuntimeFailure
-from edge_embed.model_file.manifest import INPUT_NAME, OUTPUT_NAME, Manifest, Vector, signature_name
+from edge_embed.model_file.manifest import Manifest, Vector
+from edge_embed.names import INPUT_NAME, OUTPUT_NAME, signature_name
 
 IN_MEMORY = ":memory"
 """The weight cache path that keeps packed weights in this process."""

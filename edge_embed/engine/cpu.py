@@ -23,7 +23,8 @@ from edge_embed.engine.parallel import SHORT
 from edge_embed.errors import ModelFileError, RuntimeFailure, WeightCacheWarning
 from edge_embed.model_file.archive import opened
 from edge_embed.model_file.file import Identity
-from edge_embed.model_file.manifest import Manifest, Vector, signature_name
+from edge_embed.model_file.manifest import Manifest, Vector
+from edge_embed.names import signature_name
 from edge_embed.warn import warn
 
 _BY_DESCRIPTOR = sys.platform == "linux" and hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edge_embed.errors import ManifestError, ModelFileError
-from edge_embed.model_file.manifest import MANIFEST_NAME
+from edge_embed.names import MANIFEST_NAME
 
 MANIFEST_LIMIT = 16 << 20
 MEMBER_LIMIT = 256 << 20

@@ -27,7 +27,8 @@ from edge_embed.model_file.archive import (
     read_member,
     reason,
 )
-from edge_embed.model_file.manifest import MANIFEST_NAME, PROBES_NAME, Manifest, Vector, decode_vector
+from edge_embed.model_file.manifest import Manifest, Vector, decode_vector
+from edge_embed.names import MANIFEST_NAME, PROBES_NAME
 
 _CHUNK = 1 << 20
 

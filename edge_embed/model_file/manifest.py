@@ -19,20 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_embed.errors import ManifestError
+from edge_embed.names import SIMILARITIES, TOKENIZER_KINDS
 
 SCHEMA_VERSION = 1
-SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
-MANIFEST_NAME = "edge_embed.json"
-PROBES_NAME = "probes.json"
-INPUT_NAME = "tokens"
-OUTPUT_NAME = "embedding"
 
 Vector = npt.NDArray[np.float32]
-
-
-def signature_name(length: int) -> str:
-    """Returns the name of the signature that takes `length` tokens."""
-    return f"embed_{length}"
 
 
 @dataclass(frozen=True)
@@ -79,7 +70,7 @@ class TokenizerRecord:
     """
 
     file: str
-    kind: str  # "sentencepiece" or "tokenizers"
+    kind: str  # one of `names.TOKENIZER_KINDS`
     sha256: str
     lowercase: bool
     pad_id: int
@@ -216,7 +207,7 @@ class Manifest:
             problems.append(f"dimensions out of range: {self.dimension}, {self.matryoshka_dimensions}")
         elif self.self_check.vector.shape != (self.dimension,):
             problems.append("the self-check vector does not have the model's dimension")
-        if self.tokenizer.kind not in ("sentencepiece", "tokenizers"):
+        if self.tokenizer.kind not in TOKENIZER_KINDS:
             problems.append(f"unknown tokenizer kind {self.tokenizer.kind!r}")
         record = self.tokenizer
         ids = {record.pad_id, *record.prefix_ids, *record.suffix_ids, *self.self_check.tokens}

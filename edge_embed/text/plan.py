@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, MappingView, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from edge_embed.errors import InputError, TextTooLongError
 from edge_embed.model_file.manifest import Manifest
+from edge_embed.names import OVERFLOWS, Overflow
 from edge_embed.text.tokenizers import Tokenizer, check_text
 
-Overflow = Literal["truncate", "error", "mean"]
-OVERFLOWS: tuple[Overflow, ...] = ("truncate", "error", "mean")
-
-QUERY_PROMPTS = ("query",)
-DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 _NO_TITLE = "title: none"
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from edge_embed.errors import InputError, TokenizerError
 from edge_embed.model_file.manifest import TokenizerRecord
+from edge_embed.names import SENTENCEPIECE, TOKENIZER_KINDS, TOKENIZERS
 
 
 class Tokenizer(Protocol):
@@ -29,11 +30,11 @@ def load_tokenizer(record: TokenizerRecord, data: bytes) -> Tokenizer:
     Raises:
         TokenizerError: If the content cannot be read or does not have the vocabulary the manifest names.
     """
-    if record.kind == "sentencepiece":
+    if record.kind == SENTENCEPIECE:
         return _SentencePiece(record, data)
-    if record.kind == "tokenizers":
+    if record.kind == TOKENIZERS:
         return _HuggingFace(record, data)
-    raise TokenizerError("unknown kind of tokenizer", got=record.kind, expected="sentencepiece or tokenizers")
+    raise TokenizerError("unknown kind of tokenizer", got=record.kind, expected=" or ".join(TOKENIZER_KINDS))
 
 
 def check_present(record: TokenizerRecord, names: Sequence[str], path: str | os.PathLike[str]) -> None:

@@ -31,8 +31,6 @@ from edge_embed import Embedder
 from edge_embed.errors import EdgeEmbedError
 from edge_embed.model_file.file import ModelFile, write_model_file
 from edge_embed.model_file.manifest import (
-    MANIFEST_NAME,
-    PROBES_NAME,
     Architecture,
     BucketParity,
     Graph,
@@ -45,10 +43,11 @@ from edge_embed.model_file.manifest import (
     TokenizerRecord,
     encode_vector,
 )
+from edge_embed.names import MANIFEST_NAME, OVERFLOWS, PROBES_NAME
 from edge_embed.proof.rerun import fed
 from edge_embed.proof.self_check import bucket_for
 from edge_embed.similarity import similarity
-from edge_embed.text.plan import OVERFLOWS, plan
+from edge_embed.text.plan import plan
 from edge_embed.text.tokenizers import Tokenizer, load_tokenizer
 from edge_embed_bench import record
 from edge_embed_convert.source.tokenizer_texts import HOSTILE_TEXTS

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_embed.model_file.file import ModelFile
-from edge_embed.text.plan import DOCUMENT_PROMPTS, plan, task_prompt_name
+from edge_embed.names import DOCUMENT_PROMPTS
+from edge_embed.text.plan import plan, task_prompt_name
 from edge_embed.text.tokenizers import load_tokenizer
 from edge_embed_bench.measure import Job
 

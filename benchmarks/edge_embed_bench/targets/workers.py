@@ -11,7 +11,8 @@ from typing import Any
 
 from edge_embed.errors import EdgeEmbedError
 from edge_embed.model_file.file import ModelFile
-from edge_embed.options import ACCELERATORS, check_threads
+from edge_embed.names import ACCELERATORS
+from edge_embed.options import check_threads
 from edge_embed_bench import agreement, ids
 from edge_embed_bench.errors import MeasurementError
 from edge_embed_bench.process import WorkerProcess

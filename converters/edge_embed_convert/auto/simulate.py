@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from edge_embed.model_file.file import Probe
-from edge_embed.model_file.manifest import OUTPUT_NAME, Parity
+from edge_embed.model_file.manifest import Parity
+from edge_embed.names import OUTPUT_NAME
 from edge_embed.proof.parity import compare
 from edge_embed_convert.families import EmbeddingModel
 from edge_embed_convert.recipes.calibrate.balance import BALANCED, constants

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edge_embed.errors import CheckpointError
-from edge_embed.model_file.manifest import OUTPUT_NAME
+from edge_embed.names import OUTPUT_NAME
 from edge_embed_convert.families import bert, gemma3
 from edge_embed_convert.layers.head import Head
 from edge_embed_convert.recipes.grammar import BALANCED_INT8

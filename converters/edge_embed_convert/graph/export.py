@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from edge_embed.errors import CheckpointError
-from edge_embed.model_file.manifest import INPUT_NAME, signature_name
+from edge_embed.names import INPUT_NAME, signature_name
 from edge_embed_convert.families import EmbeddingModel
 from edge_embed_convert.quiet import quiet
 

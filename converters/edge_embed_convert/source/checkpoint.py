@@ -17,6 +17,7 @@ from typing import Any, TypedDict
 from typing_extensions import Unpack  # in typing from Python 3.11 on; torch brings it
 
 from edge_embed.errors import CheckpointError
+from edge_embed.names import SIMILARITIES
 from edge_embed_convert.source.files import read_json, read_object, read_optional, read_text
 from edge_embed_convert.source.hub import fetch
 from edge_embed_convert.source.weights import weight_files
@@ -24,7 +25,6 @@ from edge_embed_convert.source.weights import weight_files
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens")
 """The modes that can be exported, in the order sentence-transformers concatenates them."""
 
-SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 """The similarity functions of sentence-transformers."""
 
 ACTIVATIONS = {"Identity": "identity", "Tanh": "tanh"}

@@ -11,7 +11,8 @@ import pytest
 from edge_embed import Embedder
 from edge_embed.cli import main
 from edge_embed.model_file.file import ModelFile
-from edge_embed.model_file.manifest import PROBES_NAME, SelfCheck, encode_vector
+from edge_embed.model_file.manifest import SelfCheck, encode_vector
+from edge_embed.names import PROBES_NAME
 from edge_embed.progress import progress_bar
 
 TEXTS = ["the red planet", "green hills, small birds", "night falls"]

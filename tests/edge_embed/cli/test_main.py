@@ -27,6 +27,7 @@ from edge_embed.errors import (
 
 DOCS = Path(__file__).parents[3] / "docs"
 HEAVY = (
+    "numpy",
     "torch",
     "transformers",
     "litert_torch",

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from edge_embed.errors import ConversionError, ManifestError, ModelFileError
 from edge_embed.model_file.file import Identity, ModelFile, write_model_file
-from edge_embed.model_file.manifest import MANIFEST_NAME, PROBES_NAME, Manifest, encode_vector
+from edge_embed.model_file.manifest import Manifest, encode_vector
+from edge_embed.names import MANIFEST_NAME, PROBES_NAME
 
 FROM_FIXTURES = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

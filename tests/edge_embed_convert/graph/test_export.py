@@ -14,7 +14,7 @@ import pytest
 from edge_embed import Embedder
 from edge_embed.engine.base import partitions
 from edge_embed.errors import CheckpointError
-from edge_embed.model_file.manifest import MANIFEST_NAME, PROBES_NAME
+from edge_embed.names import MANIFEST_NAME, PROBES_NAME
 from edge_embed_convert.graph.export import export
 from edge_embed_convert.graph.passes.compact import compact
 from edge_embed_convert.pipeline import Conversion

@@ -1,0 +1,47 @@
+"""Names that several parts of the project share: what options may be, and how a model file calls its parts.
+
+Everything here is a plain constant. The module imports nothing but `typing`, so that the help of a command
+may use it without loading numpy.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Overflow = Literal["truncate", "error", "mean"]
+OVERFLOWS: tuple[Overflow, ...] = get_args(Overflow)
+"""What may happen to a text that is longer than the model: it is cut, refused, or read in windows whose
+vectors are averaged."""
+
+ACCELERATORS = ("cpu", "gpu", "npu", "auto")
+"""What may run the graph. "auto" is the first of npu, gpu and cpu that works."""
+
+SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
+"""The similarity functions of sentence-transformers."""
+
+QUERY_PROMPTS = ("query",)
+"""Names of the prompt for queries, in the order in which `Embedder.encode_query` looks for them."""
+
+DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+"""Names of the prompt for documents, in the order in which `Embedder.encode_document` looks for them."""
+
+MANIFEST_NAME = "edge_embed.json"
+"""The zip member with the manifest."""
+
+PROBES_NAME = "probes.json"
+"""The zip member with the texts that the file was verified with."""
+
+SENTENCEPIECE, TOKENIZERS = "sentencepiece", "tokenizers"
+TOKENIZER_KINDS = (SENTENCEPIECE, TOKENIZERS)
+"""The libraries that can read a model's tokenizer."""
+
+INPUT_NAME = "tokens"
+"""The only input of each signature: token ids, int32, ``(1, length)``."""
+
+OUTPUT_NAME = "embedding"
+"""The only output of each signature: float32, ``(1, dimension)``."""
+
+
+def signature_name(length: int) -> str:
+    """Returns the name of the signature that takes `length` tokens."""
+    return f"embed_{length}"
