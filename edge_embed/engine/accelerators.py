@@ -23,6 +23,7 @@ from edge_embed.engine.base import IN_MEMORY, PYBIND_ERRORS, Engine, call, check
 from edge_embed.engine.litert.armv80 import keep_out_what_would_kill_us
 from edge_embed.engine.litert.flatbuffer import mapped, signatures
 from edge_embed.engine.litert.log import quiet_output
+from edge_embed.engine.watched_file import WatchedFile
 from edge_embed.errors import AcceleratorError, AcceleratorWarning, RuntimeFailure, SelfCheckError
 from edge_embed.model_file.file import ModelFile
 from edge_embed.model_file.manifest import Manifest, Vector
@@ -116,7 +117,8 @@ class AcceleratedEngine(Engine):
         self._buffers: dict[int, tuple[Any, Any]] = {}
         self._model: Any = None
         self._lock = threading.Lock()
-        with mapped(file.path) as data:
+        self._file = WatchedFile(file.path, file.manifest.graph)
+        with mapped(self._file.descriptor) as data:
             check_signatures(signatures(data), file.manifest)
         self._model = self._compile(file, accelerator, num_threads)
         self._register()
@@ -129,6 +131,7 @@ class AcceleratedEngine(Engine):
                     self._buffers.clear()
                     self._model.close()
                     self._model = None
+                self._file.close()
 
     def abandon(self) -> None:
         """Forgets the graph in a forked child."""
@@ -136,11 +139,13 @@ class AcceleratedEngine(Engine):
             if thing:
                 leak(thing)
         self._model, self._buffers = None, {}
+        self._file.close()
 
     def _invoke(self, length: int, ids: Sequence[int], alone: bool) -> Vector:
         with self._lock:
             if self._model is None:
                 raise closed(self._name)
+            self._file.require_unchanged()
             if length not in self._buffers:
                 # The first run of a bucket allocates, and speaks.
                 return call("LiteRT cannot run the graph", lambda: self._run(length, ids))

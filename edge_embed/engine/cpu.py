@@ -20,9 +20,8 @@ from edge_embed.engine.litert.c_api import Graph, LiteRtError
 from edge_embed.engine.litert.flatbuffer import keep_only, mapped, signatures
 from edge_embed.engine.litert.log import quiet_stderr
 from edge_embed.engine.parallel import SHORT
-from edge_embed.errors import ModelFileError, RuntimeFailure, WeightCacheWarning
-from edge_embed.model_file.archive import opened
-from edge_embed.model_file.file import Identity
+from edge_embed.engine.watched_file import WatchedFile
+from edge_embed.errors import RuntimeFailure, WeightCacheWarning
 from edge_embed.model_file.manifest import Manifest, Vector
 from edge_embed.names import signature_name
 from edge_embed.warn import warn
@@ -62,13 +61,11 @@ class CpuEngine(Engine):
         self._closed = False
         self._free = threading.Condition()
         self._weights = _Weights(weight_cache)
-        with opened(path) as handle:
-            # The file that was opened is the file that later buckets come from, whatever the path holds then.
-            self._file = os.dup(handle.fileno())
+        # The file that was opened is the file that later buckets come from, whatever the path holds then.
+        self._file = WatchedFile(path, manifest.graph)
         self._release = weakref.finalize(self, _release, self._graphs, self._file, self._weights)
         self._release.atexit = False  # the process ends anyway, and LiteRT would say so
-        self._identity = Identity.of(os.fstat(self._file))
-        with mapped(self._file) as data:
+        with mapped(self._file.descriptor) as data:
             check_signatures(signatures(data), manifest)
         self._register()
 
@@ -84,14 +81,17 @@ class CpuEngine(Engine):
         """Forgets the graphs in a forked child: the threads of their delegates exist only in the parent."""
         if self._release.detach():
             self._weights.close()
-            os.close(self._file)
+            self._file.close()
 
     def _invoke(self, length: int, ids: Sequence[int], alone: bool) -> Vector:
         kind = length, 1 if alone and length <= SHORT else self.workers
         taken: list[Graph] = []
         try:
             self._take(kind, taken)
-            return taken[0].run(ids, self._pad_id)
+            self._file.require_unchanged()
+            vector = taken[0].run(ids, self._pad_id)
+            self._file.require_unchanged()
+            return vector
         except LiteRtError as error:
             raise RuntimeFailure("LiteRT cannot run the graph", got=str(error)) from error
         finally:
@@ -116,9 +116,8 @@ class CpuEngine(Engine):
             taken.append(idle.pop())
 
     def _compile(self, length: int, threads: int) -> Graph:
-        if Identity.of(os.fstat(self._file)) != self._identity:
-            raise ModelFileError(f"{self._path} was changed while it was in use", fix="load the model again")
-        data = mapped(self._file)
+        self._file.require_unchanged()
+        data = mapped(self._file.descriptor)
         keep_only(data, signature_name(length))
         weights = self._weights.path()
         graph = call(
@@ -195,10 +194,10 @@ class _Weights:
         return status.st_size, status.st_mtime_ns
 
 
-def _release(graphs: list[Graph], file: int, weights: _Weights) -> None:
+def _release(graphs: list[Graph], file: WatchedFile, weights: _Weights) -> None:
     with quiet_stderr():
         for graph in graphs:
             graph.close()
     graphs.clear()
     weights.close()
-    os.close(file)
+    file.close()

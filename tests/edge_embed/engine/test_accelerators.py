@@ -248,6 +248,21 @@ def test_a_partial_graph_is_a_warning(tiny_model, monkeypatch):
         accelerators.open_accelerated(ModelFile.open(tiny_model), "gpu", 1, "memory", True)
 
 
+def test_a_model_file_that_is_overwritten_is_an_error(tiny_model, tmp_path, monkeypatch):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(tiny_model.read_bytes())
+    answer = np.ones(8, np.float32)
+    engine_class = accelerators.AcceleratedEngine
+    monkeypatch.setattr(engine_class, "_compile", lambda *_: object())
+    monkeypatch.setattr(engine_class, "_run", lambda *_: answer)
+    engine = engine_class(ModelFile.open(path), "gpu", 1)
+    assert engine.run(8, [1]) is answer
+    path.write_bytes(b"another")
+    for length in (8, 16):
+        with pytest.raises(ModelFileError, match="changed while it was in use"):
+            engine.run(length, [1])
+
+
 def test_absence_is_told_by_its_cause():
     lines = ["Warning: Couldn't load Vulkan: no file", "ERROR: [delegate.cc:359] Failed: No adapters found"]
     assert _absence(lines, "gpu") == "Couldn't load Vulkan: no file"

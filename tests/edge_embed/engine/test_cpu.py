@@ -124,13 +124,91 @@ def test_a_model_file_that_is_replaced_stays_the_one_that_was_loaded(tiny_model,
         assert model.encode_tokens(LONG).shape == (8,)
 
 
-def test_a_model_file_that_is_written_over_is_an_error(tiny_model, tmp_path):
+def overwrite(path, content):
+    path.write_bytes(content)
+
+
+def overwrite_a_byte_and_restore_the_time(path, content):
+    status = path.stat()
+    with open(path, "r+b") as handle:
+        handle.seek(len(content) // 3)
+        handle.write(bytes([content[len(content) // 3] ^ 1]))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path, content: overwrite(path, b"another"),
+        overwrite,
+        lambda path, content: overwrite(path, content + b"more"),
+        lambda path, content: os.truncate(path, 0),
+        lambda path, content: os.truncate(path, len(content) // 2),
+        lambda path, content: os.utime(path, ns=(1, 1)),
+        overwrite_a_byte_and_restore_the_time,
+    ],
+)
+def test_a_model_file_that_is_overwritten_is_an_error_in_every_bucket(tiny_model, tmp_path, change):
+    path = tmp_path / "model.tflite"
+    shutil.copy(tiny_model, path)
+    with Embedder(path, num_threads=2, weight_cache="memory") as model:
+        model.encode_tokens(SHORT)
+        change(path, tiny_model.read_bytes())
+        for tokens in (SHORT, LONG, SHORT):
+            with pytest.raises(ModelFileError, match="changed while it was in use") as caught:
+                model.encode_tokens(tokens)
+            assert "load the model again" in caught.value.fix
+            assert "rename" in caught.value.fix
+
+
+@pytest.mark.parametrize("change", ["rename", "chmod", "link", "replace"])
+def test_a_model_file_that_nobody_wrote_to_goes_on(tiny_model, tmp_path, change):
     path = tmp_path / "model.tflite"
     shutil.copy(tiny_model, path)
     with Embedder(path, num_threads=1, weight_cache="memory") as model:
+        expected = model.encode_tokens(SHORT)
+        if change == "rename":
+            path.rename(tmp_path / "other.tflite")
+        elif change == "chmod":
+            path.chmod(0o444)
+        elif change == "link":
+            os.link(path, tmp_path / "other.tflite")
+        else:
+            (tmp_path / "new").write_bytes(b"another")
+            os.replace(tmp_path / "new", path)
+        assert np.array_equal(model.encode_tokens(SHORT), expected)
+        assert np.isfinite(model.encode_tokens(LONG)).all()
+
+
+def test_a_model_file_that_is_overwritten_during_a_run_gives_no_vector(tiny_model, tmp_path, monkeypatch):
+    path = tmp_path / "model.tflite"
+    shutil.copy(tiny_model, path)
+    run = c_api.Graph.run
+
+    def run_and_write(self, *arguments):
+        vector = run(self, *arguments)
         os.utime(path, ns=(1, 1))
+        return vector
+
+    with Embedder(path, num_threads=1, weight_cache="memory") as model:
+        monkeypatch.setattr(c_api.Graph, "run", run_and_write)
         with pytest.raises(ModelFileError, match="changed while it was in use"):
-            model.encode_tokens(LONG)
+            model.encode_tokens(SHORT)
+
+
+def test_a_tokenizer_that_is_overwritten_before_the_first_text_is_an_error(tiny_model, tmp_path):
+    path = tmp_path / "model.tflite"
+    shutil.copy(tiny_model, path)
+    with Embedder(path, num_threads=1, weight_cache="memory") as model:
+        content = bytearray(path.read_bytes())
+        status = path.stat()
+        content[content.index(b"planet")] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(ModelFileError):
+            model.encode("the red planet")
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        with pytest.raises(ModelFileError):
+            model.encode("the red planet")
 
 
 def test_alone_on_one_thread_and_with_all_of_them(engine, compiled):
