@@ -85,7 +85,7 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("about the checkpoint")
     group.add_argument("--revision", metavar="NAME", help="hub revision: a branch, tag or commit")
     group.add_argument(
-        "--pooling", metavar="NAME", help="pooling of a plain transformers directory: mean, cls, max"
+        "--pooling", metavar="NAME", help="pooling of a plain transformers directory: mean, cls, lasttoken, …"
     )
     group.add_argument("--max-tokens", type=positive, metavar="N", help="lower the longest input")
     group.add_argument(

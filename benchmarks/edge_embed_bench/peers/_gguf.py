@@ -14,6 +14,7 @@ from torch import Tensor
 from edge_embed_convert.families.gemma3 import Gemma3Config
 from edge_embed_convert.source.checkpoint import Checkpoint, load
 from edge_embed_convert.source.reference import Reference
+from edge_embed_convert.source.weights import Weights
 
 _POOLING = {"mean": gguf.PoolingType.MEAN, "cls": gguf.PoolingType.CLS}
 
@@ -62,7 +63,9 @@ def _gemma(path: Path, source: Checkpoint) -> Any:
     writer.add_sliding_window(2 * config.window_radius)
     writer.add_sliding_window_pattern(list(config.sliding))
     if source.dense:
-        plain = all(not layer.bias and layer.activation == "identity" for layer in source.dense)
+        plain = all(
+            not layer.bias and not layer.residual and layer.activation == "identity" for layer in source.dense
+        )
         if len(source.dense) != len(_DENSE) or not plain:
             raise ValueError("llama.cpp knows two Dense modules, without bias or activation")
         for name, layer in zip(_DENSE, source.dense, strict=True):
@@ -105,8 +108,9 @@ def _tensors(reference: Reference, source: Checkpoint, arch: str) -> Iterator[tu
         if name is None:
             raise ValueError(f"llama.cpp has no place for {key}")
         yield name, _array(tensor + 1 if gemma and key.endswith("norm.weight") else tensor)
-    for (weight, _, _), dense in zip(reference._projections, _DENSE, strict=False):
-        yield f"{dense}.weight", _array(weight)
+    for layer, name in zip(source.dense, _DENSE, strict=False):
+        weight = Weights.open(layer.path).take("linear.weight", layer.out_features, layer.in_features)
+        yield f"{name}.weight", _array(weight)
 
 
 def _array(tensor: Tensor) -> Matrix:

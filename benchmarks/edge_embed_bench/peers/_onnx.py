@@ -17,7 +17,7 @@ INPUTS, OUTPUT = ("input_ids", "attention_mask"), "sentence_embedding"
 
 
 class Encoder(nn.Module):
-    """Transformer, pooling, Dense and normalization over padded batches."""
+    """Transformer, pooling and what follows it, over padded batches."""
 
     def __init__(self, checkpoint: str) -> None:
         super().__init__()
@@ -25,9 +25,8 @@ class Encoder(nn.Module):
         if set(source.pooling) - {"mean", "cls"}:
             raise ValueError(f"peers do not know the pooling {', '.join(source.pooling)}")
         reference = Reference(source)
-        self._pooling, self._normalize = source.pooling, source.normalize
+        self._pooling, self._head = source.pooling, reference.head
         self.transformer = reference._model
-        self._projections = reference._projections
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Returns ``(n, dimension)`` for ids and mask of ``(n, length)``."""
@@ -35,10 +34,7 @@ class Encoder(nn.Module):
         weights = attention_mask.unsqueeze(-1).to(states.dtype)
         pooled = {"mean": (states * weights).sum(1) / weights.sum(1), "cls": states[:, 0]}
         vectors = torch.cat([pooled[mode] for mode in self._pooling], dim=-1)
-        for weight, bias, activation in self._projections:
-            vectors = nn.functional.linear(vectors, weight, bias)
-            vectors = vectors.tanh() if activation == "tanh" else vectors
-        return nn.functional.normalize(vectors, dim=-1) if self._normalize else vectors
+        return self._head(vectors)
 
 
 def export(checkpoint: str, directory: str) -> Path:

@@ -162,9 +162,6 @@ def build(checkpoint: Checkpoint, pad_id: int) -> EmbeddingModel:
     weights.strip_prefix(*family.prefixes, unused=family.unused)
     encoder = family.build(weights, checkpoint, pad_id)
     weights.require_all_taken(family.unused)
-    dense_weights = [Weights.open(layer.path) for layer in checkpoint.dense]
-    head = Head(checkpoint.pooling, checkpoint.dense, dense_weights, normalize=checkpoint.normalize)
-    for tensors in dense_weights:
-        tensors.require_all_taken()
+    head = Head(checkpoint.pooling, checkpoint.head)
     model = EmbeddingModel(encoder, head).eval()
     return model.requires_grad_(False)

@@ -8,10 +8,11 @@ padding.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import pickle
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from torch import Tensor
 from edge_embed.errors import CheckpointError
 from edge_embed_convert.quiet import quiet
 from edge_embed_convert.source.checkpoint import Checkpoint
+from edge_embed_convert.source.modules import LAYER_NORM_EPS, HeadModule, LayerNorm, Normalize
 from edge_embed_convert.source.weights import Weights
 
 Vectors = npt.NDArray[np.float32]
@@ -50,15 +52,7 @@ class Reference:
         self._tokenizer = _load_tokenizer(checkpoint.transformer_path)
         if checkpoint.lowercase:
             _lowercase_first(self._tokenizer)
-        self._dense = [(Weights.open(layer.path), layer) for layer in checkpoint.dense]
-        self._projections = [
-            (
-                w.take("linear.weight", layer.out_features, layer.in_features),
-                w.take("linear.bias", layer.out_features) if layer.bias else None,
-                layer.activation,
-            )
-            for w, layer in self._dense
-        ]
+        self._head = [_step(module) for module in checkpoint.head]
 
     def tokenize(self, text: str) -> list[int]:
         """Returns the ids of a text as the source has them, special tokens included, cut to the maximum."""
@@ -73,13 +67,15 @@ class Reference:
                 0
             ]
             vector = torch.cat([_pool(hidden, mode) for mode in self._checkpoint.pooling])
-            for weight, bias, activation in self._projections:
-                vector = torch.nn.functional.linear(vector, weight, bias)
-                vector = vector.tanh() if activation == "tanh" else vector
-            if self._checkpoint.normalize:
-                vector = torch.nn.functional.normalize(vector, dim=0)
+            vector = self.head(vector)
         result: Vectors = vector.numpy()
         return result
+
+    def head(self, pooled: Tensor) -> Tensor:
+        """Runs what follows the pooling, on vectors of shape ``(..., width)``."""
+        for step in self._head:
+            pooled = step(pooled)
+        return pooled
 
 
 def _pool(hidden: Tensor, mode: str) -> Tensor:
@@ -89,7 +85,46 @@ def _pool(hidden: Tensor, mode: str) -> Tensor:
         return hidden.amax(0)
     if mode == "mean":
         return hidden.mean(0)
+    if mode == "lasttoken":
+        return hidden[-1]
+    if mode == "weightedmean":
+        weights = torch.arange(1, len(hidden) + 1, dtype=hidden.dtype)
+        return (hidden * weights[:, None]).sum(0) / weights.sum()
     return hidden.sum(0) / hidden.shape[0] ** 0.5
+
+
+def _step(module: HeadModule) -> Callable[[Tensor], Tensor]:
+    """Returns what a module does with a vector, by PyTorch's own functions."""
+    if isinstance(module, Normalize):
+        return functools.partial(torch.nn.functional.normalize, dim=-1)
+    weights = Weights.open(module.path)
+    if isinstance(module, LayerNorm):
+        shape = (module.dimension,)
+        gain, shift = weights.take("norm.weight", *shape), weights.take("norm.bias", *shape)
+        return lambda x: torch.nn.functional.layer_norm(x, shape, gain, shift, LAYER_NORM_EPS)
+    sizes = (module.out_features, module.in_features)
+    weight = weights.take("linear.weight", *sizes)
+    bias = weights.take("linear.bias", module.out_features) if module.bias else None
+    added = weights.take("residual.weight", *sizes) if module.projects_residual else None
+    activation = _ACTIVATIONS[module.activation]
+
+    def dense(x: Tensor) -> Tensor:
+        y = activation(torch.nn.functional.linear(x, weight, bias))
+        if not module.residual:
+            return y
+        return y + (x if added is None else torch.nn.functional.linear(x, added))
+
+    return dense
+
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": torch.nn.functional.gelu,
+    "identity": lambda x: x,
+    "relu": torch.nn.functional.relu,
+    "sigmoid": torch.nn.functional.sigmoid,
+    "silu": torch.nn.functional.silu,
+    "tanh": torch.nn.functional.tanh,
+}
 
 
 def _load_model(checkpoint: Checkpoint) -> torch.nn.Module:

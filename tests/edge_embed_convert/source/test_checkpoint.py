@@ -226,15 +226,21 @@ def test_malformed_modules(content, bert, refused) -> None:
     refused(bert, "modules", fix=False)
 
 
-@pytest.mark.parametrize("kind", ["Dropout", "LSTM", "WeightedLayerPooling", "CNN"])
+@pytest.mark.parametrize("kind", ["WordWeights", "LSTM", "WeightedLayerPooling", "CNN"])
 def test_module_that_cannot_be_exported(kind, bert, refused) -> None:
     _modules(bert, lambda entries: entries[2].update(type=f"sentence_transformers.models.{kind}"))
     refused(bert, f"Transformer → Pooling → {kind}", "Normalize")
 
 
-def test_modules_in_another_order(gemma, refused) -> None:
-    _modules(gemma, lambda entries: (entries[3].update(idx=4), entries[4].update(idx=3)))
-    refused(gemma, "Pooling → Dense → Normalize → Dense")
+def test_dense_ahead_of_the_pooling(gemma, refused) -> None:
+    _modules(gemma, lambda entries: (entries[1].update(idx=2), entries[2].update(idx=1)))
+    refused(gemma, "Transformer → Dense → Pooling → Dense → Normalize")
+
+
+def test_code_of_the_checkpoint_is_never_run(gemma, refused) -> None:
+    _modules(gemma, lambda entries: entries[2].update(type="custom_dense.Dense"))
+    (gemma / "custom_dense.py").write_text("raise SystemExit('it was run')\n", "utf-8")
+    refused(gemma, "custom_dense.Dense", "never run", "to fix it")
 
 
 def test_no_pooling_module(bert, refused) -> None:
@@ -253,15 +259,9 @@ def test_prompt_left_out_of_pooling(bert, edit, refused) -> None:
     refused(bert, "include_prompt = false", "true")
 
 
-@pytest.mark.parametrize("mode", ["weightedmean_tokens", "lasttoken"])
-def test_unsupported_pooling(mode, bert, edit, refused) -> None:
-    edit(bert / "1_Pooling" / "config.json", pooling_mode_mean_tokens=False, **{f"pooling_mode_{mode}": True})
-    refused(bert, "unsupported pooling", mode.removesuffix("_tokens"), "mean")
-
-
 def test_unsupported_activation_of_dense(gemma, edit, refused) -> None:
-    edit(gemma / "2_Dense" / "config.json", activation_function="torch.nn.modules.activation.GELU")
-    refused(gemma, "2_Dense", "GELU", "Tanh")
+    edit(gemma / "2_Dense" / "config.json", activation_function="torch.nn.modules.activation.Mish")
+    refused(gemma, "2_Dense", "Mish", "Tanh")
 
 
 def test_incomplete_dense(gemma, edit, refused) -> None:
