@@ -9,11 +9,12 @@ from edge_embed.errors import EdgeEmbedError
 
 if TYPE_CHECKING:
     from edge_embed.embedder import Embedder
+    from edge_embed.retrieval import Index
 
-__all__ = ["EdgeEmbedError", "Embedder", "__version__"]
+__all__ = ["EdgeEmbedError", "Embedder", "Index", "__version__"]
 
-_LAZY = {"Embedder": "edge_embed.embedder"}
-"""Public names and the modules that define them, imported at first use: the help of a command needs no numpy."""
+_LAZY = {"Embedder": "edge_embed.embedder", "Index": "edge_embed.retrieval"}
+"""Public names and the modules that define them, imported at first use: help needs no numpy."""
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -242,8 +243,7 @@ class Embedder:
 
     def tokenize(self, texts: Texts) -> list[list[int]]:
         """Returns the token ids of each text, special tokens included, without prompt and not cut."""
-        record = self.manifest.tokenizer
-        tokenizer = self._load_tokenizer()
+        record, tokenizer = self.manifest.tokenizer, self._load_tokenizer()
         return [
             [*record.prefix_ids, *tokenizer.encode(text), *record.suffix_ids] for text in as_texts(texts)[0]
         ]
@@ -265,6 +265,11 @@ class Embedder:
     def manifest(self) -> Manifest:
         """Everything the file says of itself."""
         return self._file.manifest
+
+    @property
+    def path(self) -> Path:
+        """The model file, absolute."""
+        return self._file.path
 
     @property
     def prompts(self) -> dict[str, str]:

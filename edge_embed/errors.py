@@ -8,6 +8,8 @@ EdgeEmbedError
 ├── RuntimeFailure          LiteRT refused to compile or run the graph
 │   └── AcceleratorError    the accelerator that was asked for is absent or takes no part of the graph
 ├── TokenizerError          the tokenizer is missing or cannot be read
+├── IndexFileError          the index file is not ours, damaged, full, read-only, locked or closed
+│   └── IndexModelError     the index was made with another model
 ├── InputError              a text, an option or a data file that cannot be used (also a ValueError)
 │   └── TextTooLongError    a text longer than the model takes, under overflow="error"
 ├── MissingExtraError       an optional package is not installed (also an ImportError)
@@ -71,6 +73,14 @@ class AcceleratorError(RuntimeFailure):
 
 class TokenizerError(EdgeEmbedError):
     """The tokenizer is missing or cannot be read."""
+
+
+class IndexFileError(EdgeEmbedError):
+    """The index file is not one of ours, is damaged, or cannot be read or written now."""
+
+
+class IndexModelError(IndexFileError):
+    """The index was made with another model, other prompts or another dimension."""
 
 
 class InputError(EdgeEmbedError, ValueError):

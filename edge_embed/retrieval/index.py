@@ -1,0 +1,320 @@
+"""`Index`: documents and their vectors in one SQLite file, searched by meaning, by words, or by both."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_embed.errors import InputError
+from edge_embed.options import check_whole
+from edge_embed.progress import progress_bar
+from edge_embed.retrieval.documents import Source, check_documents, check_id
+from edge_embed.retrieval.indexing import Indexer, choose_lexical, groups
+from edge_embed.retrieval.opened import OpenIndex
+from edge_embed.retrieval.opening import create, load_model, settings_for
+from edge_embed.retrieval.options import Options, check_marks, check_query, check_search
+from edge_embed.retrieval.search.searcher import Request
+from edge_embed.retrieval.store import schema
+from edge_embed.retrieval.store.database import Database
+from edge_embed.retrieval.store.maintenance import backup, check, vacuum
+from edge_embed.retrieval.store.metadata import Where
+from edge_embed.retrieval.store.metadata import condition as where_condition
+from edge_embed.retrieval.store.settings import Encoder, Fingerprint, Settings
+from edge_embed.retrieval.store.vectors import Floats, unit_rows
+from edge_embed.retrieval.store.writer import Writer
+from edge_embed.retrieval.types import AddResult, Hit
+
+
+class Index(OpenIndex):
+    """An index file, open. `Index.open` makes one.
+
+    One instance may be used from several threads and survives a fork. Several processes may use one file: one
+    writes at a time, and readers see what was committed when their search began.
+    """
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        model: Encoder | str | os.PathLike[str] | None = None,
+        *,
+        memory: str = "full",
+        dimension: int | None = None,
+        vectors: str | None = None,
+        lexical: str | None = None,
+        chunk_tokens: int | None = None,
+        overlap: int | None = None,
+        read_only: bool = False,
+        timeout: float = 30.0,
+    ) -> Index:
+        """Opens an index, or makes one where there is none.
+
+        Args:
+            path: The file.
+            model: The model: an `Embedder`, the path of a model file, or None for the model file that the
+                index was last opened with. It is loaded when it is first needed.
+            memory: "full" holds sign bits and int8 vectors in memory, "low" the sign bits only.
+            dimension: Dimension of the stored vectors, the first of the model's; by default all.
+            vectors: "int8" (default), or "float32" to store float32 vectors too, for `search(exact=True)`.
+            lexical: How words are indexed: "words", "trigrams" for scripts without spaces, or "auto"
+                (default), which decides by the first documents.
+            chunk_tokens: The most tokens of a chunk; by default what suits the model.
+            overlap: Tokens that neighbouring chunks share; by default what suits the model.
+            read_only: Whether writing is refused.
+            timeout: Seconds to wait while another process writes.
+
+        Raises:
+            IndexFileError: If the file is not an index, is damaged, or cannot be opened.
+            IndexModelError: If it was made with another model, or other choices than those given.
+            InputError: If an option cannot be used.
+        """
+        options = Options(memory, dimension, vectors, lexical, chunk_tokens, overlap)
+        options.check()
+        database = Database(path, read_only=read_only, timeout=timeout)
+        try:
+            loaded = load_model(model) if model is not None else None
+            with database.translated():
+                if database.open():
+                    create(database, options, loaded)
+                with database.reading() as connection:
+                    settings = Settings.load(connection)
+            if loaded is not None:
+                settings.require_model(loaded)
+            options.require_same(settings)
+        except BaseException:
+            database.close()
+            raise
+        return cls(database, settings, loaded, full=memory == "full")
+
+    def add(
+        self, documents: Iterable[Mapping[str, Any]], *, show_progress_bar: bool | None = None
+    ) -> AddResult:
+        """Stores documents. What has not changed since it was stored costs nothing but a comparison.
+
+        Documents are embedded and committed in groups, each document whole: an interrupted call keeps the
+        groups that were committed, and the same call again goes on from there. A list is checked before
+        anything is written, an iterator as it is read.
+
+        Args:
+            documents: Mappings with "id" and "text", and optionally "title", "metadata" and "kind" ("text",
+                "markdown", "html", "code").
+            show_progress_bar: True or False, or None for a bar on a terminal when it takes over a second.
+
+        Raises:
+            InputError: If a document cannot be stored, or an id is given twice.
+            IndexFileError: If the file cannot be written.
+        """
+        model = self._require_model()
+        sources = check_documents(documents)
+        total = len(documents) if isinstance(documents, Sequence) else None
+        if total is not None:
+            sources = iter(list(sources))
+        result = AddResult()
+        with progress_bar(total, "indexing", unit="document", show=show_progress_bar) as advance:
+            for group in groups(sources):
+                with self._database.translated():
+                    self._settle_lexical(group)
+                    result += Indexer(self._database, self._settings, model).add(group)
+                advance(len(group))
+        return result
+
+    def delete(self, ids: Iterable[str]) -> int:
+        """Removes documents and all that belongs to them; returns how many were there.
+
+        Raises:
+            InputError: If an id is not a string.
+            IndexFileError: If the file cannot be written.
+        """
+        if isinstance(ids, str):
+            ids = [ids]
+        names = dict.fromkeys(check_id(name, "an id") for name in ids)
+        with self._database.translated(), self._database.writing() as connection:
+            writer = Writer(connection, self._settings)
+            removed = writer.delete(names)
+            if removed:
+                writer.finish()
+        return removed
+
+    def search(
+        self,
+        query: str | None = None,
+        k: int = 10,
+        *,
+        mode: str = "hybrid",
+        where: Where | None = None,
+        vector: npt.ArrayLike | None = None,
+        min_score: float | None = None,
+        per_document: bool = False,
+        diversity: float = 0.0,
+        weights: Sequence[float] = (1.0, 1.0),
+        exact: bool = False,
+        snippet_length: int = 240,
+        marks: tuple[str, str] = ("**", "**"),
+    ) -> list[Hit]:
+        """Returns the chunks that answer a query best, best first.
+
+        Args:
+            query: The question. An empty one finds nothing.
+            k: How many hits at most.
+            mode: "vector" finds by meaning, "text" by words, "hybrid" by both, with reciprocal rank fusion.
+            where: A filter on metadata, applied before ranking: ``{"lang": "en"}`` for equality,
+                ``{"lang": ["en", "de"]}`` for one of several, ``{"year": {"gte": 2020, "lt": 2024}}`` for a
+                range, ``{"author": {"exists": True}}`` for presence. All fields must hold.
+            vector: The query's vector, in place of embedding the query.
+            min_score: Hits below are left out: by the cosine, and by BM25 in mode "text".
+            per_document: Whether a document gives only its best chunk.
+            diversity: 0 to 1: how much hits must differ from each other (maximal marginal relevance).
+            weights: Of the vectors and of the words, in mode "hybrid".
+            exact: Whether to compare all float32 vectors, which the index must have been made with.
+            snippet_length: About how many characters a snippet has.
+            marks: What stands before and after a word of the query in the snippet.
+
+        Raises:
+            InputError: If an argument cannot be used.
+            IndexFileError: If the file is damaged or cannot be read.
+            IndexModelError: If the index was given to another model meanwhile.
+        """
+        count, least, spread, pair = check_search(k, mode, min_score, diversity, weights)
+        condition, values = where_condition(where)
+        text = check_query(query)
+        if exact and self._settings.vectors != "float32":
+            raise InputError(
+                "the index holds no float32 vectors, so there is no exact search",
+                fix='make it with Index.open(..., vectors="float32")',
+            )
+        if vector is None and not text.strip():
+            return []
+        embedded = None
+        if mode != "text":
+            embedded = self._check_vector(
+                self._require_model().encode_query(text) if vector is None else vector
+            )
+        request = Request(
+            count=count,
+            mode=mode,
+            vector=embedded,
+            text=text,
+            condition=condition,
+            values=values,
+            least=least,
+            per_document=bool(per_document),
+            diversity=spread,
+            weights=pair,
+            exact=bool(exact),
+            snippet_length=check_whole("snippet_length", snippet_length),
+            marks=check_marks(marks),
+        )
+        with self._database.translated():
+            while True:
+                with self._database.reading() as connection:
+                    state = self._current(connection)
+                    view = self._resident.view(connection, state) if request.mode != "text" else None
+                    if view is not None or request.mode == "text":
+                        return self._searcher.search(connection, state, self._settings, view, request)
+
+    async def aadd(
+        self, documents: Iterable[Mapping[str, Any]], *, show_progress_bar: bool | None = None
+    ) -> AddResult:
+        """Does what `add` does, in a thread of its own."""
+        import asyncio  # slow to import, and few use it
+
+        return await asyncio.to_thread(self.add, documents, show_progress_bar=show_progress_bar)
+
+    async def asearch(self, query: str | None = None, k: int = 10, **options: Any) -> list[Hit]:
+        """Does what `search` does, in a thread of its own."""
+        import asyncio  # slow to import, and few use it
+
+        return await asyncio.to_thread(self.search, query, k, **options)
+
+    def compact(self) -> None:
+        """Gives back the space of deleted documents: numbers the vectors anew and rewrites the file.
+
+        It needs as much free disk space as the index takes.
+        """
+        with self._database.translated():
+            with self._database.writing() as connection:
+                writer = Writer(connection, self._settings)
+                writer.renumber()
+                writer.finish()
+            vacuum(self._database)
+
+    def reindex(
+        self, model: Encoder | str | os.PathLike[str] | None = None, *, show_progress_bar: bool | None = None
+    ) -> None:
+        """Cuts and embeds all documents again, with another model or with the same.
+
+        In one transaction: readers see the old vectors until it is done, other writers wait, and an
+        interrupted call changes nothing. Other processes that use the old model are refused afterwards.
+
+        Args:
+            model: The model; by default the index's own.
+            show_progress_bar: As for `add`.
+
+        Raises:
+            InputError: If the model cannot be used.
+            IndexFileError: If the file cannot be written.
+        """
+        loaded = self._require_model() if model is None else load_model(model)
+        old = self._settings
+        options = Options("full", None, old.vectors, old.lexical, None, None)
+        if Fingerprint.of(loaded) == old.fingerprint:
+            options = replace(
+                options, dimension=old.dimension, chunk_tokens=old.chunk_tokens, overlap=old.overlap
+            )
+        settings = settings_for(loaded, options)
+        total = len(self)
+        bar = progress_bar(total, "indexing again", unit="document", show=show_progress_bar)
+        with bar as advance, self._database.translated():
+            Indexer(self._database, settings, loaded).reindex(settings, advance)
+        with self._lock:
+            self._model = loaded
+            self._take(settings)
+
+    def backup(self, path: str | os.PathLike[str]) -> None:
+        """Copies the index to another file, while others read and write it.
+
+        Raises:
+            IndexFileError: If the copy cannot be written.
+        """
+        with self._database.translated():
+            backup(self._database, path)
+
+    def check(self) -> None:
+        """Reads the whole file and compares every checksum.
+
+        Raises:
+            IndexFileError: If something is damaged.
+        """
+        with self._database.translated():
+            check(self._database)
+
+    def _check_vector(self, vector: npt.ArrayLike) -> Floats:
+        row = np.asarray(vector, np.float32)
+        if row.ndim != 1 or len(row) < self._settings.dimension or not np.isfinite(row).all():
+            raise InputError(
+                "the vector of the query cannot be used",
+                got=f"shape {row.shape}",
+                expected=f"{self._settings.dimension} finite numbers",
+            )
+        unit: Floats = unit_rows(row, self._settings.dimension)[0]
+        return unit
+
+    def _settle_lexical(self, group: Sequence[Source]) -> None:
+        """Chooses the lexical tokenizer by the first documents, where that was left to us."""
+        if self._settings.lexical != "auto":
+            return
+        with self._database.writing() as connection:
+            settings = Settings.load(connection)
+            if settings.lexical == "auto":
+                settings = replace(settings, lexical=choose_lexical(group))
+                schema.create_lexical(connection, settings.lexical)
+                settings.save(connection)
+                writer = Writer(connection, settings)
+                writer.state = replace(writer.state, epoch=writer.state.epoch + 1)
+                writer.finish()
+            self._settings = settings

@@ -1,0 +1,99 @@
+"""What opening an index needs: its model, and the settings of a new one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from edge_embed.errors import IndexModelError, InputError
+from edge_embed.retrieval.cutter import default_sizes
+from edge_embed.retrieval.options import Options
+from edge_embed.retrieval.store import schema
+from edge_embed.retrieval.store.database import Database
+from edge_embed.retrieval.store.settings import Encoder, Fingerprint, Settings
+
+
+def load_model(model: Encoder | str | os.PathLike[str]) -> Encoder:
+    """Returns the model, loaded if it is the path of a model file.
+
+    Raises:
+        InputError: If it is neither a path nor a model.
+    """
+    if isinstance(model, (str, os.PathLike)):
+        from edge_embed.embedder import Embedder
+
+        return Embedder(model)
+    if not isinstance(model, Encoder):
+        raise InputError(
+            "the model cannot be used",
+            got=type(model).__name__,
+            expected="an Embedder, or the path of a model file",
+        )
+    return model
+
+
+def recorded_model(settings: Settings) -> Encoder:
+    """Loads the model file that the index was made with.
+
+    Raises:
+        IndexModelError: If it is gone, or another model is there now.
+    """
+    if not settings.model_path or not Path(settings.model_path).is_file():
+        raise IndexModelError(
+            "the model file of the index is not there",
+            got=settings.model_path or "no path is recorded",
+            expected=settings.model,
+            fix="Index.open(path, model) with the model file, or search with mode='text'",
+        )
+    model = load_model(settings.model_path)
+    settings.require_model(model)
+    return model
+
+
+def create(database: Database, options: Options, model: Encoder | None) -> None:
+    """Writes the tables and settings of a new index, unless another process was faster.
+
+    Raises:
+        IndexModelError: If there is no model.
+        InputError: If the options do not fit the model.
+    """
+    if model is None:
+        raise IndexModelError(
+            f"there is no index {database.path} yet, and a new one needs a model",
+            fix="Index.open(path, Embedder(model_path))",
+        )
+    settings = settings_for(model, options)
+    with database.writing() as connection:
+        if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            return
+        schema.create(connection)
+        schema.create_lexical(connection, "words" if settings.lexical == "auto" else settings.lexical)
+        settings.save(connection)
+
+
+def settings_for(model: Encoder, options: Options) -> Settings:
+    """Returns the settings of an index of this model.
+
+    Raises:
+        InputError: If the options do not fit the model.
+    """
+    most = model.get_embedding_dimension()
+    dimension = options.dimension or most
+    if dimension > most:
+        raise InputError(
+            "dimension is more than the model gives", got=str(dimension), expected=f"1 to {most}"
+        )
+    size, overlap = default_sizes(model, options.chunk_tokens, options.overlap)
+    fingerprint = Fingerprint.of(model)
+    return Settings(
+        fingerprint.name,
+        fingerprint.graph,
+        fingerprint.tokenizer,
+        fingerprint.prompts,
+        dimension,
+        options.vectors or "int8",
+        options.lexical or "auto",
+        size,
+        overlap,
+        str(getattr(model, "path", "")),
+    )

@@ -1,0 +1,282 @@
+"""Vectors in memory: what a search scans, kept up to date with the file.
+
+The sign bits lie in columns, ``uint64[words, slots]``, so that a scan runs along memory. With
+``memory="full"`` the int8 vectors are held too; with "low" they are read from the file, for the candidates
+only. A view is never changed: a newer one shares its arrays, which only grow behind its end.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_embed.retrieval.store.settings import Settings, State
+from edge_embed.retrieval.store.vectors import (
+    FLOAT_BLOCK,
+    SIGN_BLOCK,
+    CodeBlock,
+    Codes,
+    Floats,
+    Integers,
+    SignBlock,
+    codes_in_block,
+    damaged_block,
+    require_intact,
+    unpack_floats,
+)
+
+Slots = npt.NDArray[np.int64]
+Words = npt.NDArray[np.uint64]
+
+_SPARE = 1 / 8
+"""Room that is kept for growth. The system gives memory to it only when it is written."""
+
+
+@dataclass(frozen=True)
+class View:
+    """The vectors of one generation of the file.
+
+    Attributes:
+        state: The file's counters at that time.
+        dimension: Dimension of the vectors.
+        bits: Sign bits in columns, ``(words, capacity)``.
+        documents: The document of each slot, 0 where it was deleted, ``(slots,)``.
+        deleted: The slots that were deleted.
+        scales: Scales of the int8 vectors, ``(capacity,)``; None with ``memory="low"``.
+        codes: The int8 vectors, ``(capacity, dimension)``; None with ``memory="low"``.
+    """
+
+    state: State
+    dimension: int
+    bits: Words
+    documents: Integers
+    deleted: Slots
+    scales: Floats | None
+    codes: Codes | None
+
+    @property
+    def slots(self) -> int:
+        """How many slots there are, deleted ones included."""
+        return len(self.documents)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in use, without the room for growth."""
+        bits = self.slots * self.bits.shape[0] * 8
+        rows = 0 if self.codes is None else self.slots * (self.dimension + 4)
+        return int(bits + rows + self.documents.nbytes + self.deleted.nbytes)
+
+    def rows(self, slots: Slots, connection: sqlite3.Connection) -> Floats:
+        """Returns the int8 vectors of some slots as float32, ``(n, dimension)``.
+
+        Raises:
+            IndexFileError: If they are read from the file and damaged there.
+        """
+        if self.codes is not None and self.scales is not None:
+            rows = self.codes[slots].astype(np.float32)
+            rows *= self.scales[slots, None]
+            return rows
+        scales, codes = _read_codes(connection, slots, self.dimension)
+        rows = codes.astype(np.float32)
+        rows *= scales[:, None]
+        return rows
+
+    def scores(self, query: Floats, slots: Slots, connection: sqlite3.Connection) -> Floats:
+        """Returns the cosine of a unit query with the int8 vectors of some slots, ``(n,)``."""
+        if self.codes is not None and self.scales is not None:
+            scores: Floats = self.codes[slots].astype(np.float32) @ query
+            scores *= self.scales[slots]
+            return scores
+        scales, codes = _read_codes(connection, slots, self.dimension)
+        scores = codes.astype(np.float32) @ query
+        scores *= scales
+        return scores
+
+
+def _read_codes(connection: sqlite3.Connection, slots: Slots, dimension: int) -> tuple[Floats, Codes]:
+    size = codes_in_block(dimension)
+    numbers, places = np.divmod(slots, size)
+    wanted = np.unique(numbers)
+    scales, codes = np.empty(len(slots), np.float32), np.empty((len(slots), dimension), np.int8)
+    order = np.argsort(numbers, kind="stable")
+    bounds = [*np.searchsorted(numbers[order], wanted, side="left").tolist(), len(slots)]
+    found = 0
+    rows = connection.execute(
+        "SELECT block, checksum, data FROM codes WHERE block IN (SELECT value FROM json_each(?)) "
+        "ORDER BY block",
+        [json.dumps(wanted.tolist())],
+    )
+    for index, (block, expected, data) in enumerate(rows):
+        require_intact("codes", block, data, expected)
+        try:
+            content = CodeBlock.unpack(data, dimension)
+            here = order[bounds[index] : bounds[index + 1]]
+            scales[here] = content.scales[places[here]]
+            codes[here] = content.codes[places[here]]
+        except (ValueError, IndexError) as error:
+            raise damaged_block("codes", block, str(error)) from error
+        found += 1
+    if found != len(wanted):
+        raise damaged_block("codes", int(wanted[found]), "no such block")
+    return scales, codes
+
+
+class Resident:
+    """Holds the newest view that was asked for.
+
+    Args:
+        settings: The index's settings.
+        full: Whether the int8 vectors are held.
+    """
+
+    def __init__(self, settings: Settings, *, full: bool) -> None:
+        self._dimension = settings.dimension
+        self._full = full
+        self._lock = threading.Lock()
+        self._view: View | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the view that is held; 0 before the first search."""
+        view = self._view
+        return 0 if view is None else view.nbytes
+
+    def forget_locks(self) -> None:
+        """Replaces the lock, which a forked child may have inherited held."""
+        self._lock = threading.Lock()
+
+    def view(self, connection: sqlite3.Connection, state: State) -> View | None:
+        """Returns the view of the connection's transaction, reading what is new since the last.
+
+        Args:
+            connection: A connection in a reading transaction.
+            state: The counters in that transaction.
+
+        Returns:
+            The view, or None if a newer one is held: begin a new transaction and ask again.
+
+        Raises:
+            IndexFileError: If a block is damaged.
+        """
+        with self._lock:
+            held = self._view
+            if held is not None and held.state.generation == state.generation:
+                return held
+            if held is not None and held.state.generation > state.generation:
+                return None
+            if held is None or held.state.epoch != state.epoch:
+                held = self._empty(state)
+            self._view = self._advance(connection, held, state)
+            return self._view
+
+    def _empty(self, state: State) -> View:
+        capacity = state.next_slot + int(state.next_slot * _SPARE)
+        return View(
+            replace(state, generation=-1, next_slot=0),
+            self._dimension,
+            np.zeros((-(-self._dimension // 64), capacity), np.uint64),
+            np.empty(0, np.int32),
+            np.empty(0, np.int64),
+            np.empty(capacity, np.float32) if self._full else None,
+            np.empty((capacity, self._dimension), np.int8) if self._full else None,
+        )
+
+    def _advance(self, connection: sqlite3.Connection, held: View, state: State) -> View:
+        held = _with_capacity(held, state.next_slot)
+        documents = np.zeros(state.next_slot, np.int32)
+        documents[: held.slots] = held.documents
+        filled = held.slots
+        by_byte = np.zeros((SIGN_BLOCK, held.bits.shape[0] * 8), np.uint8)
+        rows = connection.execute(
+            "SELECT block, checksum, data FROM signs WHERE generation > ? ORDER BY block",
+            [held.state.generation],
+        )
+        for block, expected, data in rows:
+            require_intact("signs", block, data, expected)
+            content = self._sign_block(block, data, state.next_slot)
+            first, stop = block * SIGN_BLOCK, block * SIGN_BLOCK + len(content.documents)
+            documents[first:stop] = content.documents
+            if stop <= filled:
+                continue
+            if first > filled:
+                break  # a block is missing
+            fresh = content.bits[filled - first :]
+            by_byte[: len(fresh), : fresh.shape[1]] = fresh
+            held.bits[:, filled:stop] = by_byte[: len(fresh)].view("<u8").T
+            filled = stop
+        if filled != state.next_slot:
+            raise damaged_block("signs", filled // SIGN_BLOCK, "no such block, or a short one")
+        if self._full:
+            self._advance_codes(connection, held, state.next_slot)
+        return replace(
+            held, state=state, documents=documents, deleted=np.flatnonzero(documents == 0).astype(np.int64)
+        )
+
+    def _sign_block(self, block: int, data: bytes, slots: int) -> SignBlock:
+        try:
+            content = SignBlock.unpack(data, self._dimension)
+        except ValueError as error:
+            raise damaged_block("signs", block, str(error)) from error
+        if len(content.documents) != min(SIGN_BLOCK, slots - block * SIGN_BLOCK):
+            raise damaged_block("signs", block, f"{len(content.documents)} vectors")
+        return content
+
+    def _advance_codes(self, connection: sqlite3.Connection, held: View, slots: int) -> None:
+        assert held.codes is not None
+        assert held.scales is not None
+        size, filled = codes_in_block(self._dimension), held.slots
+        rows = connection.execute(
+            "SELECT block, checksum, data FROM codes WHERE block >= ? ORDER BY block", [filled // size]
+        )
+        for block, expected, data in rows:
+            require_intact("codes", block, data, expected)
+            first = block * size
+            try:
+                content = CodeBlock.unpack(data, self._dimension)
+            except ValueError as error:
+                raise damaged_block("codes", block, str(error)) from error
+            stop = first + len(content.scales)
+            if first > filled or stop > slots or stop - first > size:
+                break
+            held.scales[filled:stop] = content.scales[filled - first :]
+            held.codes[filled:stop] = content.codes[filled - first :]
+            filled = stop
+        if filled != slots:
+            raise damaged_block("codes", filled // size, "no such block, or a short one")
+
+
+def _with_capacity(held: View, slots: int) -> View:
+    """Returns the view with room for so many slots; arrays are copied only when they are too small."""
+    if held.bits.shape[1] >= slots:
+        return held
+    capacity, used = slots + int(slots * _SPARE), held.slots
+    bits = np.zeros((held.bits.shape[0], capacity), np.uint64)
+    bits[:, :used] = held.bits[:, :used]
+    if held.codes is None or held.scales is None:
+        return replace(held, bits=bits)
+    scales = np.empty(capacity, np.float32)
+    codes = np.empty((capacity, held.dimension), np.int8)
+    scales[:used], codes[:used] = held.scales[:used], held.codes[:used]
+    return replace(held, bits=bits, scales=scales, codes=codes)
+
+
+def float_blocks(connection: sqlite3.Connection, dimension: int) -> Iterator[tuple[int, Floats]]:
+    """Yields the first slot and the float32 vectors of each block, ``(n, dimension)``.
+
+    Raises:
+        IndexFileError: If a block is damaged, or none are stored.
+    """
+    for block, expected, data in connection.execute(
+        "SELECT block, checksum, data FROM floats ORDER BY block"
+    ):
+        require_intact("floats", block, data, expected)
+        try:
+            yield block * FLOAT_BLOCK, unpack_floats(data, dimension)
+        except ValueError as error:
+            raise damaged_block("floats", block, str(error)) from error

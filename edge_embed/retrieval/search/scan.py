@@ -1,0 +1,131 @@
+"""Nearest vectors: all int8 vectors of a small set, sign bits first and then int8 of a large one.
+
+The first pass counts differing sign bits. The nearest of it, `CANDIDATES` for each wanted hit but at least
+`LEAST_CANDIDATES`, are scored by the float32 query with their int8 vectors. All slots at the last distance
+are taken, so that the result does not depend on the order of equal ones.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_embed.retrieval.search.resident import Slots, View, float_blocks
+from edge_embed.retrieval.store.vectors import Floats, sign_bits
+
+EXACT_BELOW = 4096
+"""Up to so many slots, scoring all of them is as fast as choosing candidates, and misses nothing."""
+
+LEAST_DIMENSION = 64
+"""Below, sign bits tell too little apart, and int8 is small enough."""
+
+CANDIDATES, LEAST_CANDIDATES = 40, 400
+
+_STRIP = 32768
+"""Slots that are scanned together: what is computed of them stays in the processor's cache."""
+
+_GATHER = 8192
+"""Rows that are turned into float32 together."""
+
+Mask = npt.NDArray[np.bool_]
+
+
+def nearest(
+    view: View, connection: sqlite3.Connection, query: Floats, count: int, allowed: Mask | None = None
+) -> tuple[Slots, Floats]:
+    """Returns the nearest slots with their cosines, best first; deleted slots are left out.
+
+    Args:
+        view: The vectors.
+        connection: A connection in the view's transaction.
+        query: The query at unit length, ``(dimension,)``.
+        count: How many are wanted.
+        allowed: Which slots may be found, ``(slots,)``; None for all.
+    """
+    candidates = view.slots - len(view.deleted) if allowed is None else int(np.count_nonzero(allowed))
+    wanted = max(count * CANDIDATES, LEAST_CANDIDATES)
+    if candidates <= max(EXACT_BELOW, wanted) or view.dimension < LEAST_DIMENSION:
+        slots = np.flatnonzero(view.documents if allowed is None else allowed).astype(np.int64)
+    else:
+        slots = _near_by_signs(view, query, wanted, allowed)
+    return best(slots, _scores(view, connection, query, slots), count)
+
+
+def nearest_exact(
+    view: View, connection: sqlite3.Connection, query: Floats, count: int, allowed: Mask | None = None
+) -> tuple[Slots, Floats]:
+    """Returns what `nearest` does, by the float32 vectors in the file, all of them."""
+    scores = np.full(view.slots, -np.inf, np.float32)
+    for first, rows in float_blocks(connection, view.dimension):
+        scores[first : first + len(rows)] = rows @ query
+    slots = np.flatnonzero(view.documents if allowed is None else allowed).astype(np.int64)
+    return best(slots, scores[slots], count)
+
+
+def best(slots: Slots, scores: Floats, count: int) -> tuple[Slots, Floats]:
+    """Returns the `count` slots of the greatest scores, best first; of equal ones the lower slot first."""
+    if len(slots) > count:
+        last = np.partition(scores, len(scores) - count)[len(scores) - count]
+        kept = np.flatnonzero(scores >= last)
+        slots, scores = slots[kept], scores[kept]
+    order = np.lexsort((slots, -scores))[:count]
+    return slots[order], scores[order]
+
+
+def _scores(view: View, connection: sqlite3.Connection, query: Floats, slots: Slots) -> Floats:
+    if len(slots) <= _GATHER:
+        return view.scores(query, slots, connection)
+    parts = [slots[start : start + _GATHER] for start in range(0, len(slots), _GATHER)]
+    return np.concatenate([view.scores(query, part, connection) for part in parts])
+
+
+def _near_by_signs(view: View, query: Floats, wanted: int, allowed: Mask | None) -> Slots:
+    distances = _distances(view, query)
+    if allowed is not None:
+        distances[~allowed] = _FAR
+    elif len(view.deleted):
+        distances[view.deleted] = _FAR
+    return np.flatnonzero(distances <= _radius(distances, wanted)).astype(np.int64)
+
+
+_FAR = np.iinfo(np.uint16).max
+
+
+def _distances(view: View, query: Floats) -> npt.NDArray[np.uint16]:
+    """Returns in how many sign bits each slot differs from the query, ``(slots,)``."""
+    padded = np.zeros(view.bits.shape[0] * 8, np.uint8)
+    packed = sign_bits(query[None])[0]
+    padded[: len(packed)] = packed
+    words = padded.view("<u8")
+    distances = np.empty(view.slots, np.uint16)
+    differing = np.empty(_STRIP, np.uint64)
+    counts = np.empty(_STRIP, np.uint8)
+    for start in range(0, view.slots, _STRIP):
+        total = distances[start : start + _STRIP]
+        n = len(total)
+        for index, word in enumerate(words):
+            np.bitwise_xor(view.bits[index, start : start + n], word, out=differing[:n])
+            np.bitwise_count(differing[:n], out=counts[:n])
+            if index:
+                np.add(total, counts[:n], out=total)
+            else:
+                total[:] = counts[:n]
+    return distances
+
+
+def _radius(distances: npt.NDArray[np.uint16], wanted: int) -> int:
+    """Returns the smallest distance within which at least `wanted` slots lie."""
+    sample = np.sort(distances[:: max(1, len(distances) // 4096)])
+    radius = int(sample[min(len(sample) - 1, wanted * len(sample) // len(distances))])
+    inside = int(np.count_nonzero(distances <= radius))
+    while inside < wanted:
+        radius += 1
+        inside = int(np.count_nonzero(distances <= radius))
+    while inside > wanted:
+        fewer = int(np.count_nonzero(distances <= radius - 1))
+        if fewer < wanted:
+            break
+        radius, inside = radius - 1, fewer
+    return radius
