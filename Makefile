@@ -21,10 +21,10 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 
 full: $(VENV)/.test ## the full-size EmbeddingGemma checks; TOKENIZER=path/to/gemma/tokenizer.json for the real one
-	$(BIN)/python -m edge_embed_bench.full_size $(if $(TOKENIZER),--tokenizer $(TOKENIZER))
+	$(BIN)/python -m edge_embed_bench.published.full_size $(if $(TOKENIZER),--tokenizer $(TOKENIZER))
 
 bench: $(VENV)/.peers ## speed beside other engines; CORPUS=path/to/corpus.jsonl for documents/s; ARGS='--only gemma'
-	$(BIN)/python -m edge_embed_bench.speed $(if $(CORPUS),--corpus $(CORPUS)) $(ARGS)
+	$(BIN)/python -m edge_embed_bench.published.speed $(if $(CORPUS),--corpus $(CORPUS)) $(ARGS)
 
 docs: $(VENV)/.docs ## build the documentation site into build/site; every warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet

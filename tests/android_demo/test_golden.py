@@ -15,7 +15,7 @@ import pytest
 
 from edge_embed.errors import ManifestError
 from edge_embed.model_file.manifest import decode_vector
-from edge_embed_bench import record
+from edge_embed_bench.records import record
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"

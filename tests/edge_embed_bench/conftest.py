@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from edge_embed.cli import main
-from edge_embed_bench.matrix import Model
-from edge_embed_bench.record import (
+from edge_embed_bench.records.model import Model
+from edge_embed_bench.records.record import (
     LATENCY,
     OK,
     OURS,
@@ -28,7 +28,7 @@ from edge_embed_bench.record import (
     Run,
     Storage,
 )
-from edge_embed_bench.target import Plan, Subject
+from edge_embed_bench.targets.base import Plan, Subject
 
 RUN = Run("edge_embed bench x.tflite", "2026-01-01T00:00:00+00:00", 1, 4, 0, [])
 
@@ -135,12 +135,13 @@ SMALL_GEMMA = {
 @pytest.fixture
 def small(monkeypatch):
     """The synthetic shapes, made small."""
-    from edge_embed_bench import synthetic
+    from edge_embed_bench.synthetic import models as synthetic
+    from edge_embed_bench.synthetic import tokenizers
     from edge_embed_convert import synthetic as checkpoints
 
     for name, writer, sizes, tokenizer in (
-        ("minilm", "write_bert", SMALL_BERT, synthetic.bert_tokenizer_files),
-        ("embeddinggemma-300m", "write_embeddinggemma", SMALL_GEMMA, synthetic.gemma_tokenizer_files),
+        ("minilm", "write_bert", SMALL_BERT, tokenizers.bert_tokenizer_files),
+        ("embeddinggemma-300m", "write_embeddinggemma", SMALL_GEMMA, tokenizers.gemma_tokenizer_files),
     ):
         monkeypatch.setattr(checkpoints, writer, partial(getattr(checkpoints, writer), **sizes))
         shape = synthetic.Shape(partial(tokenizer, 600), writer, "int8")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge_embed_bench._files import make_directory
+from edge_embed_bench.files import make_directory
 
 
 def test_a_directory_appears_whole(tmp_path):

@@ -49,7 +49,7 @@ from edge_embed.proof.self_check import bucket_for
 from edge_embed.similarity import similarity
 from edge_embed.text.plan import plan
 from edge_embed.text.tokenizers import Tokenizer, load_tokenizer
-from edge_embed_bench import record
+from edge_embed_bench.records import record
 from edge_embed_convert.source.tokenizer_texts import HOSTILE_TEXTS
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from edge_embed_bench.measure import Job
-from edge_embed_bench.peers._base import Ids, TokenPeer
+from edge_embed_bench.peers.base import Ids, TokenPeer
+from edge_embed_bench.worker.measure import Job
 
 LEAST_LENGTH = 256
 """The shortest graph that its users export; every text is padded to its graph's length."""
@@ -30,7 +30,7 @@ class StockInt8(TokenPeer):
 
     def prepare(self, checkpoint: str, directory: str) -> None:
         """Exports a graph per power of two up to the longest text."""
-        from edge_embed_bench.peers._litert_torch import export  # torch
+        from edge_embed_bench.peers.litert_torch_export import export  # torch
 
         config = json.loads((Path(checkpoint) / "config.json").read_text("utf-8"))
         lengths = [LEAST_LENGTH]

@@ -10,8 +10,8 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
-from edge_embed_bench.measure import Job
-from edge_embed_bench.peers._base import Ids, TokenPeer
+from edge_embed_bench.peers.base import Ids, TokenPeer
+from edge_embed_bench.worker.measure import Job
 
 _FILE = "model.gguf"
 
@@ -37,7 +37,7 @@ class Q8_0(TokenPeer):
 
     def prepare(self, checkpoint: str, directory: str) -> None:
         """Writes the checkpoint as float32 and has llama.cpp quantize it."""
-        from edge_embed_bench.peers._gguf import write  # torch must not be in what is measured
+        from edge_embed_bench.peers.gguf_export import write  # torch must not be in what is measured
 
         with tempfile.TemporaryDirectory(dir=directory) as work:
             whole = Path(work) / _FILE

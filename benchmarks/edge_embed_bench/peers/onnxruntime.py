@@ -7,8 +7,8 @@ from typing import Any
 
 import onnxruntime
 
-from edge_embed_bench.measure import Job
-from edge_embed_bench.peers._base import Ids, TokenPeer
+from edge_embed_bench.peers.base import Ids, TokenPeer
+from edge_embed_bench.worker.measure import Job
 
 _FILE, _INPUTS = "model.onnx", ("input_ids", "attention_mask")
 
@@ -24,7 +24,7 @@ class Float32(TokenPeer):
 
     def prepare(self, checkpoint: str, directory: str) -> None:
         """Exports the checkpoint."""
-        from edge_embed_bench.peers._onnx import export  # torch must not be in what is measured
+        from edge_embed_bench.peers.onnx_export import export  # torch must not be in what is measured
 
         export(checkpoint, directory)
 

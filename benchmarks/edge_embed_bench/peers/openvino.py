@@ -11,8 +11,8 @@ os.environ.setdefault("CI", "true")
 
 import openvino
 
-from edge_embed_bench.measure import Job
-from edge_embed_bench.peers._base import Ids, TokenPeer
+from edge_embed_bench.peers.base import Ids, TokenPeer
+from edge_embed_bench.worker.measure import Job
 
 
 class OpenVINO(TokenPeer):
@@ -26,7 +26,7 @@ class OpenVINO(TokenPeer):
 
     def prepare(self, checkpoint: str, directory: str) -> None:
         """Exports the checkpoint."""
-        from edge_embed_bench.peers._onnx import export  # torch must not be in what is measured
+        from edge_embed_bench.peers.onnx_export import export  # torch must not be in what is measured
 
         export(checkpoint, directory)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from edge_embed_bench.measure import Job
+from edge_embed_bench.worker.measure import Job
 from edge_embed_convert.source.checkpoint import load
 from edge_embed_convert.source.reference import Reference
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from sentence_transformers import SentenceTransformer
 
-from edge_embed_bench.measure import Job
-from edge_embed_bench.peers._base import Ids, TokenPeer
+from edge_embed_bench.peers.base import Ids, TokenPeer
+from edge_embed_bench.worker.measure import Job
 
 
 class Float32(TokenPeer):

@@ -12,7 +12,6 @@ import numpy as np
 
 from edge_embed.errors import InputError
 from edge_embed.progress import Step, Ticker
-from edge_embed_bench.machine import describe_machine
 from edge_embed_bench.quality import metrics
 from edge_embed_bench.quality.data import Bitext, Classification, Dataset, Retrieval, Similarity, read_all
 from edge_embed_bench.quality.metrics import Floats, Outcome
@@ -27,6 +26,7 @@ from edge_embed_bench.quality.models import (
     Facts,
     label_all,
 )
+from edge_embed_bench.records.machine import describe_machine
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edge_embed.errors import InputError, MissingExtraError
-from edge_embed_bench._files import write_file
+from edge_embed_bench.files import write_file
 from edge_embed_bench.quality.evaluate import Report, Score
 
 HEADER = (

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edge_embed_bench.record import CORPUS, OK, OURS, Record
+from edge_embed_bench.records.record import CORPUS, OK, OURS, Record
+from edge_embed_bench.records.stats import median
 from edge_embed_bench.reports.labels import HASH_DIGITS, files_by_name, labels, machine_name, model_name
-from edge_embed_bench.stats import median
 
 UNKNOWN = "\u2013"
 """What a table shows where nothing was measured. Never a zero."""

@@ -6,8 +6,8 @@ import csv
 import io
 from collections.abc import Sequence
 
-from edge_embed_bench.machine import describe
-from edge_embed_bench.record import Record
+from edge_embed_bench.records.machine import describe
+from edge_embed_bench.records.record import Record
 from edge_embed_bench.reports.columns import CORPUS_COLUMNS, MEMORY_COLUMNS, SPEED_COLUMNS, Column
 
 _ORIGIN = [

@@ -6,8 +6,8 @@ import base64
 import html
 from collections.abc import Mapping, Sequence
 
-from edge_embed_bench.machine import describe
-from edge_embed_bench.record import FAILED, Record
+from edge_embed_bench.records.machine import describe
+from edge_embed_bench.records.record import FAILED, Record
 from edge_embed_bench.reports.columns import (
     LEGEND,
     UNKNOWN,

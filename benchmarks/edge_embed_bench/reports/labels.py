@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from edge_embed_bench.record import OURS, Record
+from edge_embed_bench.records.record import OURS, Record
 
 Label = Callable[[Record], str]
 

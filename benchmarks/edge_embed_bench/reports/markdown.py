@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_embed_bench.machine import describe
-from edge_embed_bench.record import Record
+from edge_embed_bench.records.machine import describe
+from edge_embed_bench.records.record import Record
 from edge_embed_bench.reports.columns import (
     LEGEND,
     UNKNOWN,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_embed.errors import MissingExtraError
-from edge_embed_bench.machine import describe
-from edge_embed_bench.record import OK, OURS, Record
+from edge_embed_bench.records.machine import describe
+from edge_embed_bench.records.record import OK, OURS, Record
 from edge_embed_bench.reports.columns import number
 from edge_embed_bench.reports.labels import labels
 

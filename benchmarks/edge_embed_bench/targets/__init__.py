@@ -1,1 +1,4 @@
-"""The targets: where cells are measured. `edge_embed_bench.target` says what one is and lists them."""
+"""Where cells are measured. `base` defines what a target is and lists them; `verify` checks a file on one.
+
+`local` is a file; targets that need more than one are folders: `ssh`, `emulated`, `adb`, `browser`.
+"""

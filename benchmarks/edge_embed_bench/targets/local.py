@@ -7,11 +7,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from edge_embed.errors import InputError
-from edge_embed_bench.machine import read_machine
-from edge_embed_bench.process import Launch, here
-from edge_embed_bench.record import Machine
-from edge_embed_bench.target import Settings
+from edge_embed_bench.records.machine import read_machine
+from edge_embed_bench.records.record import Machine
+from edge_embed_bench.targets.base import Settings
 from edge_embed_bench.targets.workers import Workers
+from edge_embed_bench.worker.process import Launch, here
 
 
 class Here:

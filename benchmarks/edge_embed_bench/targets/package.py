@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge_embed import __version__
 from edge_embed_bench.errors import TargetError
-from edge_embed_bench.process import package_roots
+from edge_embed_bench.worker.process import package_roots
 
 PACKAGES = ("edge_embed", "edge_embed_bench")
 """The runtime and the measuring module; converting happens elsewhere."""

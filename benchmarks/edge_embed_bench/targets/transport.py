@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from edge_embed_bench.process import Launch
-from edge_embed_bench.record import Machine
+from edge_embed_bench.records.record import Machine
+from edge_embed_bench.worker.process import Launch
 
 
 class Transport(Protocol):

@@ -6,8 +6,8 @@ from edge_embed.model_file.file import ModelFile
 from edge_embed.model_file.manifest import Parity
 from edge_embed.progress import progress_bar
 from edge_embed.proof.rerun import judge
-from edge_embed_bench.matrix import choose
-from edge_embed_bench.target import Settings, open_target
+from edge_embed_bench.choices import choose
+from edge_embed_bench.targets.base import Settings, open_target
 
 
 def probes_on(

@@ -13,10 +13,8 @@ from edge_embed.errors import EdgeEmbedError
 from edge_embed.model_file.file import ModelFile
 from edge_embed.names import ACCELERATORS
 from edge_embed.options import check_threads
-from edge_embed_bench import agreement, ids
 from edge_embed_bench.errors import MeasurementError
-from edge_embed_bench.process import WorkerProcess
-from edge_embed_bench.record import (
+from edge_embed_bench.records.record import (
     CORPUS,
     FAILED,
     LATENCY,
@@ -36,10 +34,13 @@ from edge_embed_bench.record import (
     Storage,
     Throughput,
 )
-from edge_embed_bench.target import Answer, Plan, Settings, Subject
+from edge_embed_bench.targets import agreement
+from edge_embed_bench.targets.base import Answer, Plan, Settings, Subject
 from edge_embed_bench.targets.transport import Transport
+from edge_embed_bench.worker import token_ids
+from edge_embed_bench.worker.process import WorkerProcess
 
-PROBES = "edge_embed_bench.probes:Probes"
+PROBES = "edge_embed_bench.worker.probes:Probes"
 
 PAUSE_S = 0.02
 """Between turns: thread pools spin for some milliseconds after their work, at the next one's expense."""
@@ -181,7 +182,7 @@ class _Seat:
         self._text: tuple[str, int] | None = None
         manifest = subject.model.manifest
         length = cell.length or len(manifest.self_check.tokens)  # a corpus has lengths of its own
-        self._batch = ids.batch(manifest.tokenizer, length, cell.batch, plan.run.seed)
+        self._batch = token_ids.batch(manifest.tokenizer, length, cell.batch, plan.run.seed)
         self._cache = ""
         self._pushed: dict[str, str | None] = {}
         self._reads: str | None = None

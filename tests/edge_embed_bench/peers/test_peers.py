@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from edge_embed.errors import InputError
-from edge_embed_bench import cli, peers
-from edge_embed_bench.matrix import Model
-from edge_embed_bench.measure import Job
-from edge_embed_bench.peers._base import TokenPeer
+from edge_embed_bench.commands import bench as cli
+from edge_embed_bench.peers import registry as peers
+from edge_embed_bench.peers.base import TokenPeer
+from edge_embed_bench.records.model import Model
+from edge_embed_bench.worker.measure import Job
 
 STOCK = {
     "minilm": "ships no encoder of the family bert",
@@ -71,7 +72,7 @@ def test_bad_input(bench, tiny_model, words, problem):
 
 
 def test_other_weights_are_refused(tiny_model, small):
-    from edge_embed_bench.synthetic import checkpoint
+    from edge_embed_bench.synthetic.models import checkpoint
 
     with pytest.raises(InputError, match="was not made from"):
         peers.subjects(["openvino"], Model.open(tiny_model), checkpoint("minilm"), 1, 60)
@@ -80,7 +81,7 @@ def test_other_weights_are_refused(tiny_model, small):
 @pytest.fixture
 def made_from_small(tiny_model, small, build_model, tmp_path):
     """A model file that claims the weights of the small checkpoint, and that checkpoint."""
-    from edge_embed_bench.synthetic import checkpoint
+    from edge_embed_bench.synthetic.models import checkpoint
     from edge_embed_convert.source.checkpoint import load
 
     source = checkpoint("minilm")
@@ -91,7 +92,7 @@ def made_from_small(tiny_model, small, build_model, tmp_path):
 
 def test_a_missing_package_is_a_row(made_from_small, monkeypatch):
     missing = peers.Peer(
-        "ghost", "edge_embed_bench.peers.ghost:Ghost", {"no_such_engine": "no-such-engine"}, 0.9
+        "ghost", "edge_embed_bench.peers.registry.ghost:Ghost", {"no_such_engine": "no-such-engine"}, 0.9
     )
     monkeypatch.setitem(peers.PEERS, "ghost", missing)
     (subject,) = peers.subjects(["ghost"], *made_from_small, 1, 60)

@@ -18,15 +18,7 @@ from edge_embed.errors import CheckpointError, InputError, ModelFileError
 from edge_embed_bench.quality import metrics
 from edge_embed_bench.quality.data import Similarity
 from edge_embed_bench.quality.evaluate import evaluate
-from edge_embed_bench.quality.models import (
-    DOCUMENT,
-    QUERY,
-    STS,
-    Candidate,
-    Embeddings,
-    Facts,
-    label_all,
-)
+from edge_embed_bench.quality.models import DOCUMENT, QUERY, STS, Candidate, Embeddings, Facts, label_all
 
 
 def run(models: Sequence[Path], data: Sequence[Path], **options: Any) -> Any:

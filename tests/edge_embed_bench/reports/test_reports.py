@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from edge_embed.errors import InputError, MissingExtraError
-from edge_embed_bench import reports
-from edge_embed_bench.record import CORPUS, FAILED, OURS, EngineFacts, Throughput, read
+from edge_embed_bench.records.record import CORPUS, FAILED, OURS, EngineFacts, Throughput, read
 from edge_embed_bench.reports import columns, plots
+from edge_embed_bench.reports import outputs as reports
 from edge_embed_bench.reports.csv import to_csv
 from edge_embed_bench.reports.html import to_html
 from edge_embed_bench.reports.markdown import to_markdown

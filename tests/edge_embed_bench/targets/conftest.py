@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_embed_bench.process import package_roots
+from edge_embed_bench.worker.process import package_roots
 
 # Test files are loaded one by one, so a helper beside them is found by its path.
 sys.path.insert(0, str(Path(__file__).parent))

@@ -47,16 +47,16 @@ def probes(model, threads):
 
 def measured(model, options):
     from edge_embed.model_file.file import ModelFile
-    from edge_embed_bench import ids, measure
-    from edge_embed_bench._files import sha256_of
+    from edge_embed_bench.files import sha256_of
+    from edge_embed_bench.worker import measure, token_ids
 
     manifest = ModelFile.open(model).manifest
     worker = measure.Worker()
-    import_s = worker.open("edge_embed_bench.ours:EdgeEmbed")["import_s"]
+    import_s = worker.open("edge_embed_bench.worker.own_engine:EdgeEmbed")["import_s"]
     length, threads = options["length"], options["threads"]
     job = {"model": str(model), "artifact": None, "cache": "memory", "threads": threads, "length": length}
     load = worker.load(**job)["load_s"]
-    batch = ids.batch(manifest.tokenizer, length, 1, options["seed"])
+    batch = token_ids.batch(manifest.tokenizer, length, 1, options["seed"])
     first = worker.embed(batch, 1)["samples_s"][0]
     worker.embed(batch, options["warmup"])
     samples = worker.embed(batch, options["repetitions"])["samples_s"]

@@ -7,8 +7,8 @@ import pytest
 
 from edge_embed.errors import InputError
 from edge_embed_bench.errors import TargetError
-from edge_embed_bench.record import FAILED, OK, Cell
-from edge_embed_bench.target import Plan, Settings, open_target
+from edge_embed_bench.records.record import FAILED, OK, Cell
+from edge_embed_bench.targets.base import Plan, Settings, open_target
 
 
 def run(subjects, plan, name="adb", **changes):

@@ -11,10 +11,11 @@ import pytest
 from edge_embed.errors import InputError
 from edge_embed.model_file.file import ModelFile
 from edge_embed_bench.errors import TargetError
-from edge_embed_bench.matrix import Model
-from edge_embed_bench.record import FAILED, OK, Cell, Run
-from edge_embed_bench.target import Plan, Settings, Subject, open_target
-from edge_embed_bench.targets import browser, browser_tools
+from edge_embed_bench.records.model import Model
+from edge_embed_bench.records.record import FAILED, OK, Cell, Run
+from edge_embed_bench.targets.base import Plan, Settings, Subject, open_target
+from edge_embed_bench.targets.browser import target as browser
+from edge_embed_bench.targets.browser import tools as browser_tools
 
 MODULES = os.environ.get("EDGE_EMBED_BROWSER_MODULES", "")
 """A directory where `npm install` has put the packages: no test fetches anything."""

@@ -11,15 +11,16 @@ import pytest
 from edge_embed import Embedder
 from edge_embed.engine.weight_cache import default_directory
 from edge_embed.errors import InputError
-from edge_embed_bench import ids
 from edge_embed_bench.errors import TargetError
-from edge_embed_bench.matrix import Model
-from edge_embed_bench.process import WorkerProcess
-from edge_embed_bench.record import OK, Cell
+from edge_embed_bench.records.model import Model
+from edge_embed_bench.records.record import OK, Cell
 from edge_embed_bench.reports.columns import remarks
-from edge_embed_bench.synthetic import build
-from edge_embed_bench.target import Settings, open_target
-from edge_embed_bench.targets import emulated, sysroot
+from edge_embed_bench.synthetic.models import build
+from edge_embed_bench.targets.base import Settings, open_target
+from edge_embed_bench.targets.emulated import sysroot
+from edge_embed_bench.targets.emulated import target as emulated
+from edge_embed_bench.worker import token_ids
+from edge_embed_bench.worker.process import WorkerProcess
 
 KEPT = default_directory()
 """The user's own cache: a sysroot is too much to build for a test."""
@@ -54,14 +55,16 @@ def test_vectors_are_those_of_this_machine(kept, small):
     lowest = {}
     for recipe in ("fp32", "int8"):
         path = build("minilm", recipe)
-        batch = ids.batch(Model.open(path).manifest.tokenizer, 16, 4, seed=0)
+        batch = token_ids.batch(Model.open(path).manifest.tokenizer, 16, 4, seed=0)
         with Embedder(path, weight_cache="memory", num_threads=1) as model:
             here = np.stack([model.encode_tokens(row) for row in batch])
         for cpu in emulated.CPUS:
             transport = emulated.Emulator(cpu, Settings())
             transport.prepare()
             try:
-                there = vectors(transport.launch(1), path, "edge_embed_bench.ours:EdgeEmbed", batch)
+                there = vectors(
+                    transport.launch(1), path, "edge_embed_bench.worker.own_engine:EdgeEmbed", batch
+                )
             finally:
                 transport.clean_up()
             lowest[recipe, cpu] = float(np.min(np.sum(here * there, axis=1)))

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from edge_embed_bench import measure
-from edge_embed_bench.record import FAILED, OK, OURS, Cell
+from edge_embed_bench.records.record import FAILED, OK, OURS, Cell
 from edge_embed_bench.targets import workers
 from edge_embed_bench.targets.local import Local
+from edge_embed_bench.worker import measure
 
 CELL = Cell("local", "cpu", 8, 1, 2)
 

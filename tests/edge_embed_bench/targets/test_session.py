@@ -7,10 +7,10 @@ import sys
 import pytest
 
 from edge_embed.cli import main
-from edge_embed_bench import session
 from edge_embed_bench.errors import TargetError
-from edge_embed_bench.matrix import Axes
-from edge_embed_bench.record import OK
+from edge_embed_bench.records.record import OK
+from edge_embed_bench.run import session
+from edge_embed_bench.run.matrix import Axes
 from edge_embed_bench.targets import package
 
 
@@ -88,7 +88,7 @@ def test_the_wheel_is_one_that_pip_takes(tmp_path):
     wheel = package.write_wheel(tmp_path)
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
     subprocess.run([*command, "--target", tmp_path / "site", wheel], check=True, capture_output=True)
-    assert (tmp_path / "site/edge_embed_bench/measure.py").is_file()
+    assert (tmp_path / "site/edge_embed_bench/worker/measure.py").is_file()
     assert not (tmp_path / "site/edge_embed_convert").exists()
     metadata = next((tmp_path / "site").glob("edge_embed-*.dist-info")) / "METADATA"
     assert "Requires-Dist: ai-edge-litert" in metadata.read_text()

@@ -14,9 +14,10 @@ import pytest
 
 from edge_embed.errors import InputError
 from edge_embed_bench.errors import TargetError
-from edge_embed_bench.record import FAILED, OK, Cell
-from edge_embed_bench.target import Settings, open_target
-from edge_embed_bench.targets import connection, ssh
+from edge_embed_bench.records.record import FAILED, OK, Cell
+from edge_embed_bench.targets.base import Settings, open_target
+from edge_embed_bench.targets.ssh import connection
+from edge_embed_bench.targets.ssh import target as ssh
 
 PYTHON = Settings(python=sys.executable, timeout=60)
 

@@ -1,0 +1,204 @@
+"""The command `edge_embed bench`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from edge_embed.cli import options
+from edge_embed_bench.names import PEERS, SYNTHETIC, THRESHOLD
+
+SUMMARY = "measure latency, memory and quality"
+EXTRA = "bench"
+
+_EPILOG = """\
+Every option that takes a list takes it with commas, or repeated; the lists form a matrix. Every subject is
+measured in processes of its own, and the subjects of one cell take turns. An interrupt keeps the finished
+records.
+
+examples:
+  edge_embed bench model.tflite --lengths 16,64,256 --threads 1,2
+  edge_embed bench a.tflite b.tflite --output results.json,results.md
+  edge_embed bench model.tflite --corpus documents.jsonl
+  edge_embed bench --synthetic embeddinggemma-300m
+  edge_embed bench model.tflite --targets local,ssh://pi@raspberrypi.local
+  edge_embed bench laptop.json phone.json --output both.html
+  edge_embed bench --compare old.json new.json --threshold 10
+  edge_embed bench --compare old.tflite new.tflite --lengths 16,256
+
+exit codes:
+  0  done, and nothing regressed
+  1  a file of ours could not be measured, or --compare found a regression; a failed peer is a row
+  2  bad usage or input, or a target that cannot be used"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `edge_embed bench`."""
+    parser.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="*",
+        type=Path,
+        help="model files to measure, or .json reports to show again, together",
+    )
+    _add_list(
+        parser,
+        "--synthetic",
+        "NAME,…",
+        _names,
+        f"measure random weights of a released shape, built once and kept: {', '.join(SYNTHETIC)}",
+    )
+    _add_list(parser, "--recipe", "NAME,…", _names, "recipes of --synthetic (default: the family's)")
+    matrix = parser.add_argument_group("matrix")
+    _add_list(
+        matrix,
+        "--lengths",
+        "N,…",
+        _numbers,
+        "tokens per text, special ones included (default: the files' buckets)",
+    )
+    _add_list(matrix, "--threads", "N,…", _numbers, "threads (default: usable cores, at most 4)")
+    _add_list(matrix, "--batch", "N,…", _numbers, "texts per call (default: 1; with --corpus 32)")
+    _add_list(
+        matrix,
+        "--accelerators",
+        "NAME,…",
+        _names,
+        "what runs it: cpu, gpu, npu, auto (default: cpu; see docs/accelerators.md)",
+    )
+    _add_list(
+        matrix,
+        "--targets",
+        "NAME,…",
+        _names,
+        "where it runs: local, emulated:aarch64[/CPU], ssh://[USER@]HOST[:PORT], adb[:SERIAL], "
+        "browser (default: local; see docs/devices.md)",
+        "--target",
+    )
+    options.add_target(matrix)
+    beside = parser.add_argument_group("peers")
+    _add_list(
+        beside,
+        "--peers",
+        "NAME,…",
+        _names,
+        f"engines to measure beside ours, over the same weights and token ids: {', '.join(PEERS)}",
+    )
+    beside.add_argument(
+        "--checkpoint", metavar="DIR", type=Path, help="what the files were made from; peers need it"
+    )
+    sampling = parser.add_argument_group("sampling")
+    sampling.add_argument(
+        "--repetitions",
+        metavar="N",
+        type=options.positive,
+        default=20,
+        help="samples per cell (default: 20)",
+    )
+    sampling.add_argument(
+        "--warmup", metavar="N", type=_whole, default=3, help="untimed calls ahead of them (default: 3)"
+    )
+    sampling.add_argument(
+        "--loads", metavar="N", type=options.positive, default=5, help="warm loads per cell (default: 5)"
+    )
+    sampling.add_argument("--seed", metavar="N", type=_whole, default=0, help="of the token ids (default: 0)")
+    sampling.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=options.positive,
+        default=900,
+        help="when a measuring process counts as hung (default: 900)",
+    )
+    corpus = parser.add_argument_group("corpus")
+    corpus.add_argument(
+        "--corpus", metavar="FILE", type=Path, help="embed these documents instead (.txt, .jsonl, .parquet)"
+    )
+    options.add_fields(corpus)
+    corpus.add_argument("--limit", metavar="N", type=options.positive, help="only the first N documents")
+    compare = parser.add_argument_group("comparing")
+    compare.add_argument(
+        "--compare",
+        nargs=2,
+        metavar=("OLD", "NEW"),
+        type=Path,
+        help="compare two .json reports, or measure two model files by turns and compare them; "
+        "exit code 1 if NEW is worse",
+    )
+    compare.add_argument(
+        "--threshold",
+        metavar="PERCENT",
+        type=_percent,
+        help=f"how much worse is a regression (default: {THRESHOLD:g})",
+    )
+    output = parser.add_argument_group("output")
+    _add_list(
+        output,
+        "--output",
+        "PATH,…",
+        _paths,
+        "reports to write: .json, .csv, .md, .html, .png, .svg, .pdf; finished records are in the first "
+        "three at any time",
+        "-o",
+    )
+    output.add_argument(
+        "--quality",
+        metavar="FILE",
+        type=Path,
+        help="scores to plot against size: what `edge_embed eval --json` printed",
+    )
+    options.add_json(parser, "print the result as JSON and no table")
+    parser.epilog = _EPILOG
+
+
+def _add_list(
+    group: argparse._ActionsContainer,
+    name: str,
+    metavar: str,
+    kind: Any,
+    words: str,
+    alias: str | None = None,
+) -> None:
+    """Adds an option that takes a list, in one word with commas or by being repeated."""
+    names = [alias, name] if alias else [name]
+    group.add_argument(*names, dest=name.strip("-"), metavar=metavar, type=kind, action="extend", help=words)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures or compares.
+
+    Returns:
+        0, or 1 if a record failed or a comparison found a regression.
+    """
+    from edge_embed_bench.run import bench as command  # the help must not wait for numpy
+
+    return command.run(args)
+
+
+def _names(text: str) -> list[str]:
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError(f"expected names with commas between them, got {text!r}")
+    return names
+
+
+def _numbers(text: str) -> list[int]:
+    return [options.positive(name) for name in _names(text)]
+
+
+def _paths(text: str) -> list[Path]:
+    return [Path(name) for name in _names(text)]
+
+
+def _whole(text: str) -> int:
+    return 0 if text.strip() == "0" else options.positive(text)
+
+
+def _percent(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1000:
+        raise argparse.ArgumentTypeError(f"expected a percentage of at least 0, got {text!r}")
+    return value

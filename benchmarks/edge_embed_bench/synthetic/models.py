@@ -1,0 +1,150 @@
+"""Random models of released shapes, built once and kept, for whoever has no weights yet.
+
+The checkpoint comes from `edge_embed_convert.synthetic`, with a tokenizer made here that has the released
+vocabulary's size and kind. Its pieces are strings of letters and not words, so a text has more tokens
+than it would have; token counts in records are therefore what is measured, and texts are cut to fit.
+
+What is kept lies under a key of the code that made it, so that a changed converter makes a new file:
+`synthetic/CHECKPOINT-KEY/NAME` and, beside it, `CONVERTER-KEY/NAME.RECIPE.tflite`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_embed.engine.weight_cache import default_directory
+from edge_embed.errors import InputError
+from edge_embed.model_file import file, manifest
+from edge_embed.progress import Step
+from edge_embed_bench.files import make_directory, maker_key
+from edge_embed_bench.records.model import SYNTHETIC_MARK
+from edge_embed_bench.synthetic.tokenizers import Files, bert_tokenizer_files, gemma_tokenizer_files
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A released shape: its tokenizer, who writes the checkpoint, and the recipe if none is named."""
+
+    tokenizer: Callable[[], Files]
+    writer: str
+    recipe: str
+
+
+def build(name: str, recipe: str | None = None, *, progress: Step = lambda step, done, total: None) -> Path:
+    """Returns the model file of a shape, converting it if it is not in the cache yet.
+
+    Args:
+        name: One of `SHAPES`.
+        recipe: By default the one that the family is released with.
+        progress: As for `edge_embed_convert.convert`.
+
+    Raises:
+        InputError: If the shape is unknown, or there is no directory to keep it in.
+        RecipeError: If the recipe is unknown.
+    """
+    source = checkpoint(name)
+    return converted(source, source.name, recipe or SHAPES[name].recipe, source.parent, progress=progress)
+
+
+def converted(
+    source: Path, name: str, recipe: str, keep: Path, *, progress: Step = lambda step, done, total: None
+) -> Path:
+    """Returns a checkpoint's file, converting it if it is not kept yet.
+
+    Args:
+        source: The checkpoint.
+        name: The model's name.
+        recipe: Its recipe.
+        keep: A directory for the files of this checkpoint.
+        progress: As for `edge_embed_convert.convert`.
+
+    Raises:
+        InputError: If the directory cannot be written.
+        RecipeError: If the recipe is unknown.
+    """
+    target = keep / _converter_key() / f"{name}.{recipe}.tflite"
+    if not target.is_file():
+        from edge_embed_convert import convert  # seconds, and only for the first time
+
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot keep {target}", got=error.strerror or str(error)) from error
+        convert(source, target, recipe=recipe, name=name, progress=progress)
+    return target
+
+
+def checkpoint(name: str) -> Path:
+    """Returns the checkpoint of a shape, writing it if it is not in the cache yet.
+
+    Raises:
+        InputError: If the shape is unknown, or there is no directory to keep it in.
+    """
+    require_known([name])
+    cache = default_directory()
+    if cache is None:
+        raise InputError("there is no cache directory to build in", fix="set EDGE_EMBED_CACHE")
+    key = maker_key([_converter() / "synthetic.py", Path(__file__).parent], ["torch"])
+    directory = cache / "synthetic" / key / f"{SYNTHETIC_MARK}-{name}"
+    if directory.is_dir():
+        return directory
+    from edge_embed_convert import synthetic  # brings torch
+
+    writer: Callable[[Path, Mapping[str, bytes]], Path] = getattr(synthetic, SHAPES[name].writer)
+    try:
+        make_directory(directory, lambda place: writer(place, SHAPES[name].tokenizer()))
+    except OSError as error:
+        raise InputError(
+            f"cannot build the synthetic model in {directory.parent}", got=error.strerror or str(error)
+        ) from error
+    return directory
+
+
+def _converter() -> Path:
+    """Returns the directory of the converter's code, without importing it."""
+    spec = importlib.util.find_spec("edge_embed_convert")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0])
+
+
+def _converter_key() -> str:
+    layout = [Path(module.__file__ or "") for module in (manifest, file)]
+    return maker_key(
+        [_converter(), *layout], ["litert-torch", "litert-converter", "ai-edge-quantizer", "torch"]
+    )
+
+
+def require_known(names: Sequence[str]) -> None:
+    """Refuses a name that is no shape.
+
+    Raises:
+        InputError: If one is unknown; the message lists the known ones.
+    """
+    for name in names:
+        if name not in SHAPES:
+            raise InputError("unknown synthetic model", got=repr(name), expected=", ".join(SHAPES))
+
+
+def require_recipe(name: str) -> None:
+    """Refuses what is no recipe, before a checkpoint of gigabytes is written for it.
+
+    Raises:
+        RecipeError: If the name is unknown.
+        InputError: If it is `auto`, which looks for what costs least quality.
+    """
+    from edge_embed_convert.recipes.grammar import AUTO, Recipe  # only where something is built
+
+    if name == AUTO:
+        raise InputError("random weights have no quality to search by", got=f"--recipe {AUTO}")
+    Recipe.parse(name)
+
+
+SHAPES = {
+    "embeddinggemma-300m": Shape(gemma_tokenizer_files, "write_embeddinggemma", "mixed"),
+    "minilm": Shape(bert_tokenizer_files, "write_bert", "int8"),
+}
+"""Known shapes; `names.SYNTHETIC` spells their names for the help."""

@@ -1,0 +1,1 @@
+"""The target `adb`: the Android demo on a device behind a cable."""

@@ -1,0 +1,1 @@
+"""The target `browser`: LiteRT.js in headless Chromium."""

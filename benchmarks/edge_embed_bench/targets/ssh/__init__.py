@@ -1,0 +1,1 @@
+"""The target `ssh://HOST`: a board that is reached by OpenSSH."""
