@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--recipe",
         metavar="NAME",
         help="fp32, fp16, int8, int4, mixed, int8-block32, int4-block32, a spelling such as e4_a8_f4_p4, "
-        "or auto with a budget (default: mixed for EmbeddingGemma, int8 for BERT)",
+        "or auto with a budget (default: the one of the model's family, in docs/recipes.md)",
     )
     parser.add_argument(
         "--calibration",

@@ -15,7 +15,6 @@ from edge_embed.errors import ConversionError
 from edge_embed.model_file.manifest import Manifest, Parity
 from edge_embed.progress import Step, Ticker
 from edge_embed_convert import verify
-from edge_embed_convert.families import family_of
 from edge_embed_convert.graph.export import check_buckets, default_buckets
 from edge_embed_convert.prepare import Prepared, prepare, refusal
 from edge_embed_convert.recipes.calibrate.texts import Calibration
@@ -84,7 +83,7 @@ def convert(
     ticker = Ticker(progress, FIXED_STEPS)
     ticker("reading the checkpoint")
     checkpoint = load(source, **options)
-    family = family_of(checkpoint)
+    family = checkpoint.family
     chosen = Recipe.parse(recipe or family.default_recipe, family.recipes)
     lengths = (
         default_buckets(checkpoint.max_tokens)

@@ -33,23 +33,21 @@ from edge_embed.names import MANIFEST_NAME, PROBES_NAME
 from edge_embed.progress import Ticker
 from edge_embed.text.tokenizers import Tokenizer, load_tokenizer
 from edge_embed_convert import verify
-from edge_embed_convert.families import EmbeddingModel, build, family_of, survives_float16
 from edge_embed_convert.graph.export import EXPORT_STEPS, export
 from edge_embed_convert.graph.passes.compact import compact
 from edge_embed_convert.graph.passes.patch import operators_of, patch_weights
+from edge_embed_convert.graph.rewrite import EmbeddingModel, build, survives_float16
 from edge_embed_convert.probes import SELF_CHECK_TEXT, ProbeText, probe_texts
 from edge_embed_convert.recipes.calibrate.rounding import (
     Moments,
-    check_places,
     collect_moments,
-    projections,
     rounded_weights,
-    scheme_of,
 )
 from edge_embed_convert.recipes.calibrate.texts import LONGEST, Calibration
 from edge_embed_convert.recipes.grammar import CALIBRATED, Recipe
+from edge_embed_convert.recipes.placement import check_places, place_of, projections, scheme_of
 from edge_embed_convert.recipes.planes import split_planes
-from edge_embed_convert.recipes.quantize import place_of, quantize
+from edge_embed_convert.recipes.quantize import quantize
 from edge_embed_convert.source.checkpoint import Checkpoint
 from edge_embed_convert.source.reference import Reference
 from edge_embed_convert.source.tokenizers import ConvertedTokenizer, convert_tokenizer
@@ -138,10 +136,11 @@ class Prepared:
         """
         graph = self.float_graph
         if recipe.calibrated:
-            model = model or self.model()
+            built = model = model or self.model()
             if moments is None:
-                wanted = lambda path: scheme_of(path, recipe).algorithm == CALIBRATED  # noqa: E731
-                moments = self.moments(model, wanted, ticker)
+                moments = self.moments(
+                    built, lambda path: scheme_of(built, path, recipe).algorithm == CALIBRATED, ticker
+                )
             ticker("rounding the weights")
             graph = self.work / "rounded.tflite"
             shutil.copyfile(self.float_graph, graph)
@@ -152,7 +151,7 @@ class Prepared:
             weights = {place_of(path): layer.weight for path, layer in projections(model).items()}
             operators = operators_of(self.float_graph, weights)
         ticker(f"quantizing to {recipe.name}")
-        quantized = quantize(graph, recipe, operators)
+        quantized = quantize(graph, recipe, self.checkpoint.family, operators)
         if graph != self.float_graph:
             graph.unlink()
         ticker("compacting the graph")
@@ -286,7 +285,7 @@ def _export(
     export(model, lengths, path, ticker)
     del model
     gc.collect()
-    family = family_of(checkpoint)
+    family = checkpoint.family
     return Manifest(
         name="",
         source=Source(checkpoint.id, checkpoint.revision, checkpoint.weights_sha256()),

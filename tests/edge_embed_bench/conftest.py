@@ -137,14 +137,12 @@ def small(monkeypatch):
     """The synthetic shapes, made small."""
     from edge_embed_bench.synthetic import models as synthetic
     from edge_embed_bench.synthetic import tokenizers
-    from edge_embed_convert import synthetic as checkpoints
 
-    for name, writer, sizes, tokenizer in (
-        ("minilm", "write_bert", SMALL_BERT, tokenizers.bert_tokenizer_files),
-        ("embeddinggemma-300m", "write_embeddinggemma", SMALL_GEMMA, tokenizers.gemma_tokenizer_files),
+    for name, family, sizes, tokenizer in (
+        ("minilm", "bert", SMALL_BERT, tokenizers.bert_tokenizer_files),
+        ("embeddinggemma-300m", "embeddinggemma", SMALL_GEMMA, tokenizers.gemma_tokenizer_files),
     ):
-        monkeypatch.setattr(checkpoints, writer, partial(getattr(checkpoints, writer), **sizes))
-        shape = synthetic.Shape(partial(tokenizer, 600), writer, "int8")
+        shape = synthetic.Shape(partial(tokenizer, 600), family, "int8", sizes)
         monkeypatch.setitem(synthetic.SHAPES, name, shape)
 
 

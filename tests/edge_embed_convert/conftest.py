@@ -13,37 +13,14 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from edge_embed_convert.families import EmbeddingModel, build
+from edge_embed_convert.families import family_named
+from edge_embed_convert.graph.rewrite import EmbeddingModel, build
 from edge_embed_convert.pipeline import Conversion, convert
 from edge_embed_convert.probes import SENTENCES
+from edge_embed_convert.random_checkpoint import write_random_checkpoint
 from edge_embed_convert.source import checkpoint as checkpoints
-from edge_embed_convert.synthetic import write_bert, write_embeddinggemma
 
 VOCABULARY = 600
-GEMMA = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 32,
-    "max_position_embeddings": 72,
-    "query_pre_attn_scalar": 32,
-    "sliding_window": 32,
-    "sliding_window_pattern": 3,
-}
-"""Layers sliding, sliding, global, sliding; a radius of 16, so that 64 tokens and more go by blocks."""
-
-BERT = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 64,
-}
-
 GEMMA_BUCKETS, BERT_BUCKETS = [16, 32, 72], [16, 64]
 
 
@@ -133,16 +110,23 @@ def _files(tokenizer: Tokenizer, config: dict[str, Any]) -> dict[str, bytes]:
 Writer = Callable[..., Path]
 
 
+def _writer(name: str, tokenizer: Mapping[str, bytes]) -> Writer:
+    family = family_named(name)
+    return lambda path, **overrides: write_random_checkpoint(
+        path, family, tokenizer, **{**family.tiny, **overrides}
+    )
+
+
 @pytest.fixture(scope="session")
 def write_gemma(gemma_tokenizer: dict[str, bytes]) -> Writer:
     """`write_gemma(directory, **config)` writes a tiny EmbeddingGemma checkpoint."""
-    return lambda path, **overrides: write_embeddinggemma(path, gemma_tokenizer, **{**GEMMA, **overrides})
+    return _writer("embeddinggemma", gemma_tokenizer)
 
 
 @pytest.fixture(scope="session")
 def write_tiny_bert(bert_tokenizer: dict[str, bytes]) -> Writer:
     """`write_tiny_bert(directory, **config)` writes a tiny BERT checkpoint."""
-    return lambda path, **overrides: write_bert(path, bert_tokenizer, **{**BERT, **overrides})
+    return _writer("bert", bert_tokenizer)
 
 
 @pytest.fixture(scope="session")

@@ -19,9 +19,9 @@ from edge_embed.cli import main
 from edge_embed.errors import CheckpointError, ConversionError, ParityError, RecipeError
 from edge_embed.model_file.file import ModelFile
 from edge_embed_convert import prepare
+from edge_embed_convert.families import family_named
 from edge_embed_convert.pipeline import Conversion, convert
-from edge_embed_convert.recipes.grammar import grammar
-from edge_embed_convert.synthetic import EMBEDDINGGEMMA_PROMPTS
+from edge_embed_convert.recipes import grammar
 
 STRICT = grammar.Thresholds(cosine_mean=2.0, cosine_min=2.0, neighbours=2.0)
 """What no file can reach."""
@@ -76,7 +76,7 @@ def test_what_the_manifest_of_gemma_says(gemma_file: Conversion, gemma_checkpoin
     assert (manifest.pooling, manifest.normalize, manifest.dimension) == (["mean"], True, 64)
     assert manifest.matryoshka_dimensions == [64]
     assert manifest.max_tokens == manifest.buckets[-1] == 72
-    assert manifest.prompts == EMBEDDINGGEMMA_PROMPTS
+    assert manifest.prompts == family_named("embeddinggemma").released.prompts
     assert manifest.default_prompt_name is None
     assert (manifest.tokenizer.kind, manifest.tokenizer.file) == ("sentencepiece", "tokenizer.model")
     assert (manifest.tokenizer.prefix_ids, manifest.tokenizer.suffix_ids, manifest.tokenizer.pad_id) == (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from edge_embed_convert.families.bert import BertConfig
 from edge_embed_convert.families.gemma3 import Gemma3Config
 from edge_embed_convert.source.checkpoint import Checkpoint, load
 from edge_embed_convert.source.reference import Reference
@@ -34,11 +36,11 @@ def write(checkpoint: str, path: Path) -> None:
     if len(source.pooling) != 1 or source.pooling[0] not in _POOLING:
         raise ValueError(f"llama.cpp does not know the pooling {', '.join(source.pooling)}")
     reference = Reference(source)
-    family = {"gemma3_text": _gemma, "bert": _bert}.get(source.config["model_type"])
-    if family is None:
+    write_head = {Gemma3Config: _gemma, BertConfig: _bert}.get(type(source.encoder))
+    if write_head is None:
         raise ValueError(f"this adapter writes no GGUF for {source.config['model_type']}")
-    writer = family(path, source)
-    writer.add_vocab_size(int(source.config["vocab_size"]))
+    writer = write_head(path, source)
+    writer.add_vocab_size(source.encoder.vocab_size)
     writer.add_tokenizer_model("none")
     writer.add_pooling_type(_POOLING[source.pooling[0]])
     for name, tensor in _tensors(reference, source, writer.arch):
@@ -50,7 +52,7 @@ def write(checkpoint: str, path: Path) -> None:
 
 
 def _gemma(path: Path, source: Checkpoint) -> Any:
-    config = Gemma3Config.parse(source.config, source.sliding_window)
+    config: Any = source.encoder
     if config.attention_scale != config.head_dim**-0.5 or config.rope_factor_global != 1.0:
         raise ValueError("llama.cpp's gemma-embedding has no such attention scale or rotary scaling")
     writer = _writer(path, gguf.MODEL_ARCH.GEMMA_EMBEDDING, source, config.max_positions)
@@ -76,11 +78,11 @@ def _gemma(path: Path, source: Checkpoint) -> Any:
 def _bert(path: Path, source: Checkpoint) -> Any:
     if source.dense:
         raise ValueError("llama.cpp runs no Dense module after BERT")
-    config = source.config
-    writer = _writer(path, gguf.MODEL_ARCH.BERT, source, int(config["max_position_embeddings"]))
-    writer.add_layer_norm_eps(float(config.get("layer_norm_eps", 1e-12)))
+    config: Any = source.encoder
+    writer = _writer(path, gguf.MODEL_ARCH.BERT, source, config.max_positions)
+    writer.add_layer_norm_eps(config.eps)
     writer.add_causal_attention(False)
-    writer.add_token_type_count(int(config.get("type_vocab_size", 2)))
+    writer.add_token_type_count(config.token_types)
     return writer
 
 
@@ -89,20 +91,22 @@ def _writer(path: Path, arch: Any, source: Checkpoint, positions: int) -> Any:
     writer.add_name(source.id)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     writer.add_context_length(positions)
-    writer.add_embedding_length(int(source.config["hidden_size"]))
-    writer.add_block_count(int(source.config["num_hidden_layers"]))
-    writer.add_feed_forward_length(int(source.config["intermediate_size"]))
-    writer.add_head_count(int(source.config["num_attention_heads"]))
+    config: Any = source.encoder
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.heads)
     return writer
 
 
 def _tensors(reference: Reference, source: Checkpoint, arch: str) -> Iterator[tuple[str, Matrix]]:
     """Yields every weight under llama.cpp's name. Gemma's norms there hold the whole gain, one included."""
     kind = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == arch)
-    names: Any = gguf.get_tensor_name_map(kind, int(source.config["num_hidden_layers"]))
+    config: Any = source.encoder
+    names: Any = gguf.get_tensor_name_map(kind, config.layers)
     gemma = kind == gguf.MODEL_ARCH.GEMMA_EMBEDDING
-    for key, tensor in reference._model.state_dict().items():
-        if key.startswith("pooler.") or key.endswith("position_ids"):
+    for key, tensor in reference.model.state_dict().items():
+        if any(re.fullmatch(pattern, key) for pattern in source.family.unused):
             continue
         name = names.get_name(key, try_suffixes=(".weight", ".bias"))
         if name is None:

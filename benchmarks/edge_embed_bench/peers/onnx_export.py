@@ -26,7 +26,7 @@ class Encoder(nn.Module):
             raise ValueError(f"peers do not know the pooling {', '.join(source.pooling)}")
         reference = Reference(source)
         self._pooling, self._head = source.pooling, reference.head
-        self.transformer = reference._model
+        self.transformer = reference.model
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Returns ``(n, dimension)`` for ids and mask of ``(n, length)``."""

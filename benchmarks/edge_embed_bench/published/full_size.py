@@ -75,12 +75,12 @@ def exactness(checkpoint_path: Path, report: Report) -> None:
     """Compares the rewritten encoder with transformers, both in float32 PyTorch."""
     import torch
 
-    from edge_embed_convert import families
+    from edge_embed_convert.graph.rewrite import build
     from edge_embed_convert.source import checkpoint as checkpoints
     from edge_embed_convert.source.reference import Reference
 
     checkpoint = checkpoints.load(checkpoint_path)
-    reference, model = Reference(checkpoint), families.build(checkpoint, 0)
+    reference, model = Reference(checkpoint), build(checkpoint, 0)
     worst = 0.0
     with torch.inference_mode():
         for ids in _id_sequences(checkpoint.config["vocab_size"]):
@@ -97,11 +97,11 @@ def half_precision(report: Report) -> None:
     import torch
     from transformers import Gemma3TextConfig, Gemma3TextModel
 
-    from edge_embed_convert.families.gemma3 import Gemma3, Gemma3Config
+    from edge_embed_convert.families.gemma3 import FAMILY, Gemma3Config
+    from edge_embed_convert.families.gemma3.encoder import Gemma3
     from edge_embed_convert.source.weights import Weights
-    from edge_embed_convert.synthetic import EMBEDDINGGEMMA_300M
 
-    shape = {**EMBEDDINGGEMMA_300M, "vocab_size": 4096}  # the vocabulary plays no part in overflow
+    shape = {**FAMILY.released.config, "vocab_size": 4096}  # the vocabulary plays no part in overflow
     torch.manual_seed(0)
     plain = Gemma3TextModel(Gemma3TextConfig(**shape)).eval()
     for name, parameter in plain.named_parameters():
@@ -269,14 +269,15 @@ def main() -> int:
         "--results", type=Path, default=Path("benchmarks/results"), help="where the report goes"
     )
     args = parser.parse_args()
-    from edge_embed_convert.synthetic import write_embeddinggemma
+    from edge_embed_convert.families import family_named
+    from edge_embed_convert.random_checkpoint import write_random_checkpoint
 
     report = Report()
     with session.ending_in_order(), _workspace(args.work) as work:
         files = gemma_tokenizer_files()
         if args.tokenizer:
             files = {"tokenizer.json": args.tokenizer.read_bytes()}
-        checkpoint = write_embeddinggemma(work / "synthetic", files)
+        checkpoint = write_random_checkpoint(work / "synthetic", family_named("embeddinggemma"), files)
         steps: list[Callable[[], None]] = [
             lambda: exactness(checkpoint, report),
             lambda: half_precision(report),

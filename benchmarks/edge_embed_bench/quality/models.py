@@ -233,7 +233,7 @@ def _file_facts(path: Path, label: str) -> Facts:
 
 
 def _checkpoint_facts(checkpoint: Checkpoint, label: str) -> Facts:
-    from edge_embed_convert.source.weights import weight_files
+    from edge_embed_convert.source.files import weight_files
 
     places = [checkpoint.transformer_path, *(layer.path for layer in checkpoint.dense)]
     size = sum(file.stat().st_size for place in places for file in weight_files(place))

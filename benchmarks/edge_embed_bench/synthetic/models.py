@@ -1,8 +1,8 @@
 """Random models of released shapes, built once and kept, for whoever has no weights yet.
 
-The checkpoint comes from `edge_embed_convert.synthetic`, with a tokenizer made here that has the released
-vocabulary's size and kind. Its pieces are strings of letters and not words, so a text has more tokens
-than it would have; token counts in records are therefore what is measured, and texts are cut to fit.
+The checkpoint comes from `edge_embed_convert.random_checkpoint`, with a tokenizer made here that has the
+released vocabulary's size and kind. Its pieces are strings of letters and not words, so a text has more
+tokens than it would have; token counts in records are therefore what is measured, and texts are cut to fit.
 
 What is kept lies under a key of the code that made it, so that a changed converter makes a new file:
 `synthetic/CHECKPOINT-KEY/NAME` and, beside it, `CONVERTER-KEY/NAME.RECIPE.tflite`.
@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from edge_embed.engine.weight_cache import default_directory
 from edge_embed.errors import InputError
@@ -26,11 +27,12 @@ from edge_embed_bench.synthetic.tokenizers import Files, bert_tokenizer_files, g
 
 @dataclass(frozen=True)
 class Shape:
-    """A released shape: its tokenizer, who writes the checkpoint, and the recipe if none is named."""
+    """A released shape: its tokenizer, its family, and the recipe if none is named."""
 
     tokenizer: Callable[[], Files]
-    writer: str
+    family: str
     recipe: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
 def build(name: str, recipe: str | None = None, *, progress: Step = lambda step, done, total: None) -> Path:
@@ -87,15 +89,22 @@ def checkpoint(name: str) -> Path:
     cache = default_directory()
     if cache is None:
         raise InputError("there is no cache directory to build in", fix="set EDGE_EMBED_CACHE")
-    key = maker_key([_converter() / "synthetic.py", Path(__file__).parent], ["torch"])
+    shapes = sorted((_converter() / "families").glob("*/__init__.py"))
+    makers = [_converter() / "random_checkpoint.py", *shapes, Path(__file__).parent]
+    key = maker_key(makers, ["torch"])
     directory = cache / "synthetic" / key / f"{SYNTHETIC_MARK}-{name}"
     if directory.is_dir():
         return directory
-    from edge_embed_convert import synthetic  # brings torch
+    from edge_embed_convert.families import family_named
+    from edge_embed_convert.random_checkpoint import write_random_checkpoint  # brings torch
 
-    writer: Callable[[Path, Mapping[str, bytes]], Path] = getattr(synthetic, SHAPES[name].writer)
+    shape = SHAPES[name]
+    family = family_named(shape.family)
     try:
-        make_directory(directory, lambda place: writer(place, SHAPES[name].tokenizer()))
+        make_directory(
+            directory,
+            lambda place: write_random_checkpoint(place, family, shape.tokenizer(), **shape.overrides),
+        )
     except OSError as error:
         raise InputError(
             f"cannot build the synthetic model in {directory.parent}", got=error.strerror or str(error)
@@ -144,7 +153,7 @@ def require_recipe(name: str) -> None:
 
 
 SHAPES = {
-    "embeddinggemma-300m": Shape(gemma_tokenizer_files, "write_embeddinggemma", "mixed"),
-    "minilm": Shape(bert_tokenizer_files, "write_bert", "int8"),
+    "embeddinggemma-300m": Shape(gemma_tokenizer_files, "embeddinggemma", "mixed"),
+    "minilm": Shape(bert_tokenizer_files, "bert", "int8"),
 }
 """Known shapes; `names.SYNTHETIC` spells their names for the help."""

@@ -22,8 +22,8 @@ from edge_embed_convert.auto.journal import Journal
 from edge_embed_convert.auto.parts import Part, Sensitivity, parts_of, placed, spread
 from edge_embed_convert.auto.search import Front, Mixture, recipe_of, solve
 from edge_embed_convert.auto.simulate import NEIGHBOURS, TABLE, Score, Simulation
-from edge_embed_convert.families import EmbeddingModel, family_of
 from edge_embed_convert.graph.export import check_buckets, default_buckets
+from edge_embed_convert.graph.rewrite import EmbeddingModel
 from edge_embed_convert.pipeline import FIXED_STEPS, Conversion, save, target_path, workspace
 from edge_embed_convert.prepare import Prepared, prepare
 from edge_embed_convert.recipes.calibrate.rounding import Moments, collect_moments
@@ -245,7 +245,7 @@ class _Searcher:
         self._moments: Moments = prepared.moments(self._model, lambda _: True, ticker)
         self._simulation = Simulation(self._model, self._moments, prepared.measured)
         self._parts: list[Part] = parts_of(self._model)
-        self._names = family_of(prepared.checkpoint).recipes
+        self._names = prepared.checkpoint.family.recipes
         self._overhead = 0
 
     def run(self) -> tuple[Trial, Recipe]:

@@ -11,27 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from edge_embed_convert.auto.search import Choice
 from edge_embed_convert.auto.simulate import TABLE, Score, Simulation
-from edge_embed_convert.recipes.calibrate.rounding import Moments, projections
+from edge_embed_convert.graph.rewrite import EmbeddingModel
+from edge_embed_convert.recipes.calibrate.rounding import Moments
 from edge_embed_convert.recipes.grammar import CALIBRATED, MIN_MAX, Scheme
-from edge_embed_convert.recipes.quantize import group_of, place_of
+from edge_embed_convert.recipes.placement import group_of, place_of, projection_at, projections
 
 MOST_PARTS = 26
 """More parts than these take longer to measure; a model with more layers has them together."""
-
-FED_ALIKE = {
-    "query": "inputs",
-    "key": "inputs",
-    "value": "inputs",
-    "qk_first": "inputs",
-    "qk_second": "inputs",
-    "gate": "up",
-    "up": "up",
-}
-"""Projections that read the same tensor, by their names, and what they are called together."""
 
 STORAGES = ("16", "8", "4b32", "4")
 """What is tried for projections and table, finest first."""
@@ -55,7 +45,7 @@ class Part:
     paths: tuple[str, ...]
 
 
-def parts_of(model: nn.Module) -> list[Part]:
+def parts_of(model: EmbeddingModel) -> list[Part]:
     """Returns the parts of a model: the table, then the projections in order."""
     paths = list(projections(model))
     layered = [path for path in paths if not path.startswith("head.")]
@@ -66,16 +56,16 @@ def parts_of(model: nn.Module) -> list[Part]:
         if path not in layered:
             return place_of(path)
         if not together:
-            return f"{_layer(path)}.{FED_ALIKE.get(path.rpartition('.')[2], path.rpartition('.')[2])}"
+            return f"{_layer(path)}.{projection_at(model, path).part}"
         first = _layer(path) // together * together
         last = min(first + together, layers) - 1
-        return f"{first}{f'-{last}' if last > first else ''}.{group_of(path)}"
+        return f"{first}{f'-{last}' if last > first else ''}.{group_of(model, path)}"
 
     found: dict[str, list[str]] = {}
     for path in paths:
         found.setdefault(key(path), []).append(path)
     table = Part(TABLE, "embedding", (TABLE,))
-    return [table, *(Part(name, group_of(every[0]), tuple(every)) for name, every in found.items())]
+    return [table, *(Part(name, group_of(model, every[0]), tuple(every)) for name, every in found.items())]
 
 
 def _layer(path: str) -> int:

@@ -19,11 +19,12 @@ from edge_embed.model_file.file import Probe
 from edge_embed.model_file.manifest import Parity
 from edge_embed.names import OUTPUT_NAME
 from edge_embed.proof.parity import compare
-from edge_embed_convert.families import EmbeddingModel
+from edge_embed_convert.graph.rewrite import EmbeddingModel
 from edge_embed_convert.recipes.calibrate.balance import BALANCED, constants
 from edge_embed_convert.recipes.calibrate.gptq import min_max, nearest
-from edge_embed_convert.recipes.calibrate.rounding import Moments, projections, rounded
+from edge_embed_convert.recipes.calibrate.rounding import Moments, rounded
 from edge_embed_convert.recipes.grammar import CALIBRATED, MIN_MAX, Scheme
+from edge_embed_convert.recipes.placement import projections
 
 NEIGHBOURS = 10
 """How many nearest neighbours of each text are compared: the ten that a search shows."""

@@ -9,7 +9,7 @@ import torch
 
 from edge_embed.errors import CheckpointError
 from edge_embed.names import INPUT_NAME, signature_name
-from edge_embed_convert.families import EmbeddingModel
+from edge_embed_convert.graph.rewrite import EmbeddingModel
 from edge_embed_convert.quiet import quiet
 
 SMALLEST_BUCKET = 16

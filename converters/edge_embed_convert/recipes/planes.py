@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from edge_embed.errors import RecipeError
+from edge_embed_convert.graph.rewrite import EmbeddingModel
 from edge_embed_convert.recipes.grammar import Recipe
+from edge_embed_convert.recipes.placement import scheme_of
 from edge_embed_convert.source.weights import linear
 
 LARGEST = 7
@@ -40,20 +42,17 @@ class TwoPlanes(nn.Module):
         return result
 
 
-def split_planes(model: nn.Module, recipe: Recipe) -> None:
+def split_planes(model: EmbeddingModel, recipe: Recipe) -> None:
     """Replaces, in place, every projection that the recipe wants in int8 per block.
 
     Raises:
         RecipeError: If the rows of a projection are not a whole number of blocks.
     """
-    # Imported here: rounding knows the scheme of each projection.
-    from edge_embed_convert.recipes.calibrate.rounding import scheme_of
-
     for path, module in list(model.named_modules()):
         for name, child in list(module.named_children()):
             if not isinstance(child, nn.Linear):
                 continue
-            scheme = scheme_of(f"{path}.{name}", recipe)
+            scheme = scheme_of(model, f"{path}.{name}", recipe)
             if scheme.bits != 8 or not scheme.block:
                 continue
             if child.in_features % scheme.block:

@@ -12,23 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from edge_embed.errors import RecipeError
+from edge_embed_convert.families import Family
 from edge_embed_convert.quiet import quiet
-from edge_embed_convert.recipes.grammar import CALIBRATED, MIN_MAX, Recipe, Scheme
-
-MODULE_GROUPS = {
-    "query": "attention",
-    "key": "attention",
-    "value": "attention",
-    "qk_first": "attention",
-    "qk_second": "attention",
-    "output": "attention",
-    "gate": "feed_forward",
-    "up": "feed_forward",
-    "down": "feed_forward",
-    "dense": "projection",
-}
-"""The group of a projection, by the name that its encoder or head gives it."""
-
+from edge_embed_convert.recipes.grammar import CALIBRATED, GROUPS, MIN_MAX, Recipe, Scheme
 
 ALGORITHM_KEYS = {
     MIN_MAX: "min_max_uniform_quantize",
@@ -43,43 +29,34 @@ Operators = Mapping[str, Sequence[str]]
 """Names of what a projection's operators give, by the place that the grammar spells."""
 
 
-def group_of(path: str) -> str:
-    """Returns the group of a module path such as `encoder.layers.3.query` or `head.dense.0`."""
-    return next(MODULE_GROUPS[part] for part in reversed(path.split(".")) if part in MODULE_GROUPS)
-
-
-def place_of(path: str) -> str:
-    """Returns how the grammar spells a module path: `3.query` for `encoder.layers.3.query`."""
-    return ".".join(path.split(".")[-2:])
-
-
 def _pattern_at(place: str, operators: Operators) -> str:
     """Returns the pattern of one projection's FULLY_CONNECTED in every signature."""
     names = {re.escape(name) for name in operators.get(place, ())}
     return rf"^({'|'.join(sorted(names))});?$"
 
 
-def _pattern(group: str) -> str:
+def _pattern(group: str, family: Family) -> str:
     """Returns the pattern of a group's FULLY_CONNECTED, by the module path in its tensor's name."""
     if group == "projection":
         return r".*Head_head/.*"
-    names = "|".join(name for name, owner in MODULE_GROUPS.items() if owner == group)
+    names = "|".join(name for name, of in family.projections.items() if of.group == group)
     return rf".*encoder/.*_({names})\b.*"
 
 
-def quantize(float_graph: Path, recipe: Recipe, operators: Operators | None = None) -> bytes:
+def quantize(float_graph: Path, recipe: Recipe, family: Family, operators: Operators | None = None) -> bytes:
     """Returns the flatbuffer with the recipe applied.
 
     Args:
         float_graph: What `export.export` wrote.
         recipe: One scheme for each group.
+        family: The family of the encoder.
         operators: What `patch.operators_of` found, for a recipe with schemes for single projections.
 
     Raises:
         RecipeError: If a scheme cannot be applied to this model, for instance a block size that does
             not divide a weight's rows.
     """
-    rules = _rules(recipe, operators or {})
+    rules = _rules(recipe, family, operators or {})
     if not rules:
         return float_graph.read_bytes()
     try:
@@ -96,9 +73,9 @@ def quantize(float_graph: Path, recipe: Recipe, operators: Operators | None = No
     return bytes(result.quantized_model)
 
 
-def _rules(recipe: Recipe, operators: Operators) -> list[dict[str, Any]]:
-    groups = dict.fromkeys(MODULE_GROUPS.values())
-    rules = [_rule(_pattern(group), "FULLY_CONNECTED", getattr(recipe, group)) for group in groups]
+def _rules(recipe: Recipe, family: Family, operators: Operators) -> list[dict[str, Any]]:
+    groups = list(GROUPS.values())[1:]
+    rules = [_rule(_pattern(group, family), "FULLY_CONNECTED", getattr(recipe, group)) for group in groups]
     rules.append(_rule(".*", "EMBEDDING_LOOKUP", recipe.embedding))
     # The last rule that fits is the one that counts.
     for place, scheme in recipe.overrides:

@@ -17,17 +17,16 @@ from typing_extensions import Unpack  # in typing from Python 3.11 on; torch bri
 
 from edge_embed.errors import CheckpointError
 from edge_embed.names import SIMILARITIES
-from edge_embed_convert.source.files import read_object, read_optional, read_text
+from edge_embed_convert.families import EncoderConfig, Family, family_of
+from edge_embed_convert.source.files import read_object, read_optional, read_text, weight_files
 from edge_embed_convert.source.hub import fetch
 from edge_embed_convert.source.modules import (
     Dense,
     HeadModule,
-    Modules,
     Normalize,
     check_widths,
     read_modules,
 )
-from edge_embed_convert.source.weights import weight_files
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,8 @@ class Checkpoint:
         revision: The hub commit, if it came from there.
         transformer_path: Directory of the encoder's own config.json and weights.
         config: That config.json.
+        family: Its family.
+        encoder: That config.json as the family reads it.
         modular: Whether it came with a modules.json.
         pooling: Pooling modes, in order.
         head: The modules that follow the pooling, in order.
@@ -60,6 +61,8 @@ class Checkpoint:
     revision: str | None
     transformer_path: Path
     config: dict[str, Any] = field(repr=False)
+    family: Family = field(repr=False)
+    encoder: EncoderConfig = field(repr=False)
     modular: bool
     pooling: tuple[str, ...]
     head: tuple[HeadModule, ...]
@@ -129,6 +132,8 @@ def load(source: str | Path, **options: Unpack[CheckpointOptions]) -> Checkpoint
     modules = read_modules(path, pooling)
     transformer = modules.transformer
     config = read_object(transformer / "config.json", "the encoder's configuration")
+    family = family_of(config)
+    encoder = family.parse(config, options.get("sliding_window"))
     bert_config = read_optional(transformer / "sentence_bert_config.json")
     st_config = read_optional(path / "config_sentence_transformers.json")
     prompts = _prompts(st_config)
@@ -139,17 +144,19 @@ def load(source: str | Path, **options: Unpack[CheckpointOptions]) -> Checkpoint
             got=repr(default_prompt),
             expected=", ".join(prompts) or "null",
         )
-    return Checkpoint(
+    checkpoint = Checkpoint(
         path=path,
         id=str(source) if commit else Path(os.path.abspath(path)).name,
         revision=commit,
         transformer_path=transformer,
         config=config,
+        family=family,
+        encoder=encoder,
         modular=pooling is None,
         pooling=modules.pooling,
         head=modules.head,
-        dimension=check_widths(modules, _hidden_size(config, modules)),
-        max_tokens=_max_tokens(transformer, config, bert_config, options.get("max_tokens")),
+        dimension=check_widths(modules, encoder.hidden_size),
+        max_tokens=_max_tokens(transformer, encoder, bert_config, options.get("max_tokens")),
         prompts=prompts,
         default_prompt_name=default_prompt,
         similarity=_similarity(st_config),
@@ -159,25 +166,32 @@ def load(source: str | Path, **options: Unpack[CheckpointOptions]) -> Checkpoint
         sliding_window=options.get("sliding_window"),
         without_dense=options.get("without_dense", False),
     )
+    _check_dense(checkpoint)
+    return checkpoint
 
 
-def _hidden_size(config: dict[str, Any], modules: Modules) -> int:
-    # DistilBERT says `dim`; where neither is there, no family covers the model, which is reported later.
-    size = config.get("hidden_size", config.get("dim", modules.embedding_dimension))
-    return size if isinstance(size, int) else 0
+def _check_dense(checkpoint: Checkpoint) -> None:
+    """Refuses a checkpoint that lacks the Dense modules which all of its family have."""
+    needed = checkpoint.family.needs_dense
+    if needed and checkpoint.modular and not checkpoint.dense and not checkpoint.without_dense:
+        raise CheckpointError(
+            f"the Dense modules of this {checkpoint.family.name} checkpoint are missing",
+            got="modules.json lists none",
+            expected=f"{' and '.join(needed)} between Pooling and Normalize, as released",
+            fix=f"restore {' and '.join(needed)} and their entries in modules.json, "
+            "or pass --without-dense if the model was trained without them",
+        )
 
 
 def _max_tokens(
-    transformer: Path, config: dict[str, Any], bert_config: dict[str, Any], asked: int | None
+    transformer: Path, encoder: EncoderConfig, bert_config: dict[str, Any], asked: int | None
 ) -> int:
     tokenizer = read_optional(transformer / "tokenizer_config.json")
-    limits = [config.get("max_position_embeddings"), bert_config.get("max_seq_length")]
+    limits = [encoder.max_positions, bert_config.get("max_seq_length")]
     if bert_config.get("max_seq_length") is None:
         limits.append(tokenizer.get("model_max_length"))
     # A tokenizer without a limit says 1e30.
     known = [int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit < 1e9]
-    if not known:
-        raise CheckpointError("config.json lacks max_position_embeddings", got="no length limit anywhere")
     if asked is None:
         return min(known)
     if not 0 < asked <= min(known):

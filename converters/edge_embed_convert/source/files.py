@@ -1,4 +1,4 @@
-"""Reading a checkpoint's JSON and text files, with errors that name the file."""
+"""A checkpoint's files: reading JSON and text, and finding the weights, with errors that name the file."""
 
 from __future__ import annotations
 
@@ -56,3 +56,31 @@ def read_object(file: Path, what: str) -> dict[str, Any]:
 def read_optional(file: Path) -> dict[str, Any]:
     """Returns the object that a file holds, empty if there is no such file."""
     return read_object(file, file.name) if file.is_file() else {}
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """Returns the weight files of a module directory, safetensors first.
+
+    Raises:
+        CheckpointError: If there is none, or a shard that the index names is absent.
+    """
+    if (directory / "model.safetensors").is_file():
+        return [directory / "model.safetensors"]
+    shards = sorted(directory.glob("model-*-of-*.safetensors"))
+    if shards:
+        count = int(shards[0].stem.rsplit("-of-", 1)[1])
+        if len(shards) != count:
+            raise CheckpointError(
+                f"shards of the weights are missing from {directory}",
+                got=f"{len(shards)} files",
+                expected=f"{count} files",
+                fix="copy the whole directory",
+            )
+        return shards
+    if (directory / "pytorch_model.bin").is_file():
+        return [directory / "pytorch_model.bin"]
+    raise CheckpointError(
+        f"no weights in {directory}",
+        expected="model.safetensors, model-*-of-*.safetensors or pytorch_model.bin",
+        fix="pass the directory that save_pretrained wrote",
+    )

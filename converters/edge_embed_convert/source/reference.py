@@ -42,13 +42,16 @@ class Reference:
     Args:
         checkpoint: What to load.
 
+    Attributes:
+        model: The Transformer as transformers loads it, in float32.
+
     Raises:
         CheckpointError: If transformers cannot load it, or had to invent or drop a weight.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
-        self._model = _load_model(checkpoint)
+        self.model = _load_model(checkpoint)
         self._tokenizer = _load_tokenizer(checkpoint.transformer_path)
         if checkpoint.lowercase:
             _lowercase_first(self._tokenizer)
@@ -63,9 +66,7 @@ class Reference:
         """Returns the embedding of one id sequence, shape ``(dimension,)``."""
         with torch.inference_mode():
             tokens = torch.tensor([list(ids)])
-            hidden = self._model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state[
-                0
-            ]
+            hidden = self.model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state[0]
             vector = torch.cat([_pool(hidden, mode) for mode in self._checkpoint.pooling])
             vector = self.head(vector)
         result: Vectors = vector.numpy()
@@ -135,9 +136,7 @@ def _load_model(checkpoint: Checkpoint) -> torch.nn.Module:
     with _hushed():
         try:
             config = AutoConfig.from_pretrained(path)
-            if checkpoint.sliding_window is not None:
-                # transformers keeps the exclusive bound where the file has the whole window.
-                config.sliding_window = checkpoint.sliding_window // 2 + 1
+            checkpoint.family.adapt_reference(config, checkpoint.sliding_window)
             model, report = AutoModel.from_pretrained(
                 path,
                 config=config,
@@ -147,8 +146,7 @@ def _load_model(checkpoint: Checkpoint) -> torch.nn.Module:
             )
         except (OSError, ValueError, KeyError, RuntimeError, *_LOAD_ERRORS) as error:
             raise CheckpointError("transformers cannot load the checkpoint", got=str(error)[:300]) from error
-    # A BERT saved without its next-sentence pooler is complete for us: no pooling mode reads it.
-    invented = [key for key in report["missing_keys"] if not key.startswith("pooler.")]
+    invented = [key for key in report["missing_keys"] if not key.startswith(checkpoint.family.invented)]
     if invented:
         raise CheckpointError(
             "transformers had to invent weights for the reference",

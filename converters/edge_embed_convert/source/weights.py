@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from edge_embed.errors import CheckpointError
+from edge_embed_convert.source.files import weight_files
 
 SHOWN = 5
 """How many names an error message lists before it only counts."""
@@ -152,34 +153,6 @@ def scaled(layer: nn.Linear, factor: float) -> nn.Linear:
     """Returns a projection with all its rows and its bias times one constant."""
     bias = None if layer.bias is None else layer.bias.data * factor
     return linear(layer.weight.data * factor, bias)
-
-
-def weight_files(directory: Path) -> list[Path]:
-    """Returns the weight files of a module directory, safetensors first.
-
-    Raises:
-        CheckpointError: If there is none, or a shard that the index names is absent.
-    """
-    if (directory / "model.safetensors").is_file():
-        return [directory / "model.safetensors"]
-    shards = sorted(directory.glob("model-*-of-*.safetensors"))
-    if shards:
-        count = int(shards[0].stem.rsplit("-of-", 1)[1])
-        if len(shards) != count:
-            raise CheckpointError(
-                f"shards of the weights are missing from {directory}",
-                got=f"{len(shards)} files",
-                expected=f"{count} files",
-                fix="copy the whole directory",
-            )
-        return shards
-    if (directory / "pytorch_model.bin").is_file():
-        return [directory / "pytorch_model.bin"]
-    raise CheckpointError(
-        f"no weights in {directory}",
-        expected="model.safetensors, model-*-of-*.safetensors or pytorch_model.bin",
-        fix="pass the directory that save_pretrained wrote",
-    )
 
 
 def _loaders(file: Path) -> dict[str, Callable[[], Tensor]]:

@@ -90,7 +90,8 @@ def other_model(build_model: Callable[..., Path], tmp_path_factory: pytest.TempP
 @pytest.fixture(scope="session")
 def checkpoint(wordpiece: tuple[TokenizerRecord, bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT of eight dimensions."""
-    from edge_embed_convert.synthetic import write_bert
+    from edge_embed_convert.families import family_named
+    from edge_embed_convert.random_checkpoint import write_random_checkpoint
 
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -101,8 +102,9 @@ def checkpoint(wordpiece: tuple[TokenizerRecord, bytes], tmp_path_factory: pytes
         "model_max_length": 32,
     }
     files = {"tokenizer.json": wordpiece[1], "tokenizer_config.json": json.dumps(config).encode()}
-    return write_bert(
+    return write_random_checkpoint(
         tmp_path_factory.mktemp("checkpoints") / "tiny-bert",
+        family_named("bert"),
         files,
         vocab_size=512,
         hidden_size=8,

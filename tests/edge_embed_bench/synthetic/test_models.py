@@ -66,13 +66,13 @@ def test_a_changed_maker_makes_a_new_file(small, monkeypatch, tmp_path):
     shutil.copytree(synthetic._converter(), copy, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(synthetic, "_converter", lambda: copy)
     assert synthetic.build("minilm") == first
-    with (copy / "families" / "bert.py").open("a") as source:
+    with (copy / "families" / "bert" / "encoder.py").open("a") as source:
         source.write("# changed\n")
     second = synthetic.build("minilm")
     assert second != first
     assert second.is_file()
     assert synthetic.checkpoint("minilm") == checkpoint
-    with (copy / "synthetic.py").open("a") as source:
+    with (copy / "random_checkpoint.py").open("a") as source:
         source.write("# changed\n")
     assert synthetic.checkpoint("minilm") != checkpoint
 
@@ -85,11 +85,11 @@ def test_unknown_names(bench):
 
 
 def test_a_failure_leaves_nothing_behind(small, cache_directory, monkeypatch):
-    def full(path, files):
+    def full(path, family, files, **sizes):
         (path / "half").write_text("x")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("edge_embed_convert.synthetic.write_bert", full)
+    monkeypatch.setattr("edge_embed_convert.random_checkpoint.write_random_checkpoint", full)
     with pytest.raises(InputError, match=r"(?s)cannot build.*No space"):
         synthetic.checkpoint("minilm")
     assert [path for path in (cache_directory / "synthetic").rglob("*") if path.name.endswith("minilm")] == []

@@ -18,11 +18,12 @@ from edge_embed_convert.auto import report as auto_report
 from edge_embed_convert.auto.convert import Budget, Search, convert_auto
 from edge_embed_convert.auto.parts import MOST_PARTS, parts_of
 from edge_embed_convert.auto.simulate import TABLE, Simulation
-from edge_embed_convert.families import build
+from edge_embed_convert.graph.rewrite import build
 from edge_embed_convert.pipeline import convert
 from edge_embed_convert.probes import SENTENCES
-from edge_embed_convert.recipes.calibrate.rounding import collect_moments, projections
+from edge_embed_convert.recipes.calibrate.rounding import collect_moments
 from edge_embed_convert.recipes.grammar import Recipe, Scheme
+from edge_embed_convert.recipes.placement import projections
 from edge_embed_convert.source.checkpoint import load
 
 

@@ -296,7 +296,7 @@ def test_only_padding_stays_finite(write_tiny_bert, ours, tmp_path) -> None:
 
 
 def test_padding_is_found_whatever_its_id(bert_checkpoint, edit, source, ours, random_ids) -> None:
-    from edge_embed_convert.families import build
+    from edge_embed_convert.graph.rewrite import build
     from edge_embed_convert.source import checkpoint as checkpoints
 
     model = build(checkpoints.load(bert_checkpoint), 599)

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from edge_embed_convert.families import gemma3
-from edge_embed_convert.families.gemma3 import AttentionContext, Gemma3Config
+from edge_embed_convert.families.gemma3 import Gemma3Config, encoder
+from edge_embed_convert.families.gemma3.encoder import AttentionContext
 from edge_embed_convert.layers.common import token_mask
 from edge_embed_convert.layers.rotary import RotaryNorm
 from edge_embed_convert.source.checkpoint import load
@@ -187,12 +187,12 @@ def test_scales_change_nothing_but_the_range(
     scale, value, monkeypatch, seven_layers, model, ours, random_ids
 ) -> None:
     ids = random_ids(30)
-    monkeypatch.setattr(gemma3, scale, value)
+    monkeypatch.setattr(encoder, scale, value)
     other = ours.load(seven_layers)
     assert _far(ours.run(other, ids), ours.run(model, ids)) <= TOLERANCE
     streams = [m.encoder.layers[0](_embedded(m, ids), _context(m, ids)) for m in (other, model)]
     if scale == "RESIDUAL_SCALE":
-        ratio = gemma3.RESIDUAL_SCALE / 512
+        ratio = encoder.RESIDUAL_SCALE / 512
         torch.testing.assert_close(streams[0] * ratio, streams[1], rtol=1e-4, atol=1e-6)
     else:
         torch.testing.assert_close(*streams, rtol=1e-4, atol=1e-6)
@@ -256,7 +256,7 @@ def test_blocks_attend_as_the_whole_matrix(heads, groups, length, seven_layers) 
 def test_blocks_and_matrix_give_one_vector(monkeypatch, model, ours, random_ids) -> None:
     ids = random_ids(100)
     by_blocks = ours.run(model, ids, 120)
-    monkeypatch.setattr(gemma3, "LOCAL_FROM", 10**6)
+    monkeypatch.setattr(encoder, "LOCAL_FROM", 10**6)
     assert _far(ours.run(model, ids, 120), by_blocks) <= 1e-6
 
 

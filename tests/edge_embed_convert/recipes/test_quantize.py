@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from edge_embed.errors import RecipeError
+from edge_embed_convert.families import FAMILIES, family_named
 from edge_embed_convert.graph.export import export
 from edge_embed_convert.recipes.grammar import GROUPS, Recipe, Scheme
 from edge_embed_convert.recipes.planes import TwoPlanes, split_planes
-from edge_embed_convert.recipes.quantize import MODULE_GROUPS, quantize
+from edge_embed_convert.recipes.quantize import quantize
 
 LENGTH = 16
+GEMMA, BERT = family_named("embeddinggemma"), family_named("bert")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +64,12 @@ def _stored(graph: bytes) -> dict[str, list[tuple[str, Any]]]:
 def _group(name: str) -> str:
     if "Head" in name:
         return "projection"
-    return next(group for part, group in MODULE_GROUPS.items() if f"_{part}" in name)
+    return next(
+        of.group
+        for family in FAMILIES
+        for part, of in family.projections.items()
+        if f"_{part};" in name + ";"
+    )
 
 
 def _type(scheme: Scheme) -> str:
@@ -78,7 +85,7 @@ COUNTS = {"embedding": 1, "attention": 4 * 4, "feed_forward": 3 * 4, "projection
 )
 def test_each_group_is_stored_as_the_recipe_says(name: str, gemma_graph: Path) -> None:
     recipe = Recipe.parse(name)
-    stored = _stored(quantize(gemma_graph, recipe))
+    stored = _stored(quantize(gemma_graph, recipe, GEMMA))
     assert {group: len(tensors) for group, tensors in stored.items()} == COUNTS
     for group in GROUPS.values():
         scheme = getattr(recipe, group)
@@ -100,7 +107,7 @@ def _check_scales(tensor: Any, scheme: Scheme) -> None:
 @pytest.mark.parametrize("name", ["int8", "e4_a8_f4_p8"])
 def test_bert_groups(name: str, bert_graph: Path) -> None:
     recipe = Recipe.parse(name)
-    stored = _stored(quantize(bert_graph, recipe))
+    stored = _stored(quantize(bert_graph, recipe, BERT))
     assert {group: len(tensors) for group, tensors in stored.items()} == {
         "embedding": 1,
         "attention": 8,
@@ -111,12 +118,13 @@ def test_bert_groups(name: str, bert_graph: Path) -> None:
 
 
 def test_fp32_is_the_graph_itself(gemma_graph: Path) -> None:
-    assert quantize(gemma_graph, Recipe.parse("fp32")) == gemma_graph.read_bytes()
+    assert quantize(gemma_graph, Recipe.parse("fp32"), GEMMA) == gemma_graph.read_bytes()
 
 
 def test_sizes_shrink_with_the_bits(gemma_graph: Path) -> None:
     sizes = [
-        len(quantize(gemma_graph, Recipe.parse(name))) for name in ("int4", "mixed", "int8", "fp16", "fp32")
+        len(quantize(gemma_graph, Recipe.parse(name), GEMMA))
+        for name in ("int4", "mixed", "int8", "fp16", "fp32")
     ]
     assert sizes == sorted(sizes)
     assert sizes[2] < 0.6 * sizes[4]
@@ -133,7 +141,7 @@ def test_rows_that_blocks_do_not_divide(
     def apply() -> None:
         split_planes(model, recipe)
         export(model, [4], tmp_path / "graph.tflite")
-        quantize(tmp_path / "graph.tflite", recipe)
+        quantize(tmp_path / "graph.tflite", recipe, GEMMA)
 
     with pytest.raises(RecipeError) as caught:
         apply()
@@ -169,8 +177,8 @@ def test_only_the_groups_asked_for_are_split(ours: Any, gemma_checkpoint: Path) 
 @pytest.mark.parametrize("scheme", ["4.octav", "4b32.octav", "4.mse"])
 def test_scales_are_found_otherwise(scheme: str, bert_graph: Path) -> None:
     spell = "_".join(f"{letter}{{}}" for letter in "eafp")
-    plain = quantize(bert_graph, Recipe.parse(spell.replace("{}", scheme.partition(".")[0])))
-    clipped = quantize(bert_graph, Recipe.parse(spell.replace("{}", scheme)))
+    plain = quantize(bert_graph, Recipe.parse(spell.replace("{}", scheme.partition(".")[0])), BERT)
+    clipped = quantize(bert_graph, Recipe.parse(spell.replace("{}", scheme)), BERT)
     assert len(clipped) == len(plain)
     assert clipped != plain
     before, after = _stored(plain), _stored(clipped)

@@ -14,16 +14,17 @@ import torch
 from huggingface_hub import errors as hub_errors
 
 from edge_embed.errors import CheckpointError
-from edge_embed_convert.families.gemma3 import Gemma3Config
+from edge_embed_convert.families.gemma3 import FAMILY, Gemma3Config
 from edge_embed_convert.graph.export import check_buckets, default_buckets
 from edge_embed_convert.pipeline import convert
 from edge_embed_convert.source.checkpoint import load
-from edge_embed_convert.synthetic import EMBEDDINGGEMMA_300M
 
 # Releases of huggingface_hub stand on different releases of this library.
 httpx = importlib.import_module(hub_errors.HfHubHTTPError.__mro__[1].__module__.partition(".")[0])
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 1211486072\n"
+
+EMBEDDINGGEMMA_300M = dict(FAMILY.released.config)
 
 Tensors = dict[str, torch.Tensor]
 

@@ -4,7 +4,7 @@ While running, the inputs of an integer projection are rounded to int8 row by ro
 the step for all. After a norm some channels are ten times as large as others, and what the small ones carry
 is lost in that step; in all-MiniLM-L6-v2 this was more than half of int8's whole error. So each channel is
 multiplied by a constant, and the column of weights that reads it divided by the same (SmoothQuant,
-arXiv 2211.10438). A split norm (`encoders._layers.SplitNorm`) takes the constants into its gain, so the graph
+arXiv 2211.10438). A split norm (`layers.common.SplitNorm`) takes the constants into its gain, so the graph
 computes the same with the same operators. Constants come from what calibration texts feed the projections.
 
 Columns of weights are rescaled, which moves them off a grid that they were trained for. So it is part of
@@ -20,8 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edge_embed_convert.graph.rewrite import EmbeddingModel
 from edge_embed_convert.recipes.grammar import CALIBRATED, Recipe, Scheme
-from edge_embed_convert.recipes.quantize import group_of, place_of
+from edge_embed_convert.recipes.placement import scheme_of
 
 BALANCED = Scheme(8, algorithm=CALIBRATED)
 """The scheme whose inputs are balanced."""
@@ -76,10 +77,10 @@ def _constants(sizes: Tensor, weights: Tensor) -> Tensor:
     return (wanted - wanted.mean()).exp()
 
 
-def balanced_gains(model: nn.Module, recipe: Recipe) -> dict[str, tuple[str, ...]]:
+def balanced_gains(model: EmbeddingModel, recipe: Recipe) -> dict[str, tuple[str, ...]]:
     """Returns the part of `readings` that a recipe balances: norms that only `BALANCED` projections read."""
     return {
         gain: readers
         for gain, readers in readings(model).items()
-        if all(recipe.scheme_at(group_of(path), place_of(path)) == BALANCED for path in readers)
+        if all(scheme_of(model, path, recipe) == BALANCED for path in readers)
     }

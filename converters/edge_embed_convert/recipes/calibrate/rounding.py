@@ -13,39 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from edge_embed.errors import RecipeError
+from edge_embed_convert.graph.rewrite import EmbeddingModel
 from edge_embed_convert.recipes.calibrate import balance
 from edge_embed_convert.recipes.calibrate.gptq import gptq
 from edge_embed_convert.recipes.grammar import CALIBRATED, Recipe, Scheme
-from edge_embed_convert.recipes.quantize import group_of, place_of
+from edge_embed_convert.recipes.placement import projections, scheme_of
 
 Moments = Mapping[str, Tensor]
 """Second moments of the inputs of each projection, shape ``(in, in)``, by its path in the model."""
-
-
-def projections(model: nn.Module) -> dict[str, nn.Linear]:
-    """Returns every projection of a model by its path."""
-    return {path: module for path, module in model.named_modules() if isinstance(module, nn.Linear)}
-
-
-def check_places(model: nn.Module, recipe: Recipe) -> None:
-    """Checks that every projection that a recipe names is there.
-
-    Raises:
-        RecipeError: If one is not, with those that are.
-    """
-    places = {place_of(path) for path in projections(model)}
-    for place, _ in recipe.overrides:
-        if place not in places:
-            raise RecipeError(
-                "the model has no such projection",
-                got=place,
-                expected=f"one of {', '.join(sorted(places))}",
-            )
-
-
-def scheme_of(path: str, recipe: Recipe) -> Scheme:
-    """Returns the scheme that a recipe has for the projection at a path."""
-    return recipe.scheme_at(group_of(path), place_of(path))
 
 
 def collect_moments(
@@ -102,7 +77,7 @@ class _Collector:
         return add
 
 
-def rounded_weights(model: nn.Module, recipe: Recipe, moments: Moments) -> Iterator[tuple[str, Tensor]]:
+def rounded_weights(model: EmbeddingModel, recipe: Recipe, moments: Moments) -> Iterator[tuple[str, Tensor]]:
     """Yields each calibrated projection's weights on their grid, and the gains of norms that are balanced.
 
     Each comes after the path of the parameter that it is to replace.
@@ -116,7 +91,7 @@ def rounded_weights(model: nn.Module, recipe: Recipe, moments: Moments) -> Itera
         balanced |= {path: constants[path] for path in readers}
         yield gain, model.get_parameter(gain).detach() * constants[readers[0]]
     for path, module in projections(model).items():
-        scheme = scheme_of(path, recipe)
+        scheme = scheme_of(model, path, recipe)
         if scheme.algorithm == CALIBRATED:
             check_blocks(path, module, scheme)
             weight = rounded(module.weight.detach(), moments[path], scheme, balanced.get(path))

@@ -1,4 +1,4 @@
-"""EmbeddingGemma: Gemma 3's text stack with bidirectional attention (`model_type: gemma3_text`).
+"""EmbeddingGemma's encoder, written for the delegate.
 
 The rewrites against the transformers implementation, each exact:
 
@@ -16,19 +16,15 @@ The rewrites against the transformers implementation, each exact:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from edge_embed.errors import CheckpointError
+from edge_embed_convert.families.gemma3 import Gemma3Config
 from edge_embed_convert.layers.common import MASKED, RMSNorm, attend, bmm_4d, padding_bias, token_mask
 from edge_embed_convert.layers.rotary import RotaryNorm, rotary_tables
 from edge_embed_convert.source.weights import Weights, linear, scaled
-
-MODEL_TYPES = ("gemma3_text",)
 
 RESIDUAL_SCALE = 512.0
 """What the residual stream is divided by: a power of two, so that the division itself is exact."""
@@ -43,75 +39,6 @@ float16 inside it.
 LOCAL_FROM = 4
 """From how many window radii on a sliding layer computes by blocks. Measured at 512, 1024 and 2048 tokens
 (radius 256): below four radii the copies cost what the saved products gain."""
-
-RELEASED_WINDOW = 512
-RELEASED_SHAPE = {"hidden_size": 768, "num_hidden_layers": 24, "vocab_size": 262144}
-
-UNUSED_WEIGHTS: tuple[str, ...] = (r"(lm_head|.*rotary_emb\..*inv_freq).*",)
-
-
-@dataclass(frozen=True)
-class Gemma3Config:
-    """The part of `config.json` that the encoder needs, checked."""
-
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    eps: float
-    attention_scale: float
-    window_radius: int
-    sliding: tuple[bool, ...]
-    rope_theta_global: float
-    rope_theta_local: float
-    rope_factor_global: float
-    attention_bias: bool
-    max_positions: int
-
-    @classmethod
-    def parse(cls, raw: Mapping[str, Any], sliding_window: int | None = None) -> Gemma3Config:
-        """Reads transformers' `config.json`, old style or new.
-
-        Args:
-            raw: The parsed file.
-            sliding_window: Overrides the file's window, in its own units (512 means 256 each side).
-
-        Raises:
-            CheckpointError: If the configuration is not a bidirectional Gemma 3 text encoder, or its
-                window looks as if a save had halved it.
-        """
-        if raw.get("use_bidirectional_attention") is not True:
-            raise CheckpointError(
-                "this Gemma 3 checkpoint is a decoder, not an encoder",
-                got=f"use_bidirectional_attention = {raw.get('use_bidirectional_attention')!r}",
-                expected="true, as in EmbeddingGemma",
-                fix="pass a checkpoint fine-tuned from EmbeddingGemma",
-            )
-        _refuse_unknown(raw)
-        layers = _positive(raw, "num_hidden_layers")
-        window = sliding_window if sliding_window is not None else _checked_window(raw)
-        theta_global, theta_local, factor = _rope(raw)
-        return cls(
-            vocab_size=_positive(raw, "vocab_size"),
-            hidden_size=_positive(raw, "hidden_size"),
-            intermediate_size=_positive(raw, "intermediate_size"),
-            layers=layers,
-            heads=_positive(raw, "num_attention_heads"),
-            kv_heads=_positive(raw, "num_key_value_heads"),
-            head_dim=_positive(raw, "head_dim"),
-            eps=float(raw.get("rms_norm_eps", 1e-6)),
-            attention_scale=float(raw.get("query_pre_attn_scalar", 256)) ** -0.5,
-            window_radius=window // 2,
-            sliding=_sliding_layers(raw, layers),
-            rope_theta_global=theta_global,
-            rope_theta_local=theta_local,
-            rope_factor_global=factor,
-            attention_bias=bool(raw.get("attention_bias", False)),
-            max_positions=_positive(raw, "max_position_embeddings"),
-        )
 
 
 class Gemma3Layer(nn.Module):
@@ -297,78 +224,3 @@ def window_bias(queries: int, keys: int, offset: int, radius: int) -> Tensor:
     key = torch.arange(keys, dtype=torch.float32)[None, :]
     beyond = ((query - key).abs() - radius).clamp(min=0.0, max=1.0)
     return beyond[None, :, None] * MASKED
-
-
-def _positive(raw: Mapping[str, Any], key: str) -> int:
-    value = raw.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise CheckpointError(
-            f"config.json lacks a usable {key}", got=repr(value), expected="a positive integer"
-        )
-    return value
-
-
-def _refuse_unknown(raw: Mapping[str, Any]) -> None:
-    """Refuses features that would change the vectors and that this encoder does not compute."""
-    activation = raw.get("hidden_activation", "gelu_pytorch_tanh")
-    if activation != "gelu_pytorch_tanh":
-        raise CheckpointError("unsupported activation", got=repr(activation), expected="'gelu_pytorch_tanh'")
-    if raw.get("attn_logit_softcapping"):
-        raise CheckpointError(
-            "attention logit softcapping is not supported",
-            got=repr(raw["attn_logit_softcapping"]),
-            expected="null, as in Gemma 3",
-        )
-
-
-def _checked_window(raw: Mapping[str, Any]) -> int:
-    """Returns `sliding_window` unless it looks halved by a save.
-
-    transformers turns the file's 512 into the exclusive bound 257 at load, and releases that wrote the
-    bound back halved it at each save and reload (transformers#47940): 257, 129, 65, always odd, or an
-    even half of it where a repaired release saved the damage on.
-    """
-    window = _positive(raw, "sliding_window")
-    released = all(raw.get(key) == value for key, value in RELEASED_SHAPE.items())
-    if window % 2 or (released and window != RELEASED_WINDOW):
-        raise CheckpointError(
-            "the sliding window looks as if saving the checkpoint had halved it",
-            got=f"sliding_window = {window}",
-            expected=f"{RELEASED_WINDOW}, as EmbeddingGemma was released" if released else "an even number",
-            fix="set sliding_window in config.json to the value the model was trained with, "
-            "or pass it with --sliding-window",
-        )
-    return window
-
-
-def _sliding_layers(raw: Mapping[str, Any], layers: int) -> tuple[bool, ...]:
-    types = raw.get("layer_types")
-    if types is None:
-        # Not `_sliding_window_pattern`: transformers writes that one and never reads it.
-        pattern = int(raw.get("sliding_window_pattern") or 6)
-        return tuple((index + 1) % pattern != 0 for index in range(layers))
-    if len(types) != layers or not set(types) <= {"sliding_attention", "full_attention"}:
-        raise CheckpointError(
-            "layer_types does not describe this model's layers",
-            got=f"{len(types)} entries of {sorted(set(types))}",
-            expected=f"{layers} entries of full_attention or sliding_attention",
-        )
-    return tuple(kind == "sliding_attention" for kind in types)
-
-
-def _rope(raw: Mapping[str, Any]) -> tuple[float, float, float]:
-    """Returns the rotary bases of global and local layers, and the global layers' position divisor."""
-    parameters = raw.get("rope_parameters") or {}
-    whole = dict(parameters.get("full_attention") or {})
-    local = dict(parameters.get("sliding_attention") or {})
-    whole.update(raw.get("rope_scaling") or {})
-    kind = whole.get("rope_type", "default")
-    if kind not in ("default", "linear") or local.get("rope_type", "default") != "default":
-        raise CheckpointError(
-            "unsupported rotary embedding", got=f"rope_type = {kind!r}", expected="'default' or 'linear'"
-        )
-    return (
-        float(whole.get("rope_theta") or raw.get("rope_theta") or 1_000_000.0),
-        float(local.get("rope_theta") or raw.get("rope_local_base_freq") or 10_000.0),
-        float(whole.get("factor", 1.0)) if kind == "linear" else 1.0,
-    )

@@ -1,0 +1,168 @@
+"""What a family of encoders is: everything that the rest of the package knows about one.
+
+A family is a folder below `families` that exports `FAMILY`. Its `__init__` reads the configuration and needs
+no PyTorch; the graph lies beside it in `encoder.py` and is imported when a model is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from edge_embed.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from edge_embed_convert.source.weights import Weights
+
+
+class EncoderConfig(Protocol):
+    """What the pipeline asks of every family's configuration."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding table."""
+
+    @property
+    def hidden_size(self) -> int:
+        """Length of a token's vector after the last layer."""
+
+    @property
+    def max_positions(self) -> int:
+        """The longest input in tokens, special tokens included."""
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A kind of linear layer in a family's encoder.
+
+    Attributes:
+        group: Its group in the recipe grammar: `attention` or `feed_forward`.
+        part: What a search calls it together with the layer's other projections of the same part. Projections
+            that read the same tensor belong to one part.
+    """
+
+    group: str
+    part: str
+
+
+@dataclass(frozen=True)
+class RandomTensor:
+    """A weight of a random checkpoint: normally distributed with this deviation around this mean."""
+
+    name: str
+    shape: tuple[int, ...]
+    deviation: float = 0.02
+    mean: float = 0.0
+
+
+@dataclass(frozen=True)
+class Released:
+    """The shape of a released model, from which random checkpoints are made.
+
+    Attributes:
+        name: The released model.
+        config: Its config.json.
+        tensors: Gives the encoder's weights for a config.json of the family.
+        tokenizer: The kind of its tokenizer: `wordpiece`, or `gemma` for a BPE with byte fallback.
+        dense: Widths of the Dense modules after pooling, as multiples of the hidden size.
+        prompts: Prompts of the released model by name.
+        extra_positions: How many rows of the position table no token uses (RoBERTa: 2).
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    tensors: Callable[[Mapping[str, Any]], Iterator[RandomTensor]]
+    tokenizer: str
+    dense: tuple[float, ...] = ()
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    extra_positions: int = 0
+
+
+def _leave(config: Any, sliding_window: int | None) -> None:
+    """Changes nothing."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family of encoders.
+
+    Attributes:
+        name: What the manifest and the messages call it.
+        model_types: The `model_type` values of config.json that it covers.
+        parse: Reads config.json; the second argument overrides its sliding window, in the file's units.
+        build: Makes the encoder from the weights, the configuration and the pad id. The encoder maps ids
+            ``(1, L)`` to vectors ``(1, L, hidden_size)`` and a token mask ``(1, L)``; its `table` is the
+            embedding table and its `layers` hold the projections.
+        projections: The encoder's linear layers by their attribute names.
+        default_recipe: The recipe if the user names none.
+        evidence: Why that is the default: what was measured, or the mechanism.
+        released: The shape of a released model.
+        tiny: Changes to the released config.json that make a model for tests. Tests expect 600 tokens.
+        recipes: Known recipe names that stand for another spelling in this family.
+        prefixes: Prefixes that wrappers put before every weight name.
+        unused: Patterns of weights that checkpoints carry and the encoder does not need.
+        invented: Prefixes of weights that transformers may make up for the reference; they change no vector.
+        adapt_reference: Changes the reference's configuration in transformers; gets the user's window.
+        needs_dense: The Dense modules that every released checkpoint of the family has; empty if none.
+        matryoshka: Dimensions that released models of the family are trained to be cut to.
+    """
+
+    name: str
+    model_types: tuple[str, ...]
+    parse: Callable[[Mapping[str, Any], int | None], EncoderConfig]
+    build: Callable[[Weights, Any, int], nn.Module]
+    projections: Mapping[str, Projection]
+    default_recipe: str
+    evidence: str
+    released: Released
+    tiny: Mapping[str, Any]
+    recipes: Mapping[str, str] = field(default_factory=dict)
+    prefixes: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    invented: tuple[str, ...] = ()
+    adapt_reference: Callable[[Any, int | None], None] = _leave
+    needs_dense: tuple[str, ...] = ()
+    matryoshka: tuple[int, ...] = ()
+
+
+def positive(raw: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    """Returns a positive integer of config.json.
+
+    Args:
+        raw: The parsed file.
+        key: Its name.
+        default: What transformers takes where the file does not say.
+
+    Raises:
+        CheckpointError: If it is missing without a default, or is something else.
+    """
+    value = raw.get(key, default)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise CheckpointError(
+            f"config.json lacks a usable {key}", got=repr(value), expected="a positive integer"
+        )
+    return value
+
+
+def require_supported(raw: Mapping[str, Any], supported: Mapping[str, tuple[Any, tuple[Any, ...]]]) -> None:
+    """Refuses entries of config.json that ask for something the encoder does not compute.
+
+    Args:
+        raw: The parsed file.
+        supported: By key, what transformers takes where the file does not say, and the values that are
+            computed. An entry of null counts as missing.
+
+    Raises:
+        CheckpointError: If an entry has another value; the message names it.
+    """
+    for key, (default, values) in supported.items():
+        value = default if raw.get(key) is None else raw[key]
+        if value not in values:
+            raise CheckpointError(
+                f"this variant of {raw.get('model_type')} is not supported: {key}",
+                got=repr(value),
+                expected=" or ".join(repr(v) for v in values),
+            )
