@@ -13,6 +13,7 @@ EdgeEmbedError
 ├── InputError              a text, an option or a data file that cannot be used (also a ValueError)
 │   └── TextTooLongError    a text longer than the model takes, under overflow="error"
 ├── MissingExtraError       an optional package is not installed (also an ImportError)
+├── TrainingError           a training run cannot go on; what it had saved is kept
 └── ConversionError         a checkpoint could not be turned into a file
     ├── CheckpointError     the checkpoint is absent, incomplete or wrong
     ├── RecipeError         the recipe is unknown or does not apply
@@ -105,6 +106,10 @@ class MissingExtraError(EdgeEmbedError, ImportError):
             f"{purpose} needs the package {package!r}, which is not installed",
             fix=f"pip install 'edge-embed[{extra}]'",
         )
+
+
+class TrainingError(EdgeEmbedError):
+    """A training run cannot go on. What it had saved is kept."""
 
 
 class ConversionError(EdgeEmbedError):

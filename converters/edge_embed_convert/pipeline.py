@@ -59,7 +59,8 @@ def convert(
         source: A sentence-transformers or transformers directory, or a hub id.
         output: The file to write, or a directory to write `NAME.RECIPE.tflite` into; by default the
             working directory.
-        recipe: A known recipe or a spelling of the grammar in `recipes`; by default the family's.
+        recipe: A known recipe or a spelling of the grammar in `recipes`; by default the one that the
+            checkpoint was trained for, with quantization in the loop, else the family's.
         calibration: Text file for recipes that are fitted to texts, one text per line; by default texts
             of our own.
         buckets: Input lengths; by default the powers of two from 16 up to the maximum.
@@ -83,8 +84,10 @@ def convert(
     ticker = Ticker(progress, FIXED_STEPS)
     ticker("reading the checkpoint")
     checkpoint = load(source, **options)
-    family = checkpoint.family
-    chosen = Recipe.parse(recipe or family.default_recipe, family.recipes)
+    family, trained = checkpoint.family, checkpoint.trained_recipe
+    # Training with quantization in the loop has put the weights where min-max rounding is best, so that
+    # a known name stands for the plain recipe: no balance and no GPTQ.
+    chosen = Recipe.parse(recipe or trained or family.default_recipe, {} if trained else family.recipes)
     lengths = (
         default_buckets(checkpoint.max_tokens)
         if buckets is None

@@ -28,6 +28,9 @@ from edge_embed_convert.source.modules import (
     read_modules,
 )
 
+TRAINED_RECIPE = "quantization_aware_recipe"
+"""The entry of config.json with the recipe that quantization-aware training was for."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -86,6 +89,12 @@ class Checkpoint:
     def normalize(self) -> bool:
         """Whether the embedding has unit length."""
         return bool(self.head) and isinstance(self.head[-1], Normalize)
+
+    @property
+    def trained_recipe(self) -> str | None:
+        """The recipe that the checkpoint was trained for, with quantization in the loop."""
+        recipe = self.config.get(TRAINED_RECIPE)
+        return None if recipe is None else str(recipe)
 
     def weights_sha256(self) -> str:
         """Returns one hash over every weight file, in module order."""

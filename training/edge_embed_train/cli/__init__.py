@@ -1,0 +1,1 @@
+"""The commands `edge_embed train` and `edge_embed merge`."""

@@ -1,0 +1,116 @@
+"""Hard negatives: for each query a passage that the teacher finds alike and that does not answer it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_embed.errors import InputError
+from edge_embed_train.data.sources import Row
+from edge_embed_train.data.tables import Table, write_table
+
+BLOCK = 512
+"""Queries that are compared with all passages together."""
+
+CANDIDATES = 64
+"""Most alike passages that are looked at for each query."""
+
+
+def mine_negatives(
+    table: Table,
+    queries: npt.NDArray[np.float16],
+    positives: npt.NDArray[np.float16],
+    directory: Path,
+    *,
+    margin: float,
+    seed: int,
+    among: int,
+    advance: Callable[[int], object],
+) -> tuple[Table, npt.NDArray[np.int64]]:
+    """Returns a table of triples, and for each row the row whose positive became its negative.
+
+    A passage is left out if it is the positive's text, belongs to an equal query, or is more alike than
+    `margin` times the similarity of the positive: such a passage is likely to be an answer as well (as in
+    NV-Retriever, arXiv 2407.15831). Where nothing is left the negative is a passage drawn at random.
+
+    Args:
+        table: Pairs.
+        queries: The teacher's vectors of the queries, of unit length.
+        positives: The teacher's vectors of the positives.
+        directory: Where tables are kept.
+        margin: 0.95 is usual.
+        seed: Of the draws.
+        among: The negative is drawn from so many of the most alike passages that are left.
+        advance: Called with the number of queries just done.
+
+    Raises:
+        InputError: If the table has no positives.
+    """
+    if len(table.columns) != 2 or table.rows < 2:
+        raise InputError(
+            f"hard negatives cannot be mined in {table.name}",
+            got=f"{table.rows} rows of {', '.join(table.columns)}",
+            expected="two or more pairs: query and positive",
+        )
+    name = f"{table.fingerprint}-mined-{margin:g}-{among}-{seed}"
+    places = directory / f"{name}.negatives.npy"
+    if not places.is_file():
+        chosen = _choose(table, queries, positives, margin, seed, among, advance)
+        np.save(places, chosen)
+    negatives: npt.NDArray[np.int64] = np.load(places, mmap_mode="r")
+    triples = write_table(table.name, _triples(table, negatives), directory / f"{name}.arrow", lambda _: None)
+    return triples, negatives
+
+
+def _choose(
+    table: Table,
+    queries: npt.NDArray[np.float16],
+    positives: npt.NDArray[np.float16],
+    margin: float,
+    seed: int,
+    among: int,
+    advance: Callable[[int], object],
+) -> npt.NDArray[np.int64]:
+    query_ids, positive_ids = (_numbered(table.texts(column)) for column in ("query", "positive"))
+    # Of equal passages one is enough.
+    passages = np.unique(positive_ids, return_index=True)[1]
+    owners: dict[int, set[int]] = {}
+    for query, positive in zip(query_ids.tolist(), positive_ids.tolist(), strict=True):
+        owners.setdefault(query, set()).add(positive)
+    vectors = positives[passages].astype(np.float32)
+    generator = np.random.default_rng(seed)
+    chosen = np.empty(table.rows, np.int64)
+    for start in range(0, table.rows, BLOCK):
+        own = queries[start : start + BLOCK].astype(np.float32)
+        scores = own @ vectors.T
+        best = np.argpartition(-scores, min(CANDIDATES, scores.shape[1] - 1), axis=1)[:, :CANDIDATES]
+        limits = margin * (own * positives[start : start + BLOCK].astype(np.float32)).sum(1)
+        for place in range(len(own)):
+            answers = owners[int(query_ids[start + place])]
+            ordered = best[place][np.argsort(-scores[place][best[place]], kind="stable")]
+            left = [
+                passages[candidate]
+                for candidate in ordered
+                if scores[place, candidate] < limits[place]
+                and int(positive_ids[passages[candidate]]) not in answers
+            ][:among]
+            row = start + place
+            another = (row + 1 + int(generator.integers(table.rows - 1))) % table.rows
+            chosen[row] = left[generator.integers(len(left))] if left else another
+        advance(len(own))
+    return chosen
+
+
+def _numbered(texts: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Returns one number per text, equal for equal texts."""
+    seen: dict[str, int] = {}
+    return np.fromiter((seen.setdefault(text, len(seen)) for text in texts), np.int64)
+
+
+def _triples(table: Table, negatives: npt.NDArray[np.int64]) -> Iterator[Row]:
+    passages = table.texts("positive")
+    for number, query in enumerate(table.texts("query")):
+        yield Row(query, passages[number], passages[int(negatives[number])])

@@ -1,0 +1,187 @@
+"""Where rows come from: JSONL files, plain or compressed with xz or gzip, and data sets of the hub.
+
+A row is one of three:
+
+    a text    {"text": "..."}
+    a pair    {"query": "...", "positive": "..."}
+    a triple  {"query": "...", "positive": "...", "negative": "..."}
+
+`anchor` is read like `query`. Other fields are ignored, unless a filter names them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import lzma
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from edge_embed.errors import InputError
+
+QUERY_FIELDS = ("query", "anchor", "text")
+
+EXPECTED = '{"text": …}, {"query": …, "positive": …} or {"query": …, "positive": …, "negative": …}'
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: a query or a text, and what belongs to it."""
+
+    query: str
+    positive: str | None = None
+    negative: str | None = None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts that it has."""
+        return tuple(text for text in (self.query, self.positive, self.negative) if text is not None)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the rows of one data set come from. Exactly one of `path` and `hub` is given.
+
+    Attributes:
+        path: A file that ends in .jsonl, .jsonl.xz or .jsonl.gz.
+        hub: A data set of the hub, by its id.
+        subset: Of the hub's data set.
+        split: Of the hub's data set.
+        revision: Of the hub's data set.
+        where: Keeps only rows whose fields have these values; a list means one of several.
+        columns: What the rows call their fields, where it is not as above: `{"query": "question"}`.
+        texts_only: Makes every text of a pair or triple a row of its own.
+        limit: Reads no more rows.
+        licence: For the model card.
+        attribution: For the model card.
+    """
+
+    path: Path | None = None
+    hub: str | None = None
+    subset: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    where: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
+    texts_only: bool = False
+    limit: int | None = None
+    licence: str = "not stated"
+    attribution: str = ""
+
+    @property
+    def label(self) -> str:
+        """What error messages call it."""
+        return str(self.path) if self.path is not None else f"the hub's data set {self.hub}"
+
+
+def read_rows(source: Source) -> Iterator[Row]:
+    """Streams the rows of a source, in its order.
+
+    Raises:
+        InputError: If the source cannot be read, or a row has no texts or other texts than the first.
+    """
+    found = 0
+    shape: int | None = None
+    for number, record in _records(source):
+        if any(not _matches(record.get(key), wanted) for key, wanted in source.where.items()):
+            continue
+        for row in _rows(record, source, number):
+            if source.limit is not None and found >= source.limit:
+                return
+            if shape is None:
+                shape = len(row.texts)
+            elif len(row.texts) != shape:
+                raise InputError(
+                    f"row {number} of {source.label} has {len(row.texts)} texts, and those before it {shape}",
+                    got=str(record)[:120],
+                    expected="rows of one kind in a data set",
+                    fix="split the file, or filter it with `where`",
+                )
+            found += 1
+            yield row
+    if not found:
+        raise InputError(
+            f"{source.label} has no rows",
+            got="an empty file" if not source.where else f"no row with {dict(source.where)}",
+            expected=EXPECTED,
+        )
+
+
+def _matches(value: Any, wanted: Any) -> bool:
+    return value in wanted if isinstance(wanted, list | tuple) else value == wanted
+
+
+def _rows(record: Mapping[str, Any], source: Source, number: int) -> Iterator[Row]:
+    columns = source.columns
+
+    def text(*names: str) -> str | None:
+        for name in names:
+            value = record.get(columns.get(name, name))
+            if isinstance(value, list) and name == "negative":
+                value = value[0] if value else None
+            if isinstance(value, str) and value.strip():
+                return value
+        return None
+
+    query = text(*QUERY_FIELDS)
+    row = None if query is None else Row(query, text("positive"), text("negative", "negatives"))
+    if row is None or (row.positive is None and row.negative is not None):
+        raise InputError(
+            f"row {number} of {source.label} has no usable texts", got=str(record)[:120], expected=EXPECTED
+        )
+    if source.texts_only:
+        yield from (Row(each) for each in row.texts)
+    else:
+        yield row
+
+
+def _records(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
+    if (source.path is None) == (source.hub is None):
+        raise InputError("a data set needs exactly one of `path` and `hub`", got=repr(source))
+    if source.hub is not None:
+        yield from _hub_records(source)
+        return
+    assert source.path is not None
+    path = source.path.expanduser()
+    try:
+        with _opened(path) as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield number, _parsed(line, f"line {number} of {path}")
+    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read", got=str(error)) from error
+
+
+def _parsed(line: str, place: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        record = None
+    if not isinstance(record, dict):
+        raise InputError(f"{place} is no JSON object", got=line[:80].strip(), expected=EXPECTED)
+    return record
+
+
+def _opened(path: Path) -> IO[str]:
+    name = path.name
+    if name.endswith(".jsonl.xz"):
+        return lzma.open(path, "rt", encoding="utf-8")
+    if name.endswith(".jsonl.gz"):
+        return gzip.open(path, "rt", encoding="utf-8")
+    if name.endswith(".jsonl"):
+        return path.open(encoding="utf-8")
+    raise InputError(f"cannot tell what {path} holds", expected="a name that ends in .jsonl, .xz or .gz")
+
+
+def _hub_records(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
+    from datasets import load_dataset  # two seconds, and files do not need it
+
+    try:
+        stream = load_dataset(
+            source.hub, source.subset, split=source.split, revision=source.revision, streaming=True
+        )
+        yield from enumerate(map(dict, stream), 1)
+    except (OSError, ValueError) as error:  # no network, no such data set, no such split
+        raise InputError(f"{source.label} cannot be read", got=str(error).splitlines()[0]) from error

@@ -1,0 +1,137 @@
+"""Teacher vectors: computed once, kept on disk in float16, and read from mapped files while training."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from edge_embed.errors import InputError, TrainingError
+from edge_embed_train.data.tables import Table
+
+CHUNK = 2048
+"""Texts that are embedded and written together."""
+
+Vectors = npt.NDArray[np.float16]
+
+
+def teacher_vectors(
+    teacher: Any,
+    fingerprint: str,
+    table: Table,
+    directory: Path,
+    *,
+    prompts: dict[str, str],
+    batch_size: int,
+    advance: Callable[[int], object],
+) -> list[Vectors]:
+    """Returns the teacher's vectors of every column of a table, each ``(rows, d)`` and mapped.
+
+    What an earlier run has computed is taken from disk, also where it was stopped in the middle.
+
+    Args:
+        teacher: A sentence-transformers model, or a function that loads it when it is needed.
+        fingerprint: Names the teacher's weights.
+        table: The texts.
+        directory: Where vectors are kept.
+        prompts: Put before the texts of a column, by its name.
+        batch_size: Texts that the teacher embeds together.
+        advance: Called with the number of texts just done.
+
+    Raises:
+        TrainingError: If the vectors are not finite or cannot be written.
+    """
+    found = []
+    for column in table.columns:
+        prompt = prompts.get(column, "")
+        # Not `hash`, which differs between processes.
+        key = f"{table.fingerprint}-{column}-{fingerprint}-{sum(map(ord, prompt))}-{len(prompt)}"
+        path = directory / f"{key}.npy"
+        if not path.is_file():
+            directory.mkdir(parents=True, exist_ok=True)
+            texts = [prompt + text for text in table.texts(column)] if prompt else table.texts(column)
+            try:
+                _compute(teacher, texts, path, batch_size, advance)
+            except OSError as error:
+                raise TrainingError(
+                    "the teacher's vectors cannot be written", got=f"{path}: {error}", fix="free disk space"
+                ) from error
+        found.append(np.load(path, mmap_mode="r"))
+    return found
+
+
+def _compute(
+    teacher: Any, texts: Sequence[str], path: Path, batch_size: int, advance: Callable[[int], object]
+) -> None:
+    model = teacher() if not hasattr(teacher, "encode") else teacher
+    scratch, count = path.with_suffix(".part.npy"), path.with_suffix(".done")
+    shape = (len(texts), model.get_embedding_dimension())
+    done = int(count.read_text()) if count.is_file() and scratch.is_file() else 0
+    mode: Any = "r+" if done else "w+"
+    stored = np.lib.format.open_memmap(scratch, mode=mode, dtype=np.float16, shape=shape)
+    for start in range(done, len(texts), CHUNK):
+        part = list(texts[start : start + CHUNK])
+        vectors = model.encode(
+            part, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False, prompt=""
+        )
+        if not np.isfinite(vectors).all():
+            raise TrainingError("the teacher gives vectors that are not finite", got=repr(part[0])[:80])
+        stored[start : start + len(part)] = vectors
+        stored.flush()
+        count.write_text(str(start + len(part)))
+        advance(len(part))
+    del stored
+    os.replace(scratch, path)
+    count.unlink(missing_ok=True)
+
+
+@dataclass
+class StoredVectors:
+    """The teacher's vectors of several tables, found by row numbers that count through all of them.
+
+    Attributes:
+        dimension: Of the vectors.
+    """
+
+    dimension: int
+    _starts: list[int] = field(default_factory=list)
+    _columns: list[list[Vectors]] = field(default_factory=list)
+    _negatives: list[npt.NDArray[np.int64] | None] = field(default_factory=list)
+
+    def add(
+        self, first_row: int, columns: Sequence[Vectors], negatives: npt.NDArray[np.int64] | None = None
+    ) -> None:
+        """Adds a table.
+
+        Args:
+            first_row: The number of its first row; ascending from call to call.
+            columns: Vectors by column.
+            negatives: Where hard negatives were mined, the row whose positive is each row's negative.
+        """
+        for vectors in columns:
+            if vectors.shape[1] != self.dimension:
+                raise InputError(
+                    "vectors of a table have another dimension",
+                    got=str(vectors.shape[1]),
+                    expected=str(self.dimension),
+                )
+        self._starts.append(first_row)
+        self._columns.append(list(columns))
+        self._negatives.append(negatives)
+
+    def __call__(self, rows: Tensor, column: int) -> Tensor:
+        """Returns the vectors ``(n, d)`` of a column at some rows, all of one table."""
+        numbers = rows.cpu().numpy()
+        place = int(np.searchsorted(self._starts, int(numbers[0]), side="right")) - 1
+        local = numbers - self._starts[place]
+        negatives = self._negatives[place]
+        if column == 2 and negatives is not None:
+            column, local = 1, negatives[local]
+        return torch.from_numpy(np.asarray(self._columns[place][column][local], np.float32))

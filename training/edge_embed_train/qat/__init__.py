@@ -1,0 +1,18 @@
+"""Quantization-aware training: in training, the model computes with the weights that the file will hold.
+
+`quantize_model` makes a sentence-transformers model compute so, `restore_model` makes it plain again.
+`stored` and `rounded_rows` are the arithmetic: what ai-edge-quantizer writes, and how XNNPACK rounds the
+inputs. `trainable_recipe` reads a recipe that training can follow.
+"""
+
+from edge_embed_train.qat.grids import rounded_rows, stored
+from edge_embed_train.qat.model import quantize_model, quantized_weights, restore_model, trainable_recipe
+
+__all__ = [
+    "quantize_model",
+    "quantized_weights",
+    "restore_model",
+    "rounded_rows",
+    "stored",
+    "trainable_recipe",
+]

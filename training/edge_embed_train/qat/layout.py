@@ -1,0 +1,120 @@
+"""What the converter stores of a checkpoint: which weights it quantizes, and what it multiplies them with.
+
+The converter works constants into some weights before it writes them: an attention scale, the divisor of
+the residual stream. Rounding sees the product, so training must round the product as well. The factors
+are given in the order in which the converter multiplies, because float32 rounds after each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from edge_embed.errors import RecipeError
+
+TABLE = "embedding"
+"""The group of the token table."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """One weight that the file holds in the recipe's precision.
+
+    Attributes:
+        name: Its module's name within the sentence-transformers model.
+        module: The module, `nn.Linear` or `nn.Embedding`.
+        group: The recipe's group: embedding, attention, feed_forward or projection.
+        factors: What the converter multiplies the weight with, in order.
+    """
+
+    name: str
+    module: nn.Module
+    group: str
+    factors: tuple[float, ...] = ()
+
+    def written(self) -> Tensor:
+        """Returns the weight as the converter writes it in float32."""
+        weight = self.module.weight
+        assert isinstance(weight, Tensor)
+        return written(weight.detach().float(), self.factors)
+
+
+def written(weight: Tensor, factors: tuple[float, ...]) -> Tensor:
+    """Returns a weight times the converter's factors, rounded to float32 after each."""
+    for factor in factors:
+        weight = weight * factor
+    return weight
+
+
+def places_of(model: Any) -> list[Place]:
+    """Returns every weight of a sentence-transformers model that a recipe applies to.
+
+    Raises:
+        RecipeError: If the architecture is none that training can quantize.
+    """
+    encoder = model[0].model
+    kinds = {"gemma3_text": _gemma3, "bert": _bert}
+    kind = encoder.config.model_type
+    if kind not in kinds:
+        raise RecipeError(
+            "quantization-aware training does not know this architecture",
+            got=f"model_type = {kind!r}",
+            expected=" or ".join(map(repr, kinds)),
+        )
+    names = {id(module): name for name, module in model.named_modules()}
+    found = [
+        Place(names[id(module)], module, group, factors) for module, group, factors in kinds[kind](encoder)
+    ]
+    dense = [module.linear for module in model if type(module).__name__ == "Dense"]
+    return [*found, *(Place(names[id(layer)], layer, "projection") for layer in dense)]
+
+
+Entry = tuple[nn.Module, str, tuple[float, ...]]
+
+
+def _gemma3(encoder: Any) -> Iterator[Entry]:
+    # The graphs import the exporter, which takes seconds.
+    from edge_embed_convert.families.gemma3.encoder import BRANCH_SCALE, RESIDUAL_SCALE
+
+    config = encoder.config
+    yield encoder.embed_tokens, TABLE, (config.hidden_size**0.5 / RESIDUAL_SCALE,)
+    branch = (1 / BRANCH_SCALE,)
+    for layer in encoder.layers:
+        attention, mlp = layer.self_attn, layer.mlp
+        for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
+            yield projection, "attention", ()
+        yield attention.o_proj, "attention", branch
+        yield mlp.gate_proj, "feed_forward", ()
+        yield mlp.up_proj, "feed_forward", ()
+        yield mlp.down_proj, "feed_forward", branch
+
+
+def _bert(encoder: Any) -> Iterator[Entry]:
+    from edge_embed_convert.families.bert.encoder import FACTORS
+
+    config = encoder.config
+    scale = (config.hidden_size // config.num_attention_heads) ** -0.5
+    yield encoder.embeddings.word_embeddings, TABLE, ()
+    norms, norm = 0, encoder.embeddings.LayerNorm
+
+    def share(read: nn.Module) -> float:
+        """Returns what the readers of the next split norm are multiplied with: see `SplitNorm.of`."""
+        nonlocal norms
+        norms += 1
+        gain: Any = read.weight
+        equal = bool((gain == gain[0]).all())
+        return float(gain[0]) if equal else 1 / (1 + norms / FACTORS)
+
+    for layer in encoder.encoder.layer:
+        attention = layer.attention
+        factor = share(norm)
+        yield attention.self.query, "attention", (scale, factor)
+        yield attention.self.key, "attention", (factor,)
+        yield attention.self.value, "attention", (factor,)
+        yield attention.output.dense, "attention", ()
+        yield layer.intermediate.dense, "feed_forward", (share(attention.output.LayerNorm),)
+        yield layer.output.dense, "feed_forward", ()
+        norm = layer.output.LayerNorm
