@@ -78,11 +78,10 @@ class Index(OpenIndex):
         database = Database(path, read_only=read_only, timeout=timeout)
         try:
             loaded = load_model(model) if model is not None else None
-            with database.translated():
-                if database.open():
-                    create(database, options, loaded)
-                with database.reading() as connection:
-                    settings = Settings.load(connection)
+            create(database, options, loaded)
+            database.open()
+            with database.translated(), database.reading() as connection:
+                settings = Settings.load(connection)
             if loaded is not None:
                 settings.require_model(loaded)
             options.require_same(settings)

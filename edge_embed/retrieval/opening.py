@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from pathlib import Path
 
 from edge_embed.errors import IndexModelError, InputError
@@ -51,24 +52,27 @@ def recorded_model(settings: Settings) -> Encoder:
 
 
 def create(database: Database, options: Options, model: Encoder | None) -> None:
-    """Writes the tables and settings of a new index, unless another process was faster.
+    """Makes a new index if there is none.
 
     Raises:
         IndexModelError: If there is no model.
         InputError: If the options do not fit the model.
     """
+    if database.path.exists():
+        return
     if model is None:
         raise IndexModelError(
             f"there is no index {database.path} yet, and a new one needs a model",
             fix="Index.open(path, Embedder(model_path))",
         )
     settings = settings_for(model, options)
-    with database.writing() as connection:
-        if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            return
+
+    def fill(connection: sqlite3.Connection) -> None:
         schema.create(connection)
         schema.create_lexical(connection, "words" if settings.lexical == "auto" else settings.lexical)
         settings.save(connection)
+
+    database.create(fill)
 
 
 def settings_for(model: Encoder, options: Options) -> Settings:

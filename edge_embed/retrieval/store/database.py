@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edge_embed.errors import IndexFileError
@@ -15,6 +15,10 @@ from edge_embed.retrieval.store import schema
 
 _ABANDONED: list[sqlite3.Connection] = []
 """Connections of a parent process: SQLite forbids a forked child to use them, and also to close them."""
+
+
+_SUFFIXES = ("", "-wal", "-shm", "-journal")
+"""What SQLite may put beside a file, and the file itself."""
 
 
 class Database:
@@ -42,88 +46,102 @@ class Database:
         self._process = os.getpid()
         self._closed = False
 
-    def open(self) -> bool:
-        """Opens the file, or makes an empty one; returns whether it holds no tables yet.
+    def create(self, fill: Callable[[sqlite3.Connection], None]) -> None:
+        """Makes the file, under its name only when it is complete. Does nothing if it is there already.
+
+        Args:
+            fill: Makes the tables, in a transaction of the connection that it gets.
 
         Raises:
-            IndexFileError: If it is not an index of ours, of a newer schema, damaged, or cannot be opened.
+            IndexFileError: If the file cannot be made.
+        """
+        if self.path.exists():
+            return
+        if self.read_only:
+            raise IndexFileError(f"there is no index {self.path}", fix="check the path")
+        if not self.path.parent.is_dir():
+            raise IndexFileError(
+                f"cannot make the index {self.path}",
+                got=f"no directory {self.path.parent}",
+                fix="make the directory first",
+            )
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
+        try:
+            with self.translated():
+                connection = self._connect(temporary, "mode=rwc")
+                try:
+                    connection.execute(f"PRAGMA page_size = {schema.PAGE_BYTES}")
+                    self._require_log(connection)
+                    with self._transaction(connection):
+                        fill(connection)
+                finally:
+                    connection.close()
+            _publish(temporary, self.path)
+        except OSError as error:
+            raise IndexFileError(
+                f"cannot make the index {self.path}", got=str(error), fix="choose another place"
+            ) from error
+        finally:
+            for suffix in _SUFFIXES:
+                Path(f"{temporary}{suffix}").unlink(missing_ok=True)
+
+    def open(self) -> None:
+        """Opens the file.
+
+        Raises:
+            IndexFileError: If there is none, or it is not an index of ours, of a newer schema, damaged, or
+                cannot be opened.
         """
         if not self.path.exists():
-            if self.read_only:
-                raise IndexFileError(f"there is no index {self.path}", fix="check the path")
-            if not self.path.parent.is_dir():
-                raise IndexFileError(
-                    f"cannot make the index {self.path}",
-                    got=f"no directory {self.path.parent}",
-                    fix="make the directory first",
-                )
-        elif self.path.is_dir():
-            raise IndexFileError(f"{self.path} is a directory", expected="an index file")
-        elif not os.access(self.path, os.W_OK):
+            raise IndexFileError(f"there is no index {self.path}", fix="check the path")
+        if not self.path.is_file():
+            raise IndexFileError(f"{self.path} is not a file", expected="an index file")
+        if not os.access(self.path, os.W_OK):
             self.read_only = True
         with self.translated():
             if self.read_only:
                 with self.reading() as connection:
-                    return self._is_new(connection)
-            return self._open_writer()
+                    if _version(connection, self.path) < schema.SCHEMA_VERSION:
+                        raise IndexFileError(
+                            f"{self.path} has an older schema and cannot be upgraded",
+                            got="a file that is open for reading only",
+                            fix="open it once where it can be written",
+                        )
+                return
+            connection = self._connect(self.path, "mode=rw")
+            try:
+                version = _version(connection, self.path)
+                self._require_log(connection)
+                if version < schema.SCHEMA_VERSION:
+                    with self._transaction(connection):
+                        # Another process may have been faster.
+                        schema.upgrade(connection, _version(connection, self.path))
+            except BaseException:
+                connection.close()
+                raise
+            self._writer = connection
 
-    def _open_writer(self) -> bool:
-        connection = self._connect()
-        try:
-            if self._is_new(connection):
-                # Ours once it has tables; until then an empty file is as good as none.
-                connection.execute(f"PRAGMA page_size = {schema.PAGE_BYTES}")
-            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-            if mode != "wal":
-                raise IndexFileError(
-                    f"the file system of {self.path} does not support SQLite's write-ahead log",
-                    got=f"journal mode {mode}",
-                    expected="a local disk, or a share with locks and shared memory",
-                    fix="keep the index on a local disk; Index.backup copies it to a share",
-                )
-            new = self._is_new(connection)
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if not new and version < schema.SCHEMA_VERSION:
-                with self._transaction(connection):
-                    schema.upgrade(connection, version)
-        except BaseException:
-            connection.close()
-            raise
-        self._writer = connection
-        return new
-
-    def _is_new(self, connection: sqlite3.Connection) -> bool:
-        """Tells whether the file has no tables; refuses one of another program or a newer schema."""
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if not tables and not application and not version:
-            if self.read_only:
-                raise IndexFileError(f"{self.path} is empty", expected="an index")
-            return True
-        if application != schema.APPLICATION_ID:
+    def _require_log(self, connection: sqlite3.Connection) -> None:
+        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if mode != "wal":
             raise IndexFileError(
-                f"{self.path} is a database of another program",
-                got=f"application id {application:#010x}",
-                expected=f"{schema.APPLICATION_ID:#010x}",
-                fix="choose another path for the index",
+                f"the file system of {self.path} does not support SQLite's write-ahead log",
+                got=f"journal mode {mode}",
+                expected="a local disk, or a share with locks and shared memory",
+                fix="keep the index on a local disk; Index.backup copies it to a share",
             )
-        if not 1 <= version <= schema.SCHEMA_VERSION:
-            raise IndexFileError(
-                f"{self.path} was made by a newer edge_embed",
-                got=f"schema version {version}",
-                expected=f"at most {schema.SCHEMA_VERSION}",
-                fix="pip install --upgrade edge-embed",
-            )
-        return False
 
-    def _connect(self) -> sqlite3.Connection:
-        mode = "ro" if self.read_only else "rwc"
-        query = f"mode={mode}"
-        if self.read_only and not self._has_log() and not os.access(self.path.parent, os.W_OK):
+    def _connect_reader(self) -> sqlite3.Connection:
+        if not self.read_only:
+            return self._connect(self.path, "mode=rw")
+        query = "mode=ro"
+        if not Path(f"{self.path}-wal").exists() and not os.access(self.path.parent, os.W_OK):
             # SQLite cannot make the log's shared memory beside the file here, and nobody else can write.
             query += "&immutable=1"
-        uri = f"file:{urllib.parse.quote(os.fspath(self.path))}?{query}"
+        return self._connect(self.path, query)
+
+    def _connect(self, path: Path, query: str) -> sqlite3.Connection:
+        uri = f"file:{urllib.parse.quote(os.fspath(path))}?{query}"
         connection = sqlite3.connect(
             uri, uri=True, timeout=self._timeout, isolation_level=None, check_same_thread=False
         )
@@ -132,9 +150,6 @@ class Database:
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
         return connection
-
-    def _has_log(self) -> bool:
-        return Path(f"{self.path}-wal").exists()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -191,7 +206,7 @@ class Database:
             if self._readers:
                 return self._readers.pop()
         try:
-            return self._connect()
+            return self._connect_reader()
         except BaseException:
             with self._pool_lock:
                 self._lent -= 1
@@ -233,7 +248,7 @@ class Database:
         if self._writer is not None:
             _ABANDONED.append(self._writer)
         self._readers, self._lent, self._process = [], 0, os.getpid()
-        self._writer = None if self.read_only else self._connect()
+        self._writer = None if self.read_only else self._connect(self.path, "mode=rw")
 
     def close(self) -> None:
         """Closes all connections; the last process to do so leaves one file, without a log beside it."""
@@ -271,6 +286,47 @@ class Database:
         return IndexFileError(
             f"SQLite failed on the index {self.path}", got=f"{type(error).__name__}: {text}"
         )
+
+
+def _version(connection: sqlite3.Connection, path: Path) -> int:
+    """Returns the schema version; refuses a database of another program and a newer schema."""
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if path.stat().st_size == 0:
+        raise IndexFileError(
+            f"{path} is empty",
+            got="0 bytes",
+            expected="an index",
+            fix="restore it from a backup, or remove it to make a new index",
+        )
+    if application != schema.APPLICATION_ID:
+        raise IndexFileError(
+            f"{path} is a database of another program",
+            got=f"application id {application:#010x}",
+            expected=f"{schema.APPLICATION_ID:#010x}",
+            fix="choose another path for the index",
+        )
+    if not 1 <= version <= schema.SCHEMA_VERSION:
+        raise IndexFileError(
+            f"{path} was made by a newer edge_embed",
+            got=f"schema version {version}",
+            expected=f"at most {schema.SCHEMA_VERSION}",
+            fix="pip install --upgrade edge-embed",
+        )
+    return int(version)
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    """Gives a finished file its name, unless another process has made one of that name meanwhile."""
+    with open(temporary, "rb") as handle:
+        os.fsync(handle.fileno())
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without links
+        if not path.exists():
+            os.rename(temporary, path)
 
 
 _DAMAGED = (
