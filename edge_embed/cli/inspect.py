@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     delegate = [] if args.no_delegate else _delegate(model)
     acceleration = None if args.accelerator == "cpu" else _acceleration(model, args.accelerator)
     if args.json:
-        facts = dataclasses.asdict(model.manifest)
+        facts = model.manifest.to_dict()
         # A vector in base64 is no news to anybody.
         facts["self_check"]["embedding"] = f"{model.manifest.dimension} float32"
         extra = {"path": str(model.path), "bytes": model.path.stat().st_size, "sizes": sizes}

@@ -21,13 +21,13 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edge_embed.engine.base import IN_MEMORY, library_version
 from edge_embed.engine.cpu import CpuEngine
 from edge_embed.errors import EdgeEmbedError, WeightCacheWarning
 from edge_embed.model_file.file import Identity, ModelFile
 from edge_embed.model_file.manifest import Manifest, Vector, decode_vector, encode_vector
+from edge_embed.model_file.schema import from_json, to_json
 from edge_embed.proof.self_check import check, run_probe
 from edge_embed.warn import warn
 
@@ -56,6 +56,7 @@ class Record:
     state: Identity
     answer: str
     files: list[Identity]
+    schema: int = RECORD_SCHEMA
 
 
 def default_directory() -> Path | None:
@@ -196,9 +197,12 @@ class Entry:
         try:
             if self._path.stat().st_size > _RECORD_LIMIT:
                 return None
-            record = _record(json.loads(self._path.read_bytes()))
-        except (OSError, ValueError, TypeError, KeyError, RecursionError, EdgeEmbedError):
+            record: Record = from_json(Record, json.loads(self._path.read_bytes()), self._path.name)
+            decode_vector(record.answer)
+        except (OSError, ValueError, RecursionError, EdgeEmbedError):
             return None  # whatever it was, it is rebuilt
+        if record.schema != RECORD_SCHEMA:
+            return None
         if not record.weights.startswith(f"{self.key}-") or os.sep in record.weights:
             return None
         if not self.intact(record):
@@ -218,7 +222,7 @@ class Entry:
     def store(self, record: Record) -> None:
         """Writes the record in one step."""
         temporary = self.directory / f".{self.key}.{os.getpid()}-{os.urandom(4).hex()}.tmp"
-        text = json.dumps({"schema": RECORD_SCHEMA, **dataclasses.asdict(record)}, indent=1)
+        text = json.dumps(to_json(record), indent=1)
         try:
             temporary.write_text(text, encoding="utf-8")
             os.replace(temporary, self._path)
@@ -258,22 +262,6 @@ class Entry:
             for path in self.directory.glob(f"{self.key}-*.weights"):
                 if path.name != current and time.time() - path.stat().st_mtime > ORPHAN_AGE:
                     _discard(path)
-
-
-def _record(raw: Any) -> Record:
-    """Builds a record from JSON; what does not fit raises `ValueError`, `TypeError` or `KeyError`."""
-    if raw["schema"] != RECORD_SCHEMA:
-        raise ValueError("another schema")
-    record = Record(
-        weights=raw["weights"],
-        state=Identity(**raw["state"]),
-        answer=raw["answer"],
-        files=[Identity(**item) for item in raw["files"]],
-    )
-    if not isinstance(record.weights, str):
-        raise TypeError("the name of the weights file is not a text")
-    decode_vector(record.answer)
-    return record
 
 
 def _processor() -> str:

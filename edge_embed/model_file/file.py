@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from edge_embed.errors import ConversionError, ManifestError, ModelFileError
 from edge_embed.model_file.archive import (
@@ -28,6 +28,7 @@ from edge_embed.model_file.archive import (
     reason,
 )
 from edge_embed.model_file.manifest import Manifest, Vector, decode_vector
+from edge_embed.model_file.schema import from_json
 from edge_embed.names import MANIFEST_NAME, PROBES_NAME
 
 _CHUNK = 1 << 20
@@ -70,6 +71,11 @@ class Probe:
     def vector(self) -> Vector:
         """The source's embedding, shape ``(dimension,)``."""
         return decode_vector(self.embedding)
+
+
+@dataclass(frozen=True)
+class _Probes:
+    probes: list[Probe]
 
 
 class ModelFile:
@@ -191,11 +197,20 @@ class ModelFile:
             return []
         try:
             raw = json.loads(self.read(PROBES_NAME))
-            return [_probe(item, self.manifest) for item in raw["probes"]]
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            probes: list[Probe] = from_json(_Probes, raw, PROBES_NAME, error=ModelFileError).probes
+            for index, probe in enumerate(probes):
+                self._check_probe(probe, index)
+        except (ValueError, RecursionError, ModelFileError) as error:
             raise ModelFileError(
-                f"the probes in {self.path} are damaged", got=f"{type(error).__name__}: {error}", fix=REPAIR
+                f"the probes in {self.path} are damaged", got=str(error), fix=REPAIR
             ) from error
+        return probes
+
+    def _check_probe(self, probe: Probe, index: int) -> None:
+        if probe.length not in self.manifest.buckets or not 0 < len(probe.tokens) <= probe.length:
+            raise ValueError(f"probe {index} has {len(probe.tokens)} tokens in bucket {probe.length}")
+        if probe.vector.shape != (self.manifest.dimension,):
+            raise ValueError(f"the vector of probe {index} does not have the model's dimension")
 
     def _member(self, name: str) -> Member:
         if name not in self._members:
@@ -209,20 +224,6 @@ class ModelFile:
     def _require_same(self, status: os.stat_result) -> None:
         if Identity.of(status) != self.identity:
             raise ModelFileError(f"{self.path} was changed while it was in use", fix="load the model again")
-
-
-def _probe(item: Any, manifest: Manifest) -> Probe:
-    """Builds a probe from JSON; what does not fit raises `ValueError`, `TypeError` or `KeyError`."""
-    probe = Probe(item["text"], item["prompt_name"], item["tokens"], item["length"], item["embedding"])
-    texts = isinstance(probe.text, str) and isinstance(probe.embedding, str)
-    numbers = isinstance(probe.tokens, list) and all(type(token) is int for token in probe.tokens)
-    if not texts or not numbers or not isinstance(probe.prompt_name, str | None):
-        raise TypeError("a field of a probe has the wrong type")
-    if probe.length not in manifest.buckets or not 0 < len(probe.tokens) <= probe.length:
-        raise ValueError(f"a probe of {len(probe.tokens)} tokens in bucket {probe.length}")
-    if probe.vector.shape != (manifest.dimension,):
-        raise ValueError("a probe's vector does not have the model's dimension")
-    return probe
 
 
 def write_model_file(

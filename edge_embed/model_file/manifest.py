@@ -1,7 +1,7 @@
 """The manifest: the single source of everything a runtime must know about a model file.
 
 It is the zip member `edge_embed.json`. Python, Kotlin and JavaScript read the same fields; nobody
-parses a file name. Unknown fields are kept out, missing ones are errors, and a newer schema is refused.
+parses a file name. `schema` says which changes keep older files readable.
 """
 
 from __future__ import annotations
@@ -9,9 +9,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
-import types
-import typing
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_embed.errors import ManifestError
+from edge_embed.model_file.schema import NOT_STORED, Unknown, from_json, to_json
+from edge_embed.model_file.upgrade import SCHEMA_VERSION, upgrade
 from edge_embed.names import SIMILARITIES, TOKENIZER_KINDS
-
-SCHEMA_VERSION = 1
 
 Vector = npt.NDArray[np.float32]
 
@@ -83,8 +80,8 @@ class TokenizerRecord:
 class Licence:
     """The checkpoint's licence by name, and the zip members that carry its text."""
 
-    name: str | None
-    files: list[str]
+    name: str | None = None
+    files: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -137,7 +134,11 @@ class Parity:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything a runtime must know. See the field types for the parts."""
+    """Everything a runtime must know. See the field types for the parts.
+
+    Attributes:
+        unknown_fields: Fields of the JSON that this version does not know. They are written again.
+    """
 
     name: str
     source: Source
@@ -158,11 +159,16 @@ class Manifest:
     tools: dict[str, str]
     parity: Parity
     self_check: SelfCheck
-    schema_version: int = field(default=SCHEMA_VERSION)
+    schema_version: int = SCHEMA_VERSION
+    unknown_fields: Unknown = field(default_factory=dict, repr=False, metadata=NOT_STORED)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the manifest as a dictionary that `json.dumps` takes."""
+        return to_json(self, self.unknown_fields)
 
     def to_json(self) -> str:
         """Returns the manifest as JSON text with a trailing newline, stable between runs."""
-        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
+        return json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
@@ -179,17 +185,16 @@ class Manifest:
             ) from error
         if not isinstance(raw, dict):
             raise ManifestError("the manifest is not a JSON object", got=type(raw).__name__)
-        version = raw.get("schema_version")
-        if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-            raise ManifestError("the manifest has no schema version", got=repr(version), expected="a number")
-        if version > SCHEMA_VERSION:
-            raise ManifestError(
-                "the file was written by a newer edge_embed",
-                got=f"manifest schema {version}",
-                expected=f"at most {SCHEMA_VERSION}",
-                fix="pip install --upgrade edge-embed",
-            )
-        manifest: Manifest = _parse(cls, raw, "manifest")
+        unknown: Unknown = {}
+        manifest: Manifest = from_json(
+            cls,
+            upgrade(raw),
+            "the manifest",
+            error=ManifestError,
+            fix="convert the model again",
+            unknown=unknown,
+        )
+        manifest = dataclasses.replace(manifest, unknown_fields=unknown)
         manifest._check()
         return manifest
 
@@ -238,46 +243,3 @@ def decode_vector(text: str) -> Vector:
         return np.frombuffer(base64.b64decode(text, validate=True), dtype="<f4").astype(np.float32)
     except ValueError as error:
         raise ManifestError("a vector in the file is damaged", got=str(error)) from error
-
-
-def _parse(kind: Any, value: Any, where: str) -> Any:
-    """Builds `kind` from parsed JSON, checking every type on the way down."""
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind):
-        return _parse_dataclass(kind, value, where)
-    if origin in (typing.Union, types.UnionType):
-        return None if value is None else _parse(args[0], value, where)
-    if origin is list and isinstance(value, list):
-        return [_parse(args[0], item, f"{where}[{i}]") for i, item in enumerate(value)]
-    if origin is dict and isinstance(value, dict):
-        return {key: _parse(args[1], item, f"{where}.{key}") for key, item in value.items()}
-    if kind is Any:
-        return value
-    if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1023:
-        return float(value)
-    if origin is None and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
-        return value
-    name = getattr(kind, "__name__", str(kind)) if origin is None else origin.__name__
-    raise ManifestError(
-        f"the manifest field {where} has the wrong type",
-        got=type(value).__name__,
-        expected=name,
-        fix="convert the model again",
-    )
-
-
-def _parse_dataclass(kind: Any, value: Any, where: str) -> Any:
-    if not isinstance(value, Mapping):
-        raise ManifestError(f"the manifest field {where} is not an object", got=type(value).__name__)
-    hints = typing.get_type_hints(kind)
-    missing = [f.name for f in dataclasses.fields(kind) if f.name not in value]
-    if missing:
-        raise ManifestError(
-            f"the manifest lacks fields of {where}", got=", ".join(missing), fix="convert the model again"
-        )
-    return kind(
-        **{
-            f.name: _parse(hints[f.name], value[f.name], f"{where}.{f.name}")
-            for f in dataclasses.fields(kind)
-        }
-    )

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_embed.errors import InputError
+from edge_embed.model_file import schema
 from edge_embed_bench.errors import MeasurementError
-from edge_embed_bench.records.schema import parse
 from edge_embed_bench.records.stats import median, percentile
 
 SCHEMA_VERSION = 2
@@ -363,18 +363,9 @@ def from_json(text: str | bytes, name: str = "the file") -> list[Record]:
             expected=f"schema {SCHEMA_VERSION}",
             fix="measure again",
         )
-    rows = raw["records"] if version == SCHEMA_VERSION else [_upgraded(row) for row in raw["records"]]
-    return [parse(Record, row, f"{name}: records[{i}]") for i, row in enumerate(rows)]
-
-
-def _upgraded(row: Any) -> Any:
-    """Returns a record of version 1 with what version 2 added, unknown."""
-    if not isinstance(row, dict):
-        return row
-    row = {"conditions": None, **row, "schema_version": SCHEMA_VERSION}
-    if isinstance(row.get("machine"), dict):
-        row["machine"] = {"model": None, "soc": None, "emulator": None, **row["machine"]}
-    return row
+    records = [schema.from_json(Record, row, f"{name}: records[{i}]") for i, row in enumerate(raw["records"])]
+    # What version 2 added has defaults.
+    return [dataclasses.replace(record, schema_version=SCHEMA_VERSION) for record in records]
 
 
 def read(path: Path) -> list[Record]:

@@ -90,7 +90,10 @@ class Manifest private constructor(val raw: Map<String, Any?>) {
         private val KINDS = setOf("sentencepiece", "tokenizers")
         private val SIMILARITIES = setOf("cosine", "dot", "euclidean", "manhattan")
 
-        /** Field and type by record; `[x]` is a list, `{x}` a map from names, `x?` may be null. */
+        /**
+         * Field and type by record; `[x]` is a list, `{x}` a map from names, `x?` may be null. A field that
+         * ends with `=` has a default: a file may lack it. Fields that are not listed are ignored.
+         */
         private val SCHEMA: Map<String, Map<String, String>> = mapOf(
             "Manifest" to "name:str source:Source architecture:Architecture recipe:Recipe graph:Graph " +
                 "buckets:[int] max_tokens:int pooling:[str] normalize:bool dimension:int " +
@@ -103,7 +106,7 @@ class Manifest private constructor(val raw: Map<String, Any?>) {
             "Graph" to "bytes:int sha256:str fp16_safe:bool",
             "Tokenizer" to "file:str kind:str sha256:str lowercase:bool pad_id:int prefix_ids:[int] " +
                 "suffix_ids:[int] vocab_size:int",
-            "Licence" to "name:str? files:[str]",
+            "Licence" to "name:str?= files:[str]=",
             "SelfCheck" to "tokens:[int] embedding:str min_cosine:float",
             "Parity" to "passed:bool failures:[str] probes:int cosine_mean:float cosine_min:float " +
                 "norm_error_max:float non_finite:int zero_vectors:int token_mismatches:int neighbours:float " +
@@ -137,8 +140,11 @@ class Manifest private constructor(val raw: Map<String, Any?>) {
                 type.startsWith("{") && value is Map<*, *> ->
                     value.forEach { (key, item) -> require(type.substring(1, type.length - 1), item, "$where.$key") }
                 type in SCHEMA && value is Map<*, *> -> for ((field, kind) in SCHEMA.getValue(type)) {
-                    if (field !in value) throw ManifestException("the manifest lacks a field", "$where.$field", AGAIN)
-                    require(kind, value[field], "$where.$field")
+                    if (field in value) {
+                        require(kind.removeSuffix("="), value[field], "$where.$field")
+                    } else if (!kind.endsWith("=")) {
+                        throw ManifestException("the manifest lacks a field", "$where.$field", AGAIN)
+                    }
                 }
                 else -> {
                     val fits = when (type) {

@@ -63,6 +63,20 @@ class CoreTest {
     }
 
     @Test
+    fun `a manifest may lack fields that have a default, and have fields of a later version`() {
+        fun parse(change: (MutableMap<String, Any?>) -> Unit): Manifest {
+            @Suppress("UNCHECKED_CAST")
+            val raw = LinkedHashMap(manifest as Map<String, Any?>).also(change)
+            return Manifest.parse(Json.write(raw).toByteArray())
+        }
+        val name = parse { it["licence"] = mapOf<String, Any?>("later" to 1L); it["later"] = listOf("x") }.name
+        assertEquals(parse { }.name, name)
+        assertThrows(ManifestException::class.java) { parse { it["licence"] = mapOf("files" to 1L) } }
+        assertThrows(ManifestException::class.java) { parse { it.remove("licence") } }
+        assertThrows(ManifestException::class.java) { parse { it.remove("buckets") } }
+    }
+
+    @Test
     fun `what is no vector is never returned`() {
         for (bad in listOf(FloatArray(8), FloatArray(7) { 1f }, FloatArray(8) { if (it == 3) Float.NaN else 1f })) {
             assertThrows(RuntimeFailure::class.java) { embedder { bad }.encode("a") }
