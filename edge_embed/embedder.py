@@ -248,6 +248,11 @@ class Embedder:
             [*record.prefix_ids, *tokenizer.encode(text), *record.suffix_ids] for text in as_texts(texts)[0]
         ]
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer, which adds neither prompt nor special tokens."""
+        return self._load_tokenizer()
+
     def similarity(self, embeddings1: npt.ArrayLike, embeddings2: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Returns the similarity of every vector with every other, ``(n, m)``, by the model's own measure.
 

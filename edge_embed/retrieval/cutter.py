@@ -2,62 +2,76 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
+from edge_embed.retrieval.chunks import Sizes, TokenCounter, check_size, chunk_title, cut, sizes_for
 from edge_embed.retrieval.documents import Source
 from edge_embed.retrieval.store.writer import NewChunk
+from edge_embed.text.tokenizers import Tokenizer
 
-DEFAULT_TOKENS, DEFAULT_OVERLAP = 256, 0
+_WITHOUT_TOKENIZER = Sizes(256, 32, 32)
+"""Sizes in words, for a model of another make that shows no tokenizer."""
 
-_PARAGRAPH = re.compile(r"\n\s*\n")
+_counters: WeakKeyDictionary[Any, TokenCounter] = WeakKeyDictionary()
 
 
 class Cutter:
-    """Cuts documents at paragraphs, as many to a chunk as fit.
+    """Cuts documents.
 
     Args:
-        model: The model; its `tokenize` counts tokens, words are counted if it has none.
+        model: The model; words are counted if it has no `tokenizer`.
         chunk_tokens: The most tokens of a chunk.
         overlap: Tokens that neighbouring chunks share.
     """
 
     def __init__(self, model: Any, chunk_tokens: int, overlap: int) -> None:
-        self._size = chunk_tokens
-        self._count: Callable[[str], int] = _counter(model)
+        self._count = counter_for(model)
+        self._sizes = _sizes(model, chunk_tokens, overlap)
 
     def cut(self, source: Source) -> tuple[list[NewChunk], list[str | None]]:
         """Returns the chunks of a document, and for each the title to embed it with."""
-        text, start = source.text, 0
-        spans: list[NewChunk] = []
-        for found in [*(m.start() for m in _PARAGRAPH.finditer(text)), len(text)]:
-            piece = text[start:found]
-            first = start + len(piece) - len(piece.lstrip())
-            last = start + len(piece.rstrip())
-            start = found
-            if first >= last:
-                continue
-            tokens = self._count(text[first:last])
-            if spans and spans[-1].tokens + tokens <= self._size:
-                spans[-1] = NewChunk(spans[-1].start, last, spans[-1].tokens + tokens, ())
-            else:
-                spans.append(NewChunk(first, last, tokens, ()))
-        return spans, self._titles(source, spans)
-
-    def _titles(self, source: Source, chunks: Sequence[NewChunk]) -> list[str | None]:
-        return [source.title or None] * len(chunks)
-
-
-def _counter(model: Any) -> Callable[[str], int]:
-    tokenize = getattr(model, "tokenize", None)
-    if tokenize is None:
-        return lambda text: len(text.split())
-    return lambda text: len(tokenize([text])[0])
+        sizes = self._sizes
+        found = cut(source.text, count=self._count, size=sizes.size, overlap=sizes.overlap, kind=source.kind)
+        chunks = [NewChunk(c.start, c.end, c.tokens, c.headings) for c in found]
+        by_path: dict[tuple[str, ...], str | None] = {}
+        for chunk in chunks:
+            if chunk.headings not in by_path:
+                by_path[chunk.headings] = chunk_title(
+                    source.title, chunk.headings, count=self._count, limit=sizes.title
+                )
+        return chunks, [by_path[chunk.headings] for chunk in chunks]
 
 
 def default_sizes(model: Any, chunk_tokens: int | None, overlap: int | None) -> tuple[int, int]:
-    """Returns the size and overlap of chunks: what was asked for, or what suits the model."""
-    most = getattr(model, "max_seq_length", None)
-    size = chunk_tokens or min(DEFAULT_TOKENS, most - most // 4 if most else DEFAULT_TOKENS)
-    return size, DEFAULT_OVERLAP if overlap is None else overlap
+    """Returns the size and overlap of chunks: what was asked for, or what suits the model.
+
+    Raises:
+        InputError: If the model cannot take what was asked for.
+    """
+    sizes = _sizes(model, chunk_tokens, overlap)
+    return sizes.size, sizes.overlap
+
+
+def _sizes(model: Any, size: int | None, overlap: int | None) -> Sizes:
+    if hasattr(model, "manifest"):
+        return sizes_for(model.manifest, counter_for(model), size=size, overlap=overlap)
+    defaults = _WITHOUT_TOKENIZER
+    size = defaults.size if size is None else size
+    overlap = size // 8 if overlap is None else overlap
+    check_size(size, overlap)
+    return Sizes(size, overlap, defaults.title)
+
+
+def counter_for(model: Any) -> TokenCounter:
+    """Returns the counter of a model, the same one each time: it remembers words."""
+    counter = _counters.get(model)
+    if counter is None:
+        counter = _counters[model] = _counter_of(getattr(model, "tokenizer", None))
+    return counter
+
+
+def _counter_of(tokenizer: Tokenizer | None) -> TokenCounter:
+    if tokenizer is None:
+        return TokenCounter(lambda text: len(text.split()), joins_words=False)
+    return TokenCounter(lambda text: len(tokenizer.encode(text)), joins_words=tokenizer.joins_words)

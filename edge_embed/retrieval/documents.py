@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_embed.errors import InputError
+from edge_embed.retrieval.chunks import KINDS
 from edge_embed.retrieval.store.metadata import check_metadata
-
-KINDS = ("text", "markdown", "html", "code")
 
 _KEYS = ("id", "text", "title", "metadata", "kind")
 _LONGEST_ID = 4096

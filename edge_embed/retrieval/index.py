@@ -101,7 +101,7 @@ class Index(OpenIndex):
 
         Args:
             documents: Mappings with "id" and "text", and optionally "title", "metadata" and "kind" ("text",
-                "markdown", "html", "code").
+                "markdown", "code").
             show_progress_bar: True or False, or None for a bar on a terminal when it takes over a second.
 
         Raises:

@@ -16,7 +16,7 @@ class Document:
         text: The whole text.
         title: Its title; empty if it has none.
         metadata: What `where` filters by, and whatever else the caller wants to get back.
-        kind: How the text is cut: "text", "markdown", "html" or "code".
+        kind: How the text is cut: "text", "markdown" or "code".
     """
 
     id: str

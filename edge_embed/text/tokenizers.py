@@ -19,6 +19,11 @@ class Tokenizer(Protocol):
         """Returns the ids of `text`. Special tokens spelled out in the text become their ids."""
         ...
 
+    @property
+    def joins_words(self) -> bool:
+        """Whether the ids of a text may differ from those of its words, one after the other."""
+        ...
+
 
 def load_tokenizer(record: TokenizerRecord, data: bytes) -> Tokenizer:
     """Builds the tokenizer that a manifest describes.
@@ -96,6 +101,7 @@ class _SentencePiece:
         _require_entries(record, size)
         self._processor: Any = processor
         self._lowercase = record.lowercase
+        self.joins_words = True
         # SentencePiece never makes its control pieces from text; transformers does where it spells them.
         candidates = (processor.bos_id(), processor.eos_id(), processor.pad_id(), processor.unk_id())
         ids = {i for i in candidates if i >= 0}
@@ -129,6 +135,11 @@ class _HuggingFace:
         _require_entries(record, tokenizer.get_vocab_size(with_added_tokens=True))
         self._tokenizer = tokenizer
         self._lowercase = record.lowercase
+        # BERT's splits at white space before anything else.
+        self.joins_words = not (
+            isinstance(tokenizer.model, tokenizers.models.WordPiece)
+            and isinstance(tokenizer.pre_tokenizer, tokenizers.pre_tokenizers.BertPreTokenizer)
+        )
 
     def encode(self, text: str) -> list[int]:
         if self._lowercase:

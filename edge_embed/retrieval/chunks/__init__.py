@@ -6,8 +6,18 @@ the document's title and the headings above it.
 """
 
 from edge_embed.retrieval.chunks.counting import Count, TokenCounter
-from edge_embed.retrieval.chunks.cutting import Chunk, cut
+from edge_embed.retrieval.chunks.cutting import Chunk, check_size, cut
 from edge_embed.retrieval.chunks.outline import KINDS
 from edge_embed.retrieval.chunks.sizes import Sizes, chunk_title, sizes_for
 
-__all__ = ["KINDS", "Chunk", "Count", "Sizes", "TokenCounter", "chunk_title", "cut", "sizes_for"]
+__all__ = [
+    "KINDS",
+    "Chunk",
+    "Count",
+    "Sizes",
+    "TokenCounter",
+    "check_size",
+    "chunk_title",
+    "cut",
+    "sizes_for",
+]

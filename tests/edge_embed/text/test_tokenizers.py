@@ -88,3 +88,11 @@ def test_a_lone_surrogate_is_named_and_everything_else_passes(text):
     else:
         with pytest.raises(InputError, match=f"position {place}"):
             check_text(text, 0)
+
+
+def test_only_berts_wordpiece_reads_words_one_by_one(wordpiece, sentencepiece_bpe):
+    tokenizer = load_tokenizer(*wordpiece)
+    assert not tokenizer.joins_words
+    text = " the red-planet\n\n known as mars, "
+    assert tokenizer.encode(text) == [token for word in text.split() for token in tokenizer.encode(word)]
+    assert load_tokenizer(*sentencepiece_bpe).joins_words
