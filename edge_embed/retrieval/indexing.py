@@ -71,6 +71,8 @@ class Indexer:
         """Stores a group of documents in one transaction; those with the same content are left alone."""
         with self._database.reading() as connection:
             stored = _hashes(connection, sources)
+        if all(stored.get(source.name) == source.content_hash for source in sources):
+            return AddResult(unchanged=len(sources))
         # Where only the metadata changed, the vectors stay.
         prepared = self.prepare([s for s in sources if stored.get(s.name, b"")[:_HALF] != s.text_hash])
         with self._database.writing() as connection:

@@ -96,6 +96,7 @@ class Database:
             raise IndexFileError(f"there is no index {self.path}", fix="check the path")
         if not self.path.is_file():
             raise IndexFileError(f"{self.path} is not a file", expected="an index file")
+        _require_whole_pages(self.path)
         if not os.access(self.path, os.W_OK):
             self.read_only = True
         with self.translated():
@@ -285,6 +286,24 @@ class Database:
                 return IndexFileError(f"{what}: {self.path}", got=text, fix=fix)
         return IndexFileError(
             f"SQLite failed on the index {self.path}", got=f"{type(error).__name__}: {text}"
+        )
+
+
+def _require_whole_pages(path: Path) -> None:
+    """Refuses a file that ends within a page, which SQLite itself would read as if zeros followed."""
+    log = Path(f"{path}-wal")
+    if log.exists() and log.stat().st_size:
+        return  # an interrupted write, which the log repairs
+    with open(path, "rb") as handle:
+        header = handle.read(18)
+    if header[:16] != b"SQLite format 3\0":
+        return  # another kind of file, which SQLite names
+    if excess := path.stat().st_size % (int.from_bytes(header[16:18], "big") or 1):
+        raise IndexFileError(
+            f"the index {path} is cut",
+            got=f"{excess} bytes behind the last whole page",
+            expected="whole pages",
+            fix="restore it from a backup, or remove it and index the documents again",
         )
 
 
