@@ -267,6 +267,60 @@ class Embedder:
         return pairwise(self.similarity_fn_name, embeddings1, embeddings2)
 
     @property
+    def concurrency(self) -> int:
+        """How many texts the model runs at a time, each on one thread."""
+        return self._load().workers
+
+    def plan(
+        self,
+        sentences: Texts,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        overflow: str | None = None,
+    ) -> list[Plan]:
+        """Returns how each text would be run: its windows of token ids. Arguments as for `encode`."""
+        texts, _ = as_texts(sentences)
+        lead = choose_prompt(self.prompts, prompt, prompt_name, self.default_prompt_name)
+        policy = self._overflow if overflow is None else check_overflow(overflow)
+        tokenizer = self._load_tokenizer()
+        return [
+            plan(tokenizer, self.manifest, lead, text, policy, index=index)
+            for index, text in enumerate(texts)
+        ]
+
+    def run_plan(self, work: Plan, alone: bool = False) -> Vector:
+        """Runs the windows of one text.
+
+        Args:
+            work: What `plan` returned.
+            alone: Whether one thread runs it, beside others of its kind. The vector is the same.
+
+        Returns:
+            The mean of the windows at the model's full dimension.
+        """
+        return self._run(work, alone)
+
+    def finish(
+        self, vector: Vector, truncate_dim: int | None = None, normalize: bool | None = None
+    ) -> Vector:
+        """Cuts and normalizes a vector as `encode` does. The arguments are those of `encode`."""
+        manifest = self.manifest
+        dimension = check_dimension(truncate_dim, manifest) or self.get_embedding_dimension()
+        if normalize is None:  # a cut vector of a model that normalizes would be shorter than 1
+            normalize = manifest.normalize and dimension < manifest.dimension
+        return unit(vector[:dimension]) if normalize else vector[:dimension]
+
+    @property
+    def query_prompt_name(self) -> str | None:
+        """The prompt that `encode_query` uses; None for the default one."""
+        return task_prompt_name(self.prompts, QUERY_PROMPTS)
+
+    @property
+    def document_prompt_name(self) -> str | None:
+        """The prompt that `encode_document` uses; None for the default one."""
+        return task_prompt_name(self.prompts, DOCUMENT_PROMPTS)
+
+    @property
     def manifest(self) -> Manifest:
         """Everything the file says of itself."""
         return self._file.manifest

@@ -1,0 +1,90 @@
+"""The server's process: sockets, signals, logs."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from types import FrameType
+
+import uvicorn
+
+from edge_embed.errors import InputError
+from edge_embed.serve.app import Server
+
+KEEP_ALIVE_SECONDS = 65
+"""How long an idle connection stays open: longer than the usual 60 seconds of a load balancer before it."""
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn, whose stop signal also turns new requests away."""
+
+    def __init__(self, config: uvicorn.Config, server: Server) -> None:
+        super().__init__(config)
+        self._server = server
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begins to stop: running requests end, new ones get 503."""
+        self._server.gate.draining = True
+        super().handle_exit(sig, frame)
+
+
+def run(server: Server, *, host: str, port: int, unix_socket: str | None = None) -> int:
+    """Serves until a signal, and returns the exit code.
+
+    Args:
+        server: The application.
+        host: The address to listen on.
+        port: The port; 0 for any free one, which the log names.
+        unix_socket: A path to listen on instead.
+
+    Raises:
+        InputError: If the address cannot be used.
+    """
+    _log_to_stderr()
+    config = uvicorn.Config(
+        server,
+        host=host,
+        port=port,
+        uds=unix_socket,
+        log_config=None,
+        access_log=False,
+        ws="none",
+        lifespan="on",
+        server_header=False,
+        date_header=True,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=int(server.options.drain_timeout) or 1,
+        backlog=2048,
+    )
+    uvicorn_server = _Uvicorn(config, server)
+    if unix_socket is None:
+        try:
+            socket = config.bind_socket()
+        except SystemExit as error:  # uvicorn logs the reason and ends the process
+            raise InputError(
+                f"cannot listen on {host}:{port}",
+                got="see the line above",
+                expected="an address of this machine and a free port",
+                fix="choose another with --host and --port",
+            ) from error
+        place = f"http://{host}:{socket.getsockname()[1]}"
+        sockets = [socket]
+    else:
+        place, sockets = f"unix:{unix_socket}", None
+    logging.getLogger("edge_embed.serve").info("serving %s on %s", server.model.name, place)
+    try:
+        uvicorn_server.run(sockets)
+    except KeyboardInterrupt:  # uvicorn raises the signal once more after it has stopped
+        return 0
+    return 0 if uvicorn_server.started else 2
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    for name, level in (("edge_embed.serve", logging.INFO), ("uvicorn.error", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
