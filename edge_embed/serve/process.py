@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import sys
 from types import FrameType
 
@@ -17,11 +18,19 @@ KEEP_ALIVE_SECONDS = 65
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn, whose stop signal also turns new requests away."""
+    """uvicorn, which says when it listens, and whose stop signal also turns new requests away."""
 
-    def __init__(self, config: uvicorn.Config, server: Server) -> None:
+    def __init__(self, config: uvicorn.Config, server: Server, place: str) -> None:
         super().__init__(config)
-        self._server = server
+        self._server, self._place = server, place
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begins to listen."""
+        await super().startup(sockets)
+        if self.started:
+            logging.getLogger("edge_embed.serve").info(
+                "serving %s on %s", self._server.model.name, self._place
+            )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begins to stop: running requests end, new ones get 503."""
@@ -57,10 +66,9 @@ def run(server: Server, *, host: str, port: int, unix_socket: str | None = None)
         timeout_graceful_shutdown=int(server.options.drain_timeout) or 1,
         backlog=2048,
     )
-    uvicorn_server = _Uvicorn(config, server)
     if unix_socket is None:
         try:
-            socket = config.bind_socket()
+            listening = config.bind_socket()
         except SystemExit as error:  # uvicorn logs the reason and ends the process
             raise InputError(
                 f"cannot listen on {host}:{port}",
@@ -68,16 +76,22 @@ def run(server: Server, *, host: str, port: int, unix_socket: str | None = None)
                 expected="an address of this machine and a free port",
                 fix="choose another with --host and --port",
             ) from error
-        place = f"http://{host}:{socket.getsockname()[1]}"
-        sockets = [socket]
+        place = f"http://{host}:{listening.getsockname()[1]}"
+        sockets = [listening]
     else:
         place, sockets = f"unix:{unix_socket}", None
-    logging.getLogger("edge_embed.serve").info("serving %s on %s", server.model.name, place)
+    uvicorn_server = _Uvicorn(config, server, place)
+    # uvicorn sends itself the signal once more after it has stopped: that must not end the process.
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         uvicorn_server.run(sockets)
-    except KeyboardInterrupt:  # uvicorn raises the signal once more after it has stopped
+    except KeyboardInterrupt:
         return 0
     return 0 if uvicorn_server.started else 2
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _log_to_stderr() -> None:
