@@ -54,6 +54,9 @@ PAGE_POLICY = (
 )
 """The page loads its own files and calls its own server, and nothing else."""
 
+MOST_SEARCHES = 64
+"""The most searches that wait or run."""
+
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
@@ -87,6 +90,7 @@ class Server:
         )
         self.model = ServedModel(embedder, options, self.metrics.run)
         self._started = int(time.time())
+        self._searches = 0
         handlers: dict[tuple[str, str], Handler] = {
             ("/v1/embeddings", "POST"): self._openai,
             ("/v1/models", "GET"): self._models,
@@ -247,8 +251,15 @@ class Server:
     async def _search(self, scope: Scope, receive: Receive, send: Send) -> None:
         assert self.index is not None
         request = SearchRequest.parse(parse_json(await read_body(scope, receive)))
-        loop = asyncio.get_running_loop()
-        hits = await loop.run_in_executor(None, request.run, self.index)
+        if self._searches >= MOST_SEARCHES:
+            raise HttpError(
+                429, f"{self._searches} searches are waiting", code="queue_full", headers={"retry-after": "1"}
+            )
+        self._searches += 1
+        try:
+            hits = await asyncio.get_running_loop().run_in_executor(None, request.run, self.index)
+        finally:
+            self._searches -= 1
         scope["edge_embed.log"] = {"hits": len(hits)}
         await answer(send, _json(answer_hits(hits)))
 

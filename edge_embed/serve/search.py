@@ -13,6 +13,9 @@ from edge_embed.serve.errors import invalid
 if TYPE_CHECKING:
     from edge_embed.retrieval import Hit, Index
 
+MARKS = ("\ue000", "\ue001")
+"""What stands before and after a found word in a snippet: private characters, which texts do not use."""
+
 MOST_HITS = 100
 LONGEST_QUERY = 8000
 MODES = ("hybrid", "vector", "text")
@@ -81,6 +84,7 @@ class SearchRequest:
                 where=self.where,
                 min_score=self.min_score,
                 per_document=self.per_document,
+                marks=MARKS,
             )
         except InputError as error:
             raise invalid(str(error), "where" if self.where else "query") from error
@@ -88,7 +92,5 @@ class SearchRequest:
 
 def answer_hits(hits: Sequence[Hit]) -> dict[str, Any]:
     """Returns the answer's JSON object; `marks` are what stands before and after a word in a snippet."""
-    from edge_embed.retrieval.search.snippet import MARKS
-
     rows = [dataclasses.asdict(hit) | {"metadata": dict(hit.metadata)} for hit in hits]
     return {"hits": rows, "marks": list(MARKS)}
