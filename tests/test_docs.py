@@ -12,12 +12,12 @@ SOURCES = ("edge_embed", "converters", "training")
 
 
 def _texts(node: ast.AST) -> str:
-    """Returns a string expression's text, with an empty text where a value is put in."""
+    """Returns a string expression's text, with … where a value is put in."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.JoinedStr):
         return "".join(_texts(part) for part in node.values)
-    return ""
+    return "…"
 
 
 def test_every_page_is_in_the_navigation() -> None:
