@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_embed.engine.parallel import MANY, for_each
+from edge_embed.engine.uninterrupted import uninterrupted
 from edge_embed.errors import InputError, RuntimeFailure
 from edge_embed.model_file.file import ModelFile
 from edge_embed.model_file.manifest import Manifest, Vector
@@ -403,11 +404,14 @@ class Embedder:
 
     def _load(self) -> Engine:
         """Returns the engine, loading it in a new instance or a forked child."""
+        engine = self._engine
+        if engine is not None and not self._closed:
+            return engine
         with self._lock:
             if self._closed:
                 raise RuntimeFailure(f"the model {self._file.path} is closed", fix="make a new Embedder")
             if self._engine is None:
-                self._engine = self._open()
+                self._engine = uninterrupted(self._open)
             return self._engine
 
     def _open(self) -> Engine:
@@ -451,18 +455,17 @@ class Embedder:
             return vectors
         tokenizer = self._load_tokenizer()
         workers = self._load().workers if len(texts) >= MANY else 1
-        tally = Tally()
+        tally, lock = Tally(), threading.Lock()
 
         def embed(index: int) -> None:
             work = plan(tokenizer, manifest, prompts[index], texts[index], policy, index=index)
             vector = self._run(work, workers > 1)[:dimension]
             vectors[index] = unit(vector) if normalize else vector
-            with self._lock:
+            with lock:
                 tally.add(work)
-                advance(1)
 
         with progress_bar(len(texts), "embedding", show=show_progress_bar) as advance:
-            for_each(len(texts), workers, embed)
+            for_each(len(texts), workers, embed, advance)
         tally.warn(len(texts), manifest.max_tokens)
         return vectors
 

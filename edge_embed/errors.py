@@ -150,3 +150,7 @@ class WeightCacheWarning(EdgeEmbedWarning):
 
 class AcceleratorWarning(EdgeEmbedWarning):
     """An accelerator left a part of the graph to the CPU."""
+
+
+class LiteRtVersionWarning(UserWarning):
+    """The installed LiteRT is not the one whose C interface is known, and is used in a slower way."""

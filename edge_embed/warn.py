@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
 import types
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from edge_embed.errors import PaddingWarning, TruncationWarning
@@ -13,8 +16,28 @@ if TYPE_CHECKING:
     from edge_embed.text.plan import Plan
 
 
+_held = threading.local()
+
+
+@contextlib.contextmanager
+def hold_warnings(held: list[tuple[str, type[Warning]]]) -> Iterator[None]:
+    """Collects what this thread warns of, for a caller in another thread that can point at its own line.
+
+    Args:
+        held: Receives message and category of each warning.
+    """
+    before, _held.warnings = getattr(_held, "warnings", None), held
+    try:
+        yield
+    finally:
+        _held.warnings = before
+
+
 def warn(message: str, category: type[Warning]) -> None:
     """Warns on behalf of the first frame outside this package."""
+    if (held := getattr(_held, "warnings", None)) is not None:
+        held.append((message, category))
+        return
     level = 2  # the caller of this function
     frame: types.FrameType | None = sys._getframe(1)
     while frame is not None and str(frame.f_globals.get("__name__", "")).split(".")[0] == "edge_embed":

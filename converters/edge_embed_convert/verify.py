@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from typing_extensions import Unpack
 
-from edge_embed.engine.base import IN_MEMORY
 from edge_embed.engine.cpu import CpuEngine
+from edge_embed.engine.packed_weights import IN_MEMORY
 from edge_embed.errors import CheckpointError
 from edge_embed.model_file.file import ModelFile, Probe
 from edge_embed.model_file.manifest import Manifest, Parity, encode_vector

@@ -72,7 +72,7 @@ def _sizes(model: ModelFile) -> dict[str, int]:
 
 
 def _delegate(model: ModelFile) -> list[dict[str, Any]]:
-    from edge_embed.engine.base import partitions
+    from edge_embed.engine.litert.delegate import partitions
     from edge_embed.progress import progress_bar
 
     reports = []

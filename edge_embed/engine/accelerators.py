@@ -1,33 +1,34 @@
-"""GPU and NPU: who runs the graph, what really ran there, and proof that it computes the same.
+"""GPU and NPU: which accelerator runs the graph, what it really runs, and a check that it computes the same.
 
-LiteRT falls back without a word: an absent NPU, a graph that a compiler refuses, operators that a GPU does
-not know all end on the CPU. So its log is read for what it did, and whatever an accelerator took must
-reproduce the file's probe in every bucket before a vector of it is handed out.
+LiteRT falls back to the CPU without an error: where there is no NPU, where a compiler refuses the graph,
+where a GPU does not know an operator. So its log is read for what it did, and whatever an accelerator took
+must reproduce the file's probe in every bucket before it returns a vector.
 """
 
 from __future__ import annotations
 
-import atexit
-import ctypes
-import os
-import re
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from edge_embed.engine.base import IN_MEMORY, PYBIND_ERRORS, Engine, call, check_signatures, closed, leak
-from edge_embed.engine.litert.armv80 import keep_out_what_would_kill_us
+from edge_embed.engine.base import Engine, closed_error
+from edge_embed.engine.litert.calls import WRAPPER_ERRORS, GraphClosedError, call_litert, quietly
 from edge_embed.engine.litert.flatbuffer import mapped, signatures
-from edge_embed.engine.litert.log import quiet_output
+from edge_embed.engine.litert.log import (
+    Log,
+    absence,
+    accelerated_operators,
+    captured_log,
+    refused_operators,
+    selected_adapter,
+)
+from edge_embed.engine.litert.python_api import CompiledFile, compile_for_accelerator
+from edge_embed.engine.litert.signatures import check_signatures
+from edge_embed.engine.uninterrupted import uninterrupted
 from edge_embed.engine.watched_file import WatchedFile
 from edge_embed.errors import AcceleratorError, AcceleratorWarning, RuntimeFailure, SelfCheckError
 from edge_embed.model_file.file import ModelFile
 from edge_embed.model_file.manifest import Manifest, Vector
-from edge_embed.names import INPUT_NAME, OUTPUT_NAME, signature_name
 from edge_embed.proof.self_check import check_every_bucket
 from edge_embed.warn import warn
 
@@ -35,19 +36,7 @@ CPU, GPU, NPU, AUTO = "cpu", "gpu", "npu", "auto"
 PREFERRED = (NPU, GPU)
 """What "auto" tries ahead of the CPU, in this order."""
 
-NO_PLUGINS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "no-plugins")
-"""A directory that does not exist: LiteRT looks there for plug-ins and finds none to load."""
-
 LABELS = {CPU: "the CPU", GPU: "the GPU", NPU: "the NPU"}
-
-_REFUSED = re.compile(r"^([A-Z0-9_]+): (.+)$")
-_DIVIDED = re.compile(r"^(\d+) operations will run on the [GN]PU, and the remaining (\d+)")
-_ADAPTER = re.compile(r"Selected adapter: ([^,]+),.*?backend=(\w+), adapterType=(.+)$")
-_ABSENCE = {
-    GPU: ("No adapters found", "GPU accelerator could not be loaded", "Couldn't load Vulkan"),
-    NPU: ("NPU accelerator could not be loaded", "Failed to apply compiler plugins", "No compiler plugin"),
-}
-"""What LiteRT logs where there is no such accelerator, the cause last."""
 
 _ABSENT = {
     GPU: "install the GPU's driver, on Linux its Vulkan driver and libvulkan1, so that vulkaninfo lists it; "
@@ -61,7 +50,6 @@ _CONVERT_AGAIN = (
     "or use accelerator='auto' or 'cpu'"
 )
 
-_environments: dict[str, Any] = {}
 _adapter: tuple[str, bool] | None = None
 
 
@@ -77,7 +65,7 @@ class Acceleration:
         device: The accelerator's own name, None where LiteRT does not say.
         software: Whether that device is a program on the CPU.
         float16: Whether the accelerator may compute in float16.
-        passed_over: What "auto" tried and did not take, and why.
+        passed_over: The accelerators that "auto" tried and did not use, and why.
     """
 
     asked: str
@@ -114,86 +102,75 @@ class AcceleratedEngine(Engine):
     def __init__(self, file: ModelFile, accelerator: str, num_threads: int) -> None:
         super().__init__(file.manifest)
         self.acceleration = Acceleration(accelerator, accelerator)
-        self._buffers: dict[int, tuple[Any, Any]] = {}
-        self._model: Any = None
-        self._lock = threading.Lock()
+        self._graph: CompiledFile | None = None
         self._file = WatchedFile(file.path, file.manifest.graph)
         with mapped(self._file.descriptor) as data:
             check_signatures(signatures(data), file.manifest)
-        self._model = self._compile(file, accelerator, num_threads)
+        self._graph = self._compile(file, accelerator, num_threads)
         self._register()
 
     def close(self) -> None:
-        """Releases the graph. Calling it again does nothing."""
-        with self._lock:
-            if self._model is not None:
-                with quiet_output():
-                    self._buffers.clear()
-                    self._model.close()
-                    self._model = None
-                self._file.close()
+        """Releases the graph once it has ended what it runs. Calling it again does nothing."""
+        if self._graph is not None:
+            quietly(self._graph.close)
+        self._file.close()
 
     def abandon(self) -> None:
         """Forgets the graph in a forked child."""
-        for thing in (self._model, self._buffers):
-            if thing:
-                leak(thing)
-        self._model, self._buffers = None, {}
+        if self._graph is not None:
+            self._graph.abandon()
         self._file.close()
 
     def _invoke(self, length: int, ids: Sequence[int], alone: bool) -> Vector:
-        with self._lock:
-            if self._model is None:
-                raise closed(self._name)
-            self._file.require_unchanged()
-            if length not in self._buffers:
-                # The first run of a bucket allocates, and speaks.
-                return call("LiteRT cannot run the graph", lambda: self._run(length, ids))
-            try:
-                return self._run(length, ids)
-            except PYBIND_ERRORS as error:
-                raise RuntimeFailure("LiteRT cannot run the graph", got=str(error)) from error
+        graph = self._graph
+        if graph is None or graph.closed:
+            raise closed_error(self._name)
+        self._file.require_unchanged()
+        what = "LiteRT cannot run the graph"
+        if not graph.has_run(length):
+            return call_litert(what, lambda: graph.run(length, ids))
+        try:
+            return uninterrupted(lambda: graph.run(length, ids))
+        except GraphClosedError:
+            raise closed_error(self._name) from None
+        except WRAPPER_ERRORS as error:
+            raise RuntimeFailure(what, got=str(error)) from error
 
-    def _run(self, length: int, ids: Sequence[int]) -> Vector:
-        signature = signature_name(length)
-        if length not in self._buffers:
-            self._buffers[length] = (
-                self._model.create_input_buffer_by_name(signature, INPUT_NAME),
-                self._model.create_output_buffer_by_name(signature, OUTPUT_NAME),
-            )
-        source, sink = self._buffers[length]
-        tokens = np.full((1, length), self._pad_id, dtype=np.int32)
-        tokens[0, : len(ids)] = ids
-        source.write(tokens)
-        self._model.run_by_name(signature, {INPUT_NAME: source}, {OUTPUT_NAME: sink})
-        vector: Vector = sink.read(self._dimension, np.float32)
-        return vector
-
-    def _compile(self, file: ModelFile, accelerator: str, num_threads: int) -> Any:
+    def _compile(self, file: ModelFile, accelerator: str, num_threads: int) -> CompiledFile:
         from edge_embed.engine.litert.gpu_graph import read_graph  # numpy work that only this needs
 
         manifest, name = file.manifest, LABELS[accelerator]
         _refuse_blocks(manifest, accelerator)
         graph = read_graph(file.path, manifest.graph.bytes)
         float16 = manifest.graph.fp16_safe
+        log = Log()
+
+        def compile_graph() -> CompiledFile:
+            nonlocal log
+            with captured_log() as log:
+                return compile_for_accelerator(
+                    graph, accelerator, num_threads, float16, self._dimension, self._pad_id
+                )
+
         try:
-            with quiet_output() as captured:
-                model = _compile(graph, accelerator, num_threads, float16)
+            model = uninterrupted(compile_graph)
         except ImportError as error:
             raise AcceleratorError(f"LiteRT cannot use {name}", got=str(error)) from error
-        except PYBIND_ERRORS as error:
-            absent = _absence(captured.lines, accelerator)
+        except WRAPPER_ERRORS as error:
+            absent = absence(log.lines, accelerator)
             # The first error of its log is the cause; what it throws is where it noticed.
-            cause = absent or "; ".join(_told(captured.lines) or captured.errors[:1])
+            cause = absent or "; ".join(refused_operators(log.lines) or log.errors[:1])
             raise AcceleratorError(
                 f"{name} cannot be used" if absent else f"{name} cannot run {manifest.name}",
                 got=cause or str(error).replace("\n", " "),
                 expected=f"a graph compiled for {name}",
                 fix=_ABSENT[accelerator] if absent else _CONVERT_AGAIN,
             ) from error
-        self.acceleration = _read_log(
-            captured.lines, accelerator, bool(model.is_fully_accelerated()), float16
-        )
+        try:
+            self.acceleration = _acceleration(log.lines, accelerator, model.complete, float16)
+        except BaseException:
+            quietly(model.close)
+            raise
         return model
 
 
@@ -216,7 +193,7 @@ def open_accelerated(
     """
     if accelerator != AUTO:
         engine = _open(file, accelerator, num_threads, self_check)
-        _warn_of_rest(engine.acceleration, file.manifest.name)
+        _warn_if_incomplete(engine.acceleration, file.manifest.name)
         return engine, engine.acceleration
     passed_over: dict[str, str] = {}
     for name in PREFERRED:
@@ -227,7 +204,7 @@ def open_accelerated(
             passed_over[name] = " ".join(": ".join(filter(None, (error.what, error.got))).split())
             continue
         chosen = replace(engine.acceleration, asked=AUTO, passed_over=passed_over)
-        _warn_of_rest(chosen, file.manifest.name)
+        _warn_if_incomplete(chosen, file.manifest.name)
         return engine, chosen
     from edge_embed.engine.weight_cache import open_engine  # most accelerated loads need no cache
 
@@ -262,51 +239,17 @@ def _refuse_software(accelerator: str) -> None:
         )
 
 
-def _compile(graph: bytes, accelerator: str, num_threads: int, float16: bool) -> Any:
-    from ai_edge_litert.compiled_model import CompiledModel  # only when a model is loaded
-    from ai_edge_litert.hardware_accelerator import HardwareAccelerator
-    from ai_edge_litert.options import CpuOptions, GpuOptions, Options
-
-    wanted = {GPU: HardwareAccelerator.GPU, NPU: HardwareAccelerator.NPU}[accelerator]
-    options = Options(
-        # Without the CPU beside it LiteRT refuses a graph of which one operator stays.
-        wanted | HardwareAccelerator.CPU,
-        CpuOptions(num_threads=num_threads, xnnpack_weight_cache_path=IN_MEMORY),
-        GpuOptions(enforce_f32=not float16),
-    )
-    return CompiledModel.from_buffer(graph, environment=_environment(accelerator), options=options)
-
-
-def _environment(accelerator: str) -> Any:
-    """Returns the process's LiteRT environment for an accelerator: its plug-ins and no others."""
-    if accelerator not in _environments:
-        import ai_edge_litert  # only when a model is loaded
-        from ai_edge_litert.environment import Environment, EnvironmentOptions
-
-        keep_out_what_would_kill_us()
-        libraries = os.path.dirname(os.path.abspath(str(ai_edge_litert.__file__)))
-        options = (
-            EnvironmentOptions(libraries, compiler_plugin_path=NO_PLUGINS, dispatch_library_path=NO_PLUGINS)
-            if accelerator == GPU
-            else EnvironmentOptions(NO_PLUGINS)  # the vendors' directories are found by LiteRT
-        )
-        _environments[accelerator] = Environment.create(options=options)
-        leak(_environments[accelerator])  # as that of the CPU
-    return _environments[accelerator]
-
-
-def _read_log(lines: Sequence[str], accelerator: str, complete: bool, float16: bool) -> Acceleration:
-    """Returns what LiteRT's log says of a compiled graph.
+def _acceleration(lines: Sequence[str], accelerator: str, complete: bool, float16: bool) -> Acceleration:
+    """Returns what runs a compiled graph, from LiteRT's log.
 
     Raises:
         AcceleratorError: If nothing of it runs on the accelerator.
     """
     global _adapter  # noqa: PLW0603 - LiteRT names it once per process
-    for line in lines:
-        if (found := _ADAPTER.search(line)) and accelerator == GPU:
-            _adapter = f"{found[1]}, {found[2]}", "CPU" in found[3]
-    outside, absent = _told(lines), _absence(lines, accelerator)
-    divided = [int(found[1]) for line in lines if (found := _DIVIDED.match(line))]
+    if accelerator == GPU:
+        _adapter = selected_adapter(lines) or _adapter
+    outside, absent = refused_operators(lines), absence(lines, accelerator)
+    divided = accelerated_operators(lines)
     if absent or not (complete or any(divided) or (accelerator == NPU and not divided)):
         raise AcceleratorError(
             f"{LABELS[accelerator]} runs nothing of the graph",
@@ -316,23 +259,6 @@ def _read_log(lines: Sequence[str], accelerator: str, complete: bool, float16: b
         )
     device, software = _adapter if _adapter and accelerator == GPU else (None, False)
     return Acceleration(accelerator, accelerator, complete, outside, device, software, float16)
-
-
-def _told(lines: Sequence[str]) -> list[str]:
-    """Returns which operators were refused and why, each reason once."""
-    reasons = {f"{found[1]}: {_short(found[2])}": None for line in lines if (found := _REFUSED.match(line))}
-    return [reason for reason in reasons if not reason.startswith(("INFO:", "WARNING:", "ERROR:"))]
-
-
-def _short(reason: str) -> str:
-    # LiteRT adds the tensor's name, which differs from layer to layer.
-    return re.sub(r"\.? \S*/\S*$", "", reason).rstrip(". ")
-
-
-def _absence(lines: Sequence[str], accelerator: str) -> str | None:
-    """Returns the line that says that there is no such accelerator, if one does."""
-    found = (line for sign in reversed(_ABSENCE[accelerator]) for line in lines if sign in line)
-    return next((re.sub(r"^[A-Za-z]+: (\[[^]]*\] )?", "", line) for line in found), None)
 
 
 def _refuse_blocks(manifest: Manifest, accelerator: str) -> None:
@@ -347,7 +273,7 @@ def _refuse_blocks(manifest: Manifest, accelerator: str) -> None:
         )
 
 
-def _warn_of_rest(acceleration: Acceleration, name: str) -> None:
+def _warn_if_incomplete(acceleration: Acceleration, name: str) -> None:
     if not acceleration.complete:
         warn(
             f"{LABELS[acceleration.ran_on]} runs {name} only in part; on the CPU: "
@@ -355,32 +281,3 @@ def _warn_of_rest(acceleration: Acceleration, name: str) -> None:
             "for each part, which can be slower than the CPU alone.",
             AcceleratorWarning,
         )
-
-
-@atexit.register
-def _silence_exit() -> None:
-    """Makes LiteRT's static destructors speak into the void.
-
-    With an accelerator they log when the process ends, after Python is gone, so no Python code can capture
-    them. Two libc calls do it, in the order last in, first out: `close(2)`, then `dup` of the null device,
-    which takes the lowest free descriptor, 2. Registered as Python ends, they come after all of LiteRT's
-    own, and so run before them.
-    """
-    if not _environments:
-        return
-    try:
-        libc = ctypes.CDLL(None)
-        register, calls = libc.__cxa_atexit, (libc.dup, libc.close)
-    except (AttributeError, OSError, TypeError):  # another kind of libc: the lines stay visible
-        return
-    null = os.open(os.devnull, os.O_WRONLY)
-    for function, descriptor in zip(calls, (null, 2), strict=True):
-        register(ctypes.cast(function, ctypes.c_void_p), ctypes.c_void_p(descriptor), None)
-
-
-def _after_fork_in_child() -> None:
-    _environments.clear()  # the parent's are of no use here
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -2,39 +2,52 @@
 
 All buckets work on the same packed weights, which XNNPACK maps from one file. The first that is compiled
 makes that file, and holds every weight in it; the others find theirs there. So a process pays for the
-lengths that it meets: 6 MB and some milliseconds each for EmbeddingGemma, and nothing for the rest.
+lengths that it meets: 6 MB and some milliseconds each for EmbeddingGemma, and nothing for the others.
+
+Graphs are made, kept and released in threads that no interrupt reaches. A text that runs by itself runs in
+the caller's thread, in one step of the interpreter: handing it to another thread and back takes 30 µs on an
+idle machine and many milliseconds on a busy one.
 """
 
 from __future__ import annotations
 
 import collections
-import contextlib
 import os
-import sys
 import threading
 import weakref
 from collections.abc import Sequence
 
-from edge_embed.engine.base import IN_MEMORY, Engine, call, check_signatures, closed
-from edge_embed.engine.litert.c_api import Graph, LiteRtError
+from edge_embed.engine.base import Engine, closed_error
+from edge_embed.engine.litert.c_api import Graph
+from edge_embed.engine.litert.calls import GraphClosedError, LiteRtError, call_litert, quietly
 from edge_embed.engine.litert.flatbuffer import keep_only, mapped, signatures
-from edge_embed.engine.litert.log import quiet_stderr
+from edge_embed.engine.litert.installed import (
+    C_INTERFACE,
+    has_known_c_interface,
+    package_directory,
+    versions,
+)
+from edge_embed.engine.litert.python_api import CompiledFile, FileGraph, compile_for_cpu
+from edge_embed.engine.litert.signatures import check_signatures
+from edge_embed.engine.packed_weights import BY_DESCRIPTOR, PackedWeights
 from edge_embed.engine.parallel import SHORT
+from edge_embed.engine.uninterrupted import uninterrupted
 from edge_embed.engine.watched_file import WatchedFile
-from edge_embed.errors import RuntimeFailure, WeightCacheWarning
+from edge_embed.errors import LiteRtVersionWarning, ModelFileError, RuntimeFailure, WeightCacheWarning
 from edge_embed.model_file.manifest import Manifest, Vector
 from edge_embed.names import signature_name
 from edge_embed.warn import warn
 
-_BY_DESCRIPTOR = sys.platform == "linux" and hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd")
-"""Whether a file can be named by its descriptor, so that it needs no name of its own."""
+AnyGraph = Graph | FileGraph
+
+_versions_warned_of: set[str] = set()
 
 
 class CpuEngine(Engine):
     """A model file's graph on the CPU.
 
-    A bucket has one graph that splits its work between all threads, and up to `workers` that run alone on one
-    thread each. Who asks for a graph that is busy waits for it.
+    A bucket has one graph that splits its work between all threads, and up to `workers` that run on one
+    thread each, beside each other. Who asks for a graph that is busy waits for it.
 
     Args:
         path: The model file.
@@ -54,13 +67,21 @@ class CpuEngine(Engine):
         weight_cache: str,
     ) -> None:
         super().__init__(manifest)
-        self._path, self.workers = os.fspath(path), num_threads
-        self._graphs: list[Graph] = []
-        self._idle: dict[tuple[int, int], list[Graph]] = {}  # by bucket and threads
-        self._made: collections.Counter[tuple[int, int]] = collections.Counter()
+        self._c_interface = has_known_c_interface()
+        if not self._c_interface:
+            _warn_of_version()
+        self.workers = num_threads if self._c_interface else 1
+        self._num_threads = num_threads
+        self._graphs: list[AnyGraph] = []
+        self._shared: dict[int, AnyGraph] = {}  # by bucket: split between all threads
+        self._idle: dict[int, list[AnyGraph]] = collections.defaultdict(
+            list
+        )  # by bucket: on one thread each, not running
+        self._made: collections.Counter[int] = collections.Counter()  # by bucket: on one thread each
+        self._compiled: CompiledFile | None = None  # all buckets at once, without the C interface
         self._closed = False
-        self._free = threading.Condition()
-        self._weights = _Weights(weight_cache)
+        self._lock = threading.Condition()  # only for threads that no interrupt reaches
+        self._weights = PackedWeights(weight_cache)
         # The file that was opened is the file that later buckets come from, whatever the path holds then.
         self._file = WatchedFile(path, manifest.graph)
         self._release = weakref.finalize(self, _release, self._graphs, self._file, self._weights)
@@ -71,11 +92,7 @@ class CpuEngine(Engine):
 
     def close(self) -> None:
         """Releases all graphs once they have ended what they run. Calling it again does nothing."""
-        with self._free:
-            self._closed = True
-            self._free.wait_for(lambda: sum(map(len, self._idle.values())) == len(self._graphs))
-            self._release()
-            self._idle.clear()
+        uninterrupted(self._close)
 
     def abandon(self) -> None:
         """Forgets the graphs in a forked child: the threads of their delegates exist only in the parent."""
@@ -83,121 +100,131 @@ class CpuEngine(Engine):
             self._weights.close()
             self._file.close()
 
+    def _close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._lock.notify_all()
+            self._release()
+            self._shared.clear()
+            self._idle.clear()
+
     def _invoke(self, length: int, ids: Sequence[int], alone: bool) -> Vector:
-        kind = length, 1 if alone and length <= SHORT else self.workers
-        taken: list[Graph] = []
-        try:
-            self._take(kind, taken)
-            self._file.require_unchanged()
-            vector = taken[0].run(ids, self._pad_id)
-            self._file.require_unchanged()
-            return vector
-        except LiteRtError as error:
-            raise RuntimeFailure("LiteRT cannot run the graph", got=str(error)) from error
-        finally:
-            # Ahead of the lock, at which an interrupt may come: a graph that is lost is waited for.
-            self._idle.setdefault(kind, []).extend(taken)
-            with self._free:
-                self._free.notify_all()
+        run = self._run_alone if alone and length <= SHORT else self._run_shared
+        while True:
+            try:
+                self._file.require_unchanged()
+                vector = run(length, ids)
+                self._file.require_unchanged()
+                if self._weights.unchanged():
+                    return vector
+            except GraphClosedError:  # by `close`, or because the packed weights were changed
+                if self._closed:
+                    raise closed_error(self._name) from None
+            except LiteRtError as error:
+                raise RuntimeFailure("LiteRT cannot run the graph", got=str(error)) from error
+            except (ModelFileError, OSError):
+                if self._closed:  # and with it the files
+                    raise closed_error(self._name) from None
+                raise
 
-    def _take(self, kind: tuple[int, int], taken: list[Graph]) -> None:
-        """Moves an idle graph of a bucket and so many threads to `taken`, compiling one if need be."""
-        length, threads = kind
-        most = self.workers // threads
-        with self._free:
-            idle = self._idle.setdefault(kind, [])
-            self._free.wait_for(lambda: self._closed or idle or self._made[kind] < most)
-            if self._closed:
-                raise closed(self._name)
-            if not idle:
-                # Under the lock: two that are compiled at once would both pack the weights.
-                idle.append(self._compile(length, threads))
-                self._made[kind] += 1
-            taken.append(idle.pop())
+    def _run_shared(self, length: int, ids: Sequence[int]) -> Vector:
+        """Runs a text on all threads."""
+        graph = self._shared.get(length)
+        if graph is None or not self._weights.unchanged():
+            graph = uninterrupted(lambda: self._prepare(length))
+        return graph.run(ids, self._pad_id)
 
-    def _compile(self, length: int, threads: int) -> Graph:
-        self._file.require_unchanged()
-        data = mapped(self._file.descriptor)
-        keep_only(data, signature_name(length))
-        weights = self._weights.path()
-        graph = call(
-            f"LiteRT cannot load {self._path}",
-            lambda: Graph(data, length, self._dimension, threads, weights),
+    def _prepare(self, length: int) -> AnyGraph:
+        """Returns the graph of a bucket on all threads, compiling it if need be."""
+        with self._lock:
+            self._require_usable()
+            if length not in self._shared:
+                self._shared[length] = self._compile(length, self._num_threads)
+            return self._shared[length]
+
+    def _run_alone(self, length: int, ids: Sequence[int]) -> Vector:
+        """Runs a text on one thread, beside others."""
+
+        def run() -> Vector:
+            graph = self._take_idle(length)
+            try:
+                return graph.run(ids, self._pad_id)
+            finally:
+                with self._lock:
+                    if not graph.closed:
+                        self._idle[length].append(graph)
+                    self._lock.notify_all()
+
+        return uninterrupted(run)
+
+    def _take_idle(self, length: int) -> AnyGraph:
+        """Takes a graph of a bucket on one thread, compiling it if need be."""
+
+        def ready() -> bool:
+            return self._closed or bool(self._idle[length]) or self._made[length] < self.workers
+
+        with self._lock:
+            self._require_usable()
+            self._lock.wait_for(ready)
+            self._require_usable()
+            if self._idle[length]:
+                return self._idle[length].pop()
+            graph = self._compile(length, 1)
+            self._made[length] += 1
+            return graph
+
+    def _require_usable(self) -> None:
+        """Checks that the engine is open. Drops all graphs if the weights that they share were changed."""
+        if self._closed:
+            raise closed_error(self._name)
+        if self._weights.unchanged():
+            return
+        quietly(lambda: [graph.close() for graph in self._graphs])
+        for graphs in (self._graphs, self._shared, self._idle, self._made):
+            graphs.clear()
+        self._weights.use_memory()
+        warn(
+            "packed weights were changed while they were in use; this process packs its own copy",
+            WeightCacheWarning,
         )
+
+    def _compile(self, length: int, threads: int) -> AnyGraph:
+        """Compiles a bucket. Under the lock: two that are compiled at once would both pack the weights."""
+        compiled = self._compile_signature if self._c_interface else self._compile_file
+        graph = call_litert(f"LiteRT cannot load {self._file.path}", lambda: compiled(length, threads))
         self._weights.packed()
         self._graphs.append(graph)
         return graph
 
+    def _compile_signature(self, length: int, threads: int) -> Graph:
+        data = mapped(self._file.descriptor)
+        keep_only(data, signature_name(length))
+        return Graph(data, length, self._dimension, threads, self._weights.path)
 
-class _Weights:
-    """The file in which a process's graphs find their packed weights, in memory or on disk.
-
-    Args:
-        path: Where the first graph packs them, or `IN_MEMORY`.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._descriptor: int | None = None
-        self._state: tuple[int, int] | None = None
-        if path == IN_MEMORY or ("\n" in path and not _BY_DESCRIPTOR):  # LiteRT reads options by lines
-            self._use_memory()
-        elif _BY_DESCRIPTOR:
-            self._open(os.O_RDWR | os.O_CREAT)
-
-    def path(self) -> str:
-        """Returns the path for the next graph; another one if somebody wrote to the file meanwhile."""
-        if self._state is not None and self._state != self._now():
-            self.close()
-            self._use_memory()
-            warn(
-                "packed weights were changed while they were in use; this process packs its own copy",
-                WeightCacheWarning,
-            )
-        return self._path
-
-    def packed(self) -> None:
-        """Keeps hold of the file that a graph has packed or found, so that removing it takes nothing away."""
-        if self._state is not None or self._path == IN_MEMORY:
-            return
-        if self._descriptor is None:
-            self._open()
-        self._state = self._now()
-
-    def close(self) -> None:
-        """Lets go of the file. Graphs have mapped what they need."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-        self._descriptor = self._state = None
-
-    def _use_memory(self) -> None:
-        self._path = IN_MEMORY  # in which each graph packs a copy of its own
-        if _BY_DESCRIPTOR:
-            with contextlib.suppress(OSError):
-                self._hold(os.memfd_create("packed-weights"))
-
-    def _open(self, to_make_it: int = 0) -> None:
-        for flags in (os.O_RDONLY, to_make_it):
-            with contextlib.suppress(OSError):  # LiteRT packs into memory where it finds no file
-                self._hold(os.open(self._path, flags, 0o600))
-                return
-
-    def _hold(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        if _BY_DESCRIPTOR:
-            self._path = f"/proc/self/fd/{descriptor}"
-
-    def _now(self) -> tuple[int, int] | None:
-        if self._descriptor is None:
-            return None
-        status = os.fstat(self._descriptor)
-        return status.st_size, status.st_mtime_ns
+    def _compile_file(self, length: int, threads: int) -> FileGraph:
+        if self._compiled is None or self._compiled.closed:
+            # By its descriptor it is the file that was opened, whatever the path holds now.
+            path = f"/proc/self/fd/{self._file.descriptor}" if BY_DESCRIPTOR else self._file.path
+            self._compiled = compile_for_cpu(path, threads, self._weights.path, self._dimension, self._pad_id)
+        return FileGraph(self._compiled, length)
 
 
-def _release(graphs: list[Graph], file: WatchedFile, weights: _Weights) -> None:
-    with quiet_stderr():
-        for graph in graphs:
-            graph.close()
+def _release(graphs: list[AnyGraph], file: WatchedFile, weights: PackedWeights) -> None:
+    quietly(lambda: [graph.close() for graph in graphs])
     graphs.clear()
     weights.close()
     file.close()
+
+
+def _warn_of_version() -> None:
+    """Warns, once in a process, that the installed LiteRT is used in a slower way."""
+    found = ", ".join(versions(package_directory())) or "of an unknown version"
+    if found in _versions_warned_of:
+        return
+    _versions_warned_of.add(found)
+    warn(
+        f"ai-edge-litert {found} is used through its public Python interface, which compiles all lengths of "
+        "a model when it is loaded and runs one text at a time. "
+        f"For full speed: pip install 'ai-edge-litert=={C_INTERFACE}*'",
+        LiteRtVersionWarning,
+    )

@@ -1,63 +1,86 @@
 """Many texts at once: each on one thread, as many at a time as there are threads.
 
 Splitting one text's products between threads leaves them waiting for each other, the more the shorter it is.
-Texts that do not know of each other need not wait. Vectors are the same bit for bit.
+Independent texts need not wait. Vectors are the same bit for bit.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
+from edge_embed.engine.uninterrupted import Job
+
 MANY = 16
-"""So many texts repay the graphs that each thread needs of its own, a few milliseconds for each bucket."""
+"""From this many texts on, side by side pays for the graphs that each thread needs of its own: a few
+milliseconds for each bucket."""
 
 SHORT = 256
-"""Up to so many tokens it is faster. Beyond, one text keeps all threads busy, and memory counts."""
+"""Up to this many tokens a text is faster on one thread, beside others. Longer ones keep all threads busy."""
 
 
-def for_each(count: int, workers: int, work: Callable[[int], None]) -> None:
+def for_each(
+    count: int,
+    workers: int,
+    work: Callable[[int], None],
+    report: Callable[[int], object] = lambda number: None,
+) -> None:
     """Calls ``work(0)`` to ``work(count - 1)`` in this order, several at a time.
 
-    After an error none is begun that was not; when those that were have ended, the error that came first is
-    raised.
+    With several workers all calls run in threads that no signal reaches, and the caller only waits. After an
+    error or an interrupt no further call begins; when those that run have ended, the first error is raised.
 
     Args:
         count: How many calls.
-        workers: How many at a time. The caller's own thread is one of them.
+        workers: How many at a time. With one, the calls run in the caller's thread.
         work: What to call.
+        report: Called in the caller's thread with the number of calls that ended since the last report.
     """
-    indices, lock = iter(range(count)), threading.Lock()
+    if min(workers, count) <= 1:
+        for index in range(count):
+            work(index)
+            report(1)
+        return
+    indices = iter(range(count))
+    ended: list[int] = []
     errors: list[BaseException] = []
-    stopped = threading.Event()
+    stopped: list[bool] = []
 
     def run() -> None:
-        while not stopped.is_set():
-            with lock:
-                index = next(indices, None)
-            if index is None:
+        for index in indices:
+            if stopped:
                 return
             try:
                 work(index)
             except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
                 errors.append(error)
-                stopped.set()
+                stopped.append(True)
+            else:
+                ended.append(index)
 
-    threads: list[threading.Thread] = []
+    jobs: list[Job[None]] = []
+    reported = 0
     try:
-        for _ in range(min(workers, count) - 1):
-            threads.append(threading.Thread(target=run, daemon=True))
-            threads[-1].start()
-        run()
-    except BaseException:  # an interrupt between two texts, or a system that gives no more threads
-        stopped.set()
+        for _ in range(min(workers, count)):
+            jobs.append(Job(run))
+        for job in jobs:
+            while not job.wait():
+                reported += _report(report, len(ended) - reported)
+            job.result()
+        _report(report, len(ended) - reported)
+    except BaseException:  # an interrupt, or a system that gives no more threads
+        stopped.append(True)
+        for job in jobs:
+            while not job.wait():
+                pass
         raise
-    finally:
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join()
     if errors:
         try:
             raise errors[0]
         finally:
             errors.clear()  # or error, frame and list would keep each other, and all the vectors, alive
+
+
+def _report(report: Callable[[int], object], number: int) -> int:
+    if number:
+        report(number)
+    return number

@@ -22,8 +22,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_embed.engine.base import IN_MEMORY, library_version
 from edge_embed.engine.cpu import CpuEngine
+from edge_embed.engine.litert.installed import library_version
+from edge_embed.engine.packed_weights import IN_MEMORY
 from edge_embed.errors import EdgeEmbedError, WeightCacheWarning
 from edge_embed.model_file.file import Identity, ModelFile
 from edge_embed.model_file.manifest import Manifest, Vector, decode_vector, encode_vector

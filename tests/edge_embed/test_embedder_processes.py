@@ -111,7 +111,7 @@ def test_a_graph_of_another_dimension(tmp_path, build_model, tiny_manifest):
 
 def test_a_damaged_flatbuffer(tmp_path, build_model, tiny_manifest, tiny_graph, capfd):
     from edge_embed.model_file.file import ModelFile, write_model_file
-    from edge_embed.model_file.manifest import MANIFEST_NAME
+    from edge_embed.names import MANIFEST_NAME
 
     graph = tiny_graph[:8] + b"\xff" * 4000
     record = replace(tiny_manifest, graph=replace(tiny_manifest.graph, bytes=len(graph)))

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_embed.engine.base import quiet_stderr
 from edge_embed.engine.litert.gpu_graph import read_graph
+from edge_embed.engine.litert.log import captured_log
 from edge_embed_convert.graph.passes.keep_batch import keep_batch
 
 DRIVER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")
@@ -64,7 +64,7 @@ def test_the_gpu_takes_the_family_whole(family, least, request):
 def _run(graph, length, tokens):
     from ai_edge_litert.interpreter import Interpreter
 
-    with quiet_stderr():
+    with captured_log():
         runner = Interpreter(model_content=graph).get_signature_runner(f"embed_{length}")
         padded = np.zeros((1, length), np.int32)
         padded[0, : len(tokens)] = tokens

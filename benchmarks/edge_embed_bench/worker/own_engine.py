@@ -93,7 +93,7 @@ class EdgeEmbed:
 
     def delegate(self, length: int) -> dict[str, Any]:
         """Reports the partitions of the bucket that takes `length` tokens."""
-        from edge_embed.engine.base import partitions  # a second copy of the graph, only for this
+        from edge_embed.engine.litert.delegate import partitions  # a second copy of the graph, only for this
 
         report = asdict(partitions(self._job.model, bucket_for(length, self._model.manifest)))
         acceleration = self._model.acceleration

@@ -4,27 +4,26 @@ LiteRT's Python wrapper takes a model as a path or as `bytes`, compiles all its 
 Python's lock while one runs. Its C library takes any memory. So a graph can be a private mapping of the file
 in which only one signature is left (`flatbuffer.keep_only`), compiled when a text of its length comes; other
 threads run meanwhile; and less than half of the code is loaded. The interface is that of LiteRT 2.3 (its
-headers are litert/c/*.h). It is not promised to stay as it is: another version is refused instead of called.
+headers are litert/c/*.h). LiteRT does not promise to keep it: `python_api` runs files on other versions.
 """
 
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from ctypes import POINTER, byref, c_char_p, c_int, c_int32, c_int64, c_size_t, c_uint32, c_void_p
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edge_embed.errors import RuntimeFailure
-
-VERSION = "2.3."
-"""What the name of the interface's version begins with; the same bound as in pyproject.toml."""
+from edge_embed.engine.litert.calls import GraphClosedError, LiteRtError
+from edge_embed.engine.litert.installed import cannot_be_loaded, package_directory
+from edge_embed.engine.uninterrupted import in_one_step
 
 _LIBRARY = "libLiteRt.dylib" if sys.platform == "darwin" else "libLiteRt.so"
 
@@ -69,12 +68,10 @@ class _TensorType(ctypes.Structure):
     )
 
 
-class LiteRtError(Exception):
-    """A call of LiteRT that failed."""
-
-
 class Graph:
-    """One signature's graph, compiled for the CPU. Not thread-safe.
+    """One signature's graph, compiled for the CPU.
+
+    Several threads may run it; one waits for the other. An interrupt during a run leaves it usable.
 
     Args:
         content: Writable memory with a flatbuffer whose only signature takes int32 ``[1, length]`` and gives
@@ -86,7 +83,7 @@ class Graph:
 
     Raises:
         LiteRtError: If LiteRT refuses the flatbuffer or cannot compile it.
-        RuntimeFailure: If LiteRT is missing or of another version.
+        RuntimeFailure: If LiteRT is missing.
     """
 
     def __init__(
@@ -97,36 +94,63 @@ class Graph:
         self._model, self._compiled = c_void_p(), c_void_p()
         self._buffers: list[c_void_p] = []
         self._tokens, self._vector = _aligned(length, np.int32), _aligned(dimension, np.float32)
+        self._lock = threading.Lock()
         try:
             self._compile(num_threads, weight_cache)
-            self._inputs = self._buffer(self._tokens, _INT32)
-            self._outputs = self._buffer(self._vector, _FLOAT32)
+            inputs, outputs = self._buffer(self._tokens, _INT32), self._buffer(self._vector, _FLOAT32)
         except BaseException:
             self.close()
             raise
+        self._run = partial(self._c.LiteRtRunCompiledModel, self._compiled, 0, 1, inputs, 1, outputs)
 
     def run(self, ids: Sequence[int], pad_id: int) -> npt.NDArray[np.float32]:
-        """Runs the graph on token ids, padded to its length; returns a copy of its answer.
+        """Runs the graph on token ids, padded to its length.
 
-        Python's lock is released meanwhile.
+        Python's global lock is released meanwhile.
+
+        Returns:
+            The embedding, shape ``(dimension,)``.
 
         Raises:
+            GraphClosedError: If the graph was closed.
             LiteRtError: If LiteRT fails.
         """
-        self._tokens[: len(ids)] = ids
-        self._tokens[len(ids) :] = pad_id
-        _check("run", self._c.LiteRtRunCompiledModel(self._compiled, 0, 1, self._inputs, 1, self._outputs))
-        return self._vector.copy()
+        tokens = np.full(self._tokens.shape, pad_id, np.int32)
+        tokens[: len(ids)] = ids
+        vector = np.empty(self._vector.shape, np.float32)
+        # None of these steps can fail, so whoever takes the lock gives it back.
+        status = in_one_step(
+            self._lock.acquire,
+            partial(self._tokens.__setitem__, ..., tokens),
+            self._run,
+            partial(vector.__setitem__, ..., self._vector),
+            self._lock.release,
+        )[2]
+        if status and self.closed:
+            raise GraphClosedError("the graph is closed")
+        _check("run", status)
+        return vector
+
+    @property
+    def closed(self) -> bool:
+        """Whether the graph was closed."""
+        return not self._compiled
 
     def close(self) -> None:
-        """Releases the graph. Calling it again does nothing."""
-        for buffer in self._buffers:
-            self._c.LiteRtDestroyTensorBuffer(buffer)
-        if self._compiled:
-            self._c.LiteRtDestroyCompiledModel(self._compiled)
-        if self._model:
-            self._c.LiteRtDestroyModel(self._model)
-        self._buffers, self._compiled, self._model, self._content = [], c_void_p(), c_void_p(), None
+        """Releases the graph when its run has ended. Calling it again does nothing.
+
+        Call it in a thread that no interrupt reaches.
+        """
+        with self._lock:
+            for buffer in self._buffers:
+                self._c.LiteRtDestroyTensorBuffer(buffer)
+            if self._compiled:
+                self._c.LiteRtDestroyCompiledModel(self._compiled)
+            if self._model:
+                self._c.LiteRtDestroyModel(self._model)
+            # LiteRT refuses to run the null pointer, so a run that comes late fails and crashes nothing.
+            self._compiled.value = self._model.value = None
+            self._buffers, self._content = [], None
 
     def _compile(self, num_threads: int, weight_cache: str) -> None:
         c, environment = self._c, _shared_environment()
@@ -167,48 +191,15 @@ def library() -> Any:
     """Returns LiteRT's C library, loading it if it is not loaded.
 
     Raises:
-        RuntimeFailure: If it is missing, cannot be loaded, or is of another version.
+        RuntimeFailure: If it is missing or cannot be loaded.
     """
     global _library  # noqa: PLW0603 - one per process
     if _library is None:
-        package = package_directory()
-        found = versions(package)
-        if not found or not all(version.startswith(VERSION) for version in found):
-            raise RuntimeFailure(
-                "the installed LiteRT has another C interface than the one that is called here",
-                got=f"ai-edge-litert {', '.join(found) or 'without a version'} in {package}",
-                expected=f"ai-edge-litert {VERSION}x",
-                fix="pip install 'ai-edge-litert>=2.3,<2.4'",
-            )
         try:
-            _library = _declared(ctypes.CDLL(str(package / _LIBRARY)))
+            _library = _declared(ctypes.CDLL(str(package_directory() / _LIBRARY)))
         except (OSError, AttributeError) as error:
-            raise _not_importable(str(error)) from error
+            raise cannot_be_loaded(str(error)) from error
     return _library
-
-
-def package_directory() -> Path:
-    """Returns where LiteRT is installed, without importing it.
-
-    Raises:
-        RuntimeFailure: If it is not.
-    """
-    spec = importlib.util.find_spec("ai_edge_litert")
-    if spec is None or not spec.submodule_search_locations:
-        raise _not_importable("no package ai_edge_litert")
-    return Path(spec.submodule_search_locations[0])
-
-
-def versions(package: Path) -> list[str]:
-    """Returns the versions that LiteRT's metadata names; importlib.metadata would take 70 ms to say them."""
-    found = package.parent.glob("ai_edge_litert-*.dist-info")
-    return sorted(path.name.removesuffix(".dist-info").partition("-")[2] for path in found)
-
-
-def forget() -> None:
-    """Forgets the environment in a forked child, where the parent's is of no use."""
-    global _environment  # noqa: PLW0603 - one per process
-    _environment = None
 
 
 def _declared(c: Any) -> Any:
@@ -274,7 +265,10 @@ def _aligned(size: int, kind: type[np.generic]) -> npt.NDArray[Any]:
     return raw[start : start + 4 * size].view(kind)
 
 
-def _not_importable(reason: str) -> RuntimeFailure:
-    return RuntimeFailure(
-        "LiteRT cannot be loaded", got=reason, fix="pip install --force-reinstall 'ai-edge-litert>=2.3,<2.4'"
-    )
+def _forget_environment() -> None:
+    global _environment  # noqa: PLW0603 - one per process
+    _environment = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_environment)  # the parent's cannot be used

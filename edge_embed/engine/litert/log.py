@@ -1,19 +1,24 @@
-"""Quiet: standard error, and where needed standard output, held back while LiteRT speaks.
+"""LiteRT's log: captured while LiteRT works, and read for what it says.
 
-LiteRT writes its log to standard error from C++ and offers no switch. So its calls run with that
-descriptor captured: its own lines are kept, for error messages and for what they tell of accelerators;
-everybody else's are passed on.
+LiteRT prints its log from C and offers no way to switch it off. Here it is captured through the variables
+`stderr` and `stdout` of the C library, which name the streams that C code prints to. The file descriptors
+stay as they are: what Python, other processes and crash handlers write goes where it always goes. LiteRT's
+lines are kept, for error messages and for what they say about accelerators. Lines of other C code that
+prints at the same moment are passed on.
+
+This needs glibc or macOS. With another C library LiteRT's lines stay visible and nothing is read from them.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import ctypes
 import os
 import re
 import sys
 import threading
-from collections.abc import Iterator
-from typing import TextIO
+from collections.abc import Iterator, Sequence
 
 _LOG_LINE = re.compile(
     rb"^(?:(?:INFO|WARNING|Warning|ERROR|VERBOSE|DEBUG|FATAL): |[IWEF]\d{4} [\d:.]+ +\d+ [\w.]+:\d+\] )"
@@ -25,11 +30,23 @@ _CONTINUATION = re.compile(
 )
 """How a line begins that belongs to the one before it. The last two say what a GPU refused."""
 
-_capture_lock = threading.RLock()
+_REFUSED = re.compile(r"^([A-Z0-9_]+): (.+)$")
+_DIVIDED = re.compile(r"^(\d+) operations will run on the [GN]PU, and the remaining (\d+)")
+_ADAPTER = re.compile(r"Selected adapter: ([^,]+),.*?backend=(\w+), adapterType=(.+)$")
+_ABSENCE = {
+    "gpu": ("No adapters found", "GPU accelerator could not be loaded", "Couldn't load Vulkan"),
+    "npu": ("NPU accelerator could not be loaded", "Failed to apply compiler plugins", "No compiler plugin"),
+}
+"""What LiteRT logs where there is no such accelerator, the cause last."""
+
+_STREAM_LIMIT = 1 << 20
+_VARIABLES = ("stderr", "stdout") if sys.platform == "linux" else ("__stderrp", "__stdoutp")
+
+_lock = threading.RLock()
 
 
-class Captured:
-    """What LiteRT said while its output was captured.
+class Log:
+    """What LiteRT printed during one call.
 
     Attributes:
         errors: Its error lines, without the label.
@@ -41,94 +58,167 @@ class Captured:
         self.lines: list[str] = []
 
 
-@contextlib.contextmanager
-def quiet_stderr() -> Iterator[Captured]:
-    """Captures file descriptor 2; on leaving, passes on every line that is not LiteRT's own.
+class _Stream:
+    """A stream of the C library that collects in memory what is printed to it.
 
-    Descriptors belong to the whole process, so what another thread writes meanwhile arrives late but is
-    not lost. A fork waits until no capture is running.
+    It is never closed: a thread that prints may hold it a moment longer than we do.
     """
-    captured = Captured()
-    with _quiet(2, sys.stderr, captured):
-        yield captured
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+        self._taken = 0
+        self._text, self._size = ctypes.c_void_p(), ctypes.c_size_t()
+        library.open_memstream.restype = ctypes.c_void_p
+        self.address = library.open_memstream(ctypes.byref(self._text), ctypes.byref(self._size))
+        if not self.address:
+            raise OSError("the C library gives no stream in memory")
+
+    def take(self) -> bytes:
+        """Returns what was printed since the last call."""
+        self._flush()
+        text = self._text.value
+        content = ctypes.string_at(text, self._size.value)[self._taken :] if text else b""
+        self._taken = self._size.value
+        if self._taken > _STREAM_LIMIT:
+            self._library.rewind(ctypes.c_void_p(self.address))
+            self._flush()
+            self._taken = 0
+        return content
+
+    def _flush(self) -> None:
+        self._library.fflush(ctypes.c_void_p(self.address))
+
+
+class _Streams:
+    """The C library's two variables, and the streams that stand in for what they name."""
+
+    def __init__(self) -> None:
+        library = ctypes.CDLL(None)
+        if sys.platform == "linux":
+            _ = library.gnu_get_libc_version  # another C library may keep the variables in read-only memory
+        self.variables = [ctypes.c_void_p.in_dll(library, name) for name in _VARIABLES]
+        self.originals = [variable.value for variable in self.variables]
+        self.streams = [_Stream(library) for _ in _VARIABLES]
+        self.logs: list[Log] = []  # of the captures that are running, the innermost last
+        self._library = library
+
+    def pass_on(self, log: Log) -> None:
+        """Adds LiteRT's lines to a log and prints all others where they belong."""
+        for stream, original in zip(self.streams, self.originals, strict=True):
+            if others := _sort(stream.take(), log):
+                size = ctypes.c_size_t(len(others))
+                self._library.fwrite(others, ctypes.c_size_t(1), size, ctypes.c_void_p(original))
+
+
+_streams: _Streams | None = None
+_unavailable = False
 
 
 @contextlib.contextmanager
-def quiet_output() -> Iterator[Captured]:
-    """Captures file descriptors 1 and 2 in the same way: the GPU delegate writes to both."""
-    import ctypes  # numpy has it loaded already
+def captured_log() -> Iterator[Log]:
+    """Captures what C code prints; on leaving, passes on every line that is not LiteRT's own.
 
-    captured = Captured()
-    with _quiet(2, sys.stderr, captured), _quiet(1, sys.stdout, captured):
-        try:
-            yield captured
-        finally:
-            with contextlib.suppress(AttributeError, OSError, TypeError):  # another kind of libc
-                ctypes.CDLL(None).fflush(None)  # or its buffer brings the lines out later
-
-
-@contextlib.contextmanager
-def _quiet(descriptor: int, stream: TextIO | None, captured: Captured) -> Iterator[None]:
-    with _capture_lock:
-        try:
-            saved = os.dup(descriptor)
-        except OSError:  # a daemon without a standard error: nothing to keep quiet
-            yield
+    Use it in a thread that no interrupt reaches (`edge_embed.engine.uninterrupted`). Captures of several
+    threads wait for each other, and a fork waits until none is running.
+    """
+    log = Log()
+    with _lock:
+        streams = _available()
+        if streams is None:
+            yield log
             return
-        sink = _anonymous_file()
+        # What is there already belongs to the capture around this one, or a thread printed it late.
+        streams.pass_on(streams.logs[-1] if streams.logs else Log())
+        streams.logs.append(log)
+        before = [variable.value for variable in streams.variables]
+        for variable, stream in zip(streams.variables, streams.streams, strict=True):
+            variable.value = stream.address
         try:
-            if stream is not None:
-                with contextlib.suppress(OSError, ValueError):  # closed by its owner
-                    stream.flush()
-            os.dup2(sink, descriptor)
-            try:
-                yield
-            finally:
-                os.dup2(saved, descriptor)
-                _forward(_content(sink), saved, captured)
+            yield log
         finally:
-            os.close(sink)
-            os.close(saved)
+            for variable, address in zip(streams.variables, before, strict=True):
+                variable.value = address
+            streams.logs.pop()
+            streams.pass_on(log)
 
 
-def _anonymous_file() -> int:
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("litert-log")
-    import tempfile  # 20 ms that only systems without memfd pay
+def silence_exit() -> None:
+    """Hides what LiteRT prints when the process ends. With an accelerator its static destructors do."""
 
-    with tempfile.TemporaryFile(buffering=0) as file:
-        return os.dup(file.fileno())
-
-
-def _content(descriptor: int) -> bytes:
-    size = os.lseek(descriptor, 0, os.SEEK_END)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    chunks = []
-    while size > 0 and (chunk := os.read(descriptor, size)):
-        chunks.append(chunk)
-        size -= len(chunk)
-    return b"".join(chunks)
+    @atexit.register
+    def _silence() -> None:
+        if streams := _available():
+            streams.variables[0].value = streams.streams[0].address
 
 
-def _forward(content: bytes, descriptor: int, captured: Captured) -> None:
-    ours = False
+def refused_operators(lines: Sequence[str]) -> list[str]:
+    """Returns which operators an accelerator refused and why, each reason once."""
+    reasons = {f"{found[1]}: {_short(found[2])}": None for line in lines if (found := _REFUSED.match(line))}
+    return [reason for reason in reasons if not reason.startswith(("INFO:", "WARNING:", "ERROR:"))]
+
+
+def accelerated_operators(lines: Sequence[str]) -> list[int]:
+    """Returns how many operators each part of the graph runs on an accelerator, as far as LiteRT says it."""
+    return [int(found[1]) for line in lines if (found := _DIVIDED.match(line))]
+
+
+def selected_adapter(lines: Sequence[str]) -> tuple[str, bool] | None:
+    """Returns the name of the GPU that LiteRT took, and whether it is a program on the CPU."""
+    found = [match for line in lines if (match := _ADAPTER.search(line))]
+    return (f"{found[-1][1]}, {found[-1][2]}", "CPU" in found[-1][3]) if found else None
+
+
+def absence(lines: Sequence[str], accelerator: str) -> str | None:
+    """Returns the line that says that there is no such accelerator, if one does.
+
+    Args:
+        lines: LiteRT's log.
+        accelerator: "gpu" or "npu".
+    """
+    found = (line for sign in reversed(_ABSENCE[accelerator]) for line in lines if sign in line)
+    return next((re.sub(r"^[A-Za-z]+: (\[[^]]*\] )?", "", line) for line in found), None)
+
+
+def _short(reason: str) -> str:
+    # LiteRT adds the tensor's name, which differs from layer to layer.
+    return re.sub(r"\.? \S*/\S*$", "", reason).rstrip(". ")
+
+
+def _available() -> _Streams | None:
+    global _streams, _unavailable  # noqa: PLW0603 - one pair per process
+    if _streams is None and not _unavailable:
+        try:
+            _streams = _Streams()
+        except (AttributeError, OSError, TypeError, ValueError):  # another kind of C library
+            _unavailable = True
+    return _streams
+
+
+def _sort(content: bytes, log: Log) -> bytes:
+    """Adds LiteRT's lines to a log and returns the others."""
+    others, belongs = [], False
     for line in content.splitlines(keepends=True):
         label = _LOG_LINE.match(line)
-        ours = bool(label) or (ours and (not line.strip() or bool(_CONTINUATION.match(line))))
-        if ours:
-            text = line.decode("utf-8", "replace").rstrip()
-            captured.lines.append(text)
-            if label and (label.group().startswith(b"ERROR") or re.match(rb"E\d", label.group())):
-                captured.errors.append(text[label.end() :].strip())
-        else:
-            with contextlib.suppress(OSError):  # a reader that went away takes only its own lines with it
-                os.write(descriptor, line)
+        belongs = bool(label) or (belongs and (not line.strip() or bool(_CONTINUATION.match(line))))
+        if not belongs:
+            others.append(line)
+            continue
+        text = line.decode("utf-8", "replace").rstrip()
+        log.lines.append(text)
+        if label and (label.group().startswith(b"ERROR") or re.match(rb"E\d", label.group())):
+            log.errors.append(text[label.end() :].strip())
+    return b"".join(others)
+
+
+def _after_fork_in_child() -> None:
+    if _streams is not None:
+        for variable, address in zip(_streams.variables, _streams.originals, strict=True):
+            variable.value = address
+    _lock.release()
 
 
 if hasattr(os, "register_at_fork"):
     # A fork waits until no capture is running.
     os.register_at_fork(
-        before=_capture_lock.acquire,
-        after_in_parent=_capture_lock.release,
-        after_in_child=_capture_lock.release,
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_after_fork_in_child
     )

@@ -4,16 +4,17 @@ import ctypes
 import mmap
 import os
 import shutil
+import subprocess
 import threading
 
 import numpy as np
 import pytest
 
 from edge_embed import Embedder
-from edge_embed.engine import cpu
+from edge_embed.engine import cpu, packed_weights
 from edge_embed.engine.cpu import CpuEngine
-from edge_embed.engine.litert import c_api
-from edge_embed.errors import ModelFileError, RuntimeFailure, WeightCacheWarning
+from edge_embed.engine.litert import c_api, installed
+from edge_embed.errors import LiteRtVersionWarning, ModelFileError, RuntimeFailure, WeightCacheWarning
 from edge_embed.model_file.file import ModelFile
 
 SHORT, MIDDLE, LONG = [2, 5, 3], [2, *range(4, 14), 3], [2, *range(4, 24), 3]
@@ -104,15 +105,19 @@ def test_weights_that_are_removed_while_in_use(engine, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_weights_that_are_changed_while_in_use_are_packed_again(engine, tmp_path, tiny_model):
-    expected = engine.run(8, SHORT)
+@pytest.mark.parametrize("warm", [True, False])
+def test_weights_that_are_changed_while_in_use_are_packed_again(engine, tmp_path, warm):
+    lengths = (8, 16, 32)
+    expected = [engine.run(length, SHORT) for length in lengths]
+    together = engine.run(16, SHORT, alone=True)
+    if not warm:
+        engine._shared.clear()
     with open(tmp_path / "packed", "r+b") as handle:
-        handle.seek(-1, os.SEEK_END)
-        handle.write(b"x")
-    os.utime(tmp_path / "packed", ns=(1, 1))
+        handle.truncate(0)
     with pytest.warns(WeightCacheWarning, match="packs its own copy"):
-        assert np.allclose(engine.run(16, SHORT), expected, atol=1e-6)
-    engine.run(32, SHORT)  # and says so once
+        again = [engine.run(length, SHORT) for length in lengths]
+    assert np.array_equal(again, expected)
+    assert np.array_equal(engine.run(16, SHORT, alone=True), together)  # and says so once
 
 
 def test_a_model_file_that_is_replaced_stays_the_one_that_was_loaded(tiny_model, tmp_path):
@@ -243,15 +248,17 @@ def test_as_many_graphs_alone_as_there_are_threads(engine, compiled, monkeypatch
 
 def test_closing_waits_for_what_runs_and_refuses_what_comes(engine, monkeypatch):
     started, go = threading.Event(), threading.Event()
-    run = c_api.Graph.run
     answers = []
+    engine.run(8, SHORT)
+    graph = engine._shared[8]
+    run = graph._run
 
-    def wait(self, ids, pad_id):
+    def wait():
         started.set()
         go.wait(timeout=30)
-        return run(self, ids, pad_id)
+        return run()
 
-    monkeypatch.setattr(c_api.Graph, "run", wait)
+    monkeypatch.setattr(graph, "_run", wait)
     runner = threading.Thread(target=lambda: answers.append(engine.run(8, SHORT)))
     runner.start()
     started.wait(timeout=30)
@@ -282,7 +289,7 @@ def test_descriptors_are_given_back(tiny_model):
 @pytest.mark.parametrize("by_descriptor", [True, False])
 @pytest.mark.parametrize("name", ['a "quoted" one', "a\\b", "#1 = [x]", "ünï"])
 def test_directories_of_any_name(tiny_model, tmp_path, name, by_descriptor, monkeypatch):
-    monkeypatch.setattr(cpu, "_BY_DESCRIPTOR", by_descriptor and cpu._BY_DESCRIPTOR)
+    monkeypatch.setattr(packed_weights, "BY_DESCRIPTOR", by_descriptor and packed_weights.BY_DESCRIPTOR)
     directory = tmp_path / name
     for _ in range(2):
         Embedder(tiny_model, weight_cache=directory).close()
@@ -291,7 +298,7 @@ def test_directories_of_any_name(tiny_model, tmp_path, name, by_descriptor, monk
 
 
 def test_where_files_cannot_be_named_by_descriptor(tiny_model, monkeypatch):
-    monkeypatch.setattr(cpu, "_BY_DESCRIPTOR", False)
+    monkeypatch.setattr(packed_weights, "BY_DESCRIPTOR", False)
     with Embedder(tiny_model, weight_cache="memory") as model:
         vector = model.encode_tokens(LONG)
     monkeypatch.undo()
@@ -327,6 +334,28 @@ def test_an_interrupt_loses_no_graph(engine, monkeypatch):
     assert np.isfinite(engine.run(8, SHORT)).all()
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no /proc")
+def test_while_a_bucket_compiles_standard_error_is_where_it_was(engine, monkeypatch, capfd):
+    """For a child process that starts meanwhile, and for another thread."""
+    graph, seen = cpu.Graph, []
+
+    def build(*arguments):
+        child = subprocess.Popen(["sleep", "60"])
+        seen.append(os.readlink(f"/proc/{child.pid}/fd/2"))
+        child.kill()
+        child.wait()
+        thread = threading.Thread(target=lambda: os.write(2, b"from a thread\n"))
+        thread.start()
+        thread.join()
+        seen.append(capfd.readouterr().err)
+        return graph(*arguments)
+
+    monkeypatch.setattr(cpu, "Graph", build)
+    engine.run(8, SHORT)
+    assert seen == [os.readlink("/proc/self/fd/2"), "from a thread\n"]
+    assert capfd.readouterr().err == ""
+
+
 # LiteRT itself
 
 
@@ -339,19 +368,65 @@ def another_process(monkeypatch):
 def test_versions_are_those_of_litert_alone(tmp_path):
     for name in ("ai_edge_litert-2.3.1", "ai_edge_litert_sdk_qualcomm-0.2.0", "ai_edge_litert_nightly-2.4.0"):
         (tmp_path / f"{name}.dist-info").mkdir()
-    assert c_api.versions(tmp_path / "ai_edge_litert") == ["2.3.1"]
+    assert installed.versions(tmp_path / "ai_edge_litert") == ["2.3.1"]
 
 
-def test_another_version_is_refused_and_not_called(tiny_model, monkeypatch, another_process):
-    monkeypatch.setattr(c_api, "versions", lambda package: ["2.4.1"])
-    with pytest.raises(RuntimeFailure, match="another C interface") as caught:
-        Embedder(tiny_model, weight_cache="memory")
-    assert "2.4.1" in caught.value.got
-    assert "ai-edge-litert>=2.3,<2.4" in caught.value.fix
+@pytest.fixture
+def another_version(monkeypatch):
+    """The installed LiteRT pretends to be of a version whose C interface is not known."""
+    monkeypatch.setattr(installed, "versions", lambda package: ["2.4.1"])
+    monkeypatch.setattr(cpu, "versions", lambda package: ["2.4.1"])
+    monkeypatch.setattr(cpu, "_versions_warned_of", set())
+
+    def refuse(*arguments):
+        raise AssertionError("the C interface was used")
+
+    monkeypatch.setattr(cpu, "Graph", refuse)
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk"])
+def test_another_version_gives_the_same_vectors_and_one_warning(tiny_model, tmp_path, cache, request):
+    texts = ["red", "the red planet", "water stone " * 6] * 8
+    with Embedder(tiny_model, num_threads=2, weight_cache="memory") as model:
+        expected = model.encode(texts)
+    request.getfixturevalue("another_version")
+    cache = tmp_path / "cache" if cache == "disk" else cache
+    with pytest.warns(LiteRtVersionWarning, match=r"2\.4\.1 is used through its public Python") as caught:
+        model = Embedder(tiny_model, num_threads=2, weight_cache=cache)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert "ai-edge-litert==2.3.*" in str(caught[0].message)
+    assert np.array_equal(model.encode(texts), expected)
+    model.close()
+    with pytest.raises(RuntimeFailure, match="closed"):
+        model.encode("red")
+    with Embedder(tiny_model, weight_cache=cache) as model:  # and says so once
+        assert np.array_equal(model.encode(texts), expected)
+
+
+def test_another_version_notices_an_overwritten_file_as_well(tiny_model, tmp_path, another_version):
+    path = tmp_path / "model.tflite"
+    shutil.copy(tiny_model, path)
+    with pytest.warns(LiteRtVersionWarning):
+        model = Embedder(path, weight_cache="memory")
+    overwrite(path, tiny_model.read_bytes())
+    with pytest.raises(ModelFileError, match="changed while it was in use"):
+        model.encode_tokens(SHORT)
+
+
+def test_another_version_packs_changed_weights_again(tiny_model, tmp_path, another_version):
+    file = ModelFile.open(tiny_model)
+    with pytest.warns(LiteRtVersionWarning):
+        engine = CpuEngine(file.path, file.manifest, 1, str(tmp_path / "packed"))
+    expected = engine.run(8, SHORT)
+    os.utime(tmp_path / "packed", ns=(1, 1))
+    with pytest.warns(WeightCacheWarning):
+        assert np.array_equal(engine.run(8, SHORT), expected)
+    engine.close()
 
 
 def test_a_missing_litert(tiny_model, monkeypatch, another_process):
-    monkeypatch.setattr(c_api.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(installed.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(RuntimeFailure, match="cannot be loaded") as caught:
         Embedder(tiny_model, weight_cache="memory")
     assert "pip install" in caught.value.fix
@@ -362,6 +437,24 @@ def test_a_library_that_is_not_litert(tiny_model, monkeypatch, another_process, 
     package.mkdir()
     (tmp_path / "ai_edge_litert-2.3.0.dist-info").mkdir()
     (package / c_api._LIBRARY).write_bytes(b"no library")
+    monkeypatch.setattr(installed, "package_directory", lambda: package)
     monkeypatch.setattr(c_api, "package_directory", lambda: package)
     with pytest.raises(RuntimeFailure, match="cannot be loaded"):
         Embedder(tiny_model, weight_cache="memory")
+
+
+@pytest.mark.parametrize("atomics", [True, False])
+def test_accelerators_are_refused_on_the_first_arm_cores(tiny_model, monkeypatch, atomics):
+    monkeypatch.setattr(installed.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(installed, "has_arm_atomics", lambda: atomics)
+    if atomics:
+        installed.require_arm_atomics()
+        return
+    with pytest.raises(RuntimeFailure, match="cannot load LiteRT's accelerators") as caught:
+        installed.require_arm_atomics()
+    assert "Raspberry Pi 3 and 4" in caught.value.got
+    assert "accelerator='cpu'" in caught.value.fix
+    with pytest.raises(RuntimeFailure, match="cannot load LiteRT's accelerators"):
+        Embedder(tiny_model, accelerator="gpu")
+    with Embedder(tiny_model, accelerator="auto", weight_cache="memory") as model:
+        assert model.device == "cpu"

@@ -1,8 +1,10 @@
 """Many texts at once: every one of them, in its place, and an end to it after an error."""
 
+import _thread
 import contextlib
 import gc
 import threading
+import time
 import weakref
 
 import numpy as np
@@ -71,18 +73,32 @@ def test_an_error_keeps_nothing_alive():
 
 
 def test_a_system_that_gives_no_more_threads(monkeypatch):
-    start, calls, before = threading.Thread.start, [], threading.active_count()
+    start, calls = _thread.start_new_thread, []
 
-    def refuse(self):
-        calls.append(self)
+    def refuse(function, arguments):
+        calls.append(function)
         if len(calls) == 2:
             raise RuntimeError("can't start new thread")
-        start(self)
+        return start(lambda: function(*arguments), ())
 
-    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(_thread, "start_new_thread", refuse)
     with pytest.raises(RuntimeError, match="start new thread"):
         for_each(50, 4, lambda index: None)
-    assert threading.active_count() == before
+    assert len(calls) == 2
+
+
+def test_progress_is_reported_in_the_callers_thread():
+    reports = []
+
+    def report(number):
+        reports.append((number, threading.current_thread()))
+
+    for workers in (1, 3):
+        reports.clear()
+        for_each(8, workers, lambda index: time.sleep(0.06), report)
+        assert sum(number for number, _ in reports) == 8
+        assert {thread for _, thread in reports} == {threading.current_thread()}
+        assert len(reports) > 1
 
 
 TEXTS = [" ".join(["red", "water", "stone"][: 1 + n % 3] * (1 + n % 7)) for n in range(3 * MANY)]

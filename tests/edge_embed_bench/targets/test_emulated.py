@@ -102,7 +102,7 @@ def test_the_processor_and_its_description_agree(kept, cpu, atomics, tmp_path):
     try:
         launch = transport.launch(1)
         at = list(launch.command).index("-m")
-        script = "from edge_embed.engine.litert.armv80 import has_atomics; print(has_atomics())"
+        script = "from edge_embed.engine.litert.installed import has_arm_atomics as f; print(f())"
         script += "; print(open('/proc/cpuinfo').read())"
         done = subprocess.run(
             [*launch.command[:at], "-c", script],

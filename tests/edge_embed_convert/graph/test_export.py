@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edge_embed import Embedder
-from edge_embed.engine.base import partitions
+from edge_embed.engine.litert.delegate import partitions
 from edge_embed.errors import CheckpointError
 from edge_embed.names import MANIFEST_NAME, PROBES_NAME
 from edge_embed_convert.graph.export import export

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from edge_embed.engine.base import partitions
+from edge_embed.engine.litert.delegate import partitions
 from edge_embed.errors import CheckpointError
 from edge_embed_convert.graph.export import export
 from edge_embed_convert.layers.head import Pooling

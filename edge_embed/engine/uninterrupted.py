@@ -1,0 +1,137 @@
+"""Work that no interrupt can break off in the middle.
+
+Python delivers Ctrl-C, and every other exception that comes from outside, between any two steps of the
+interpreter. Code that holds a lock or a graph at that moment may lose it. Two ways avoid this:
+
+- `uninterrupted` and `Job` run an action in a thread of its own. Signals reach only the main thread, so the
+  action always runs to its end. The caller waits at a lock that belongs to this one job; an interrupt there
+  loses nothing.
+- `in_one_step` calls functions of C one after the other, from C. The interpreter takes no step between them.
+
+Neither `concurrent.futures` nor `threading.Thread.start` will do: both wait at a `threading.Condition`, which
+is written in Python and stays locked if it is interrupted at the wrong moment.
+"""
+
+from __future__ import annotations
+
+import _thread
+import operator
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar, cast
+
+from edge_embed.warn import hold_warnings, warn
+
+T = TypeVar("T")
+
+INTERVAL = 0.1
+"""The longest wait in seconds before a waiting caller looks up."""
+
+_current = threading.local()
+_call = operator.methodcaller("__call__")
+
+
+class _Owner:
+    """What a thread alone refers to, so that its death shows."""
+
+
+class Job(Generic[T]):
+    """An action that runs in a thread of its own, begun at once.
+
+    Args:
+        action: What to do.
+
+    Raises:
+        RuntimeError: If the system gives no more threads.
+    """
+
+    def __init__(self, action: Callable[[], T]) -> None:
+        self._action: Callable[[], T] | None = action
+        self._value: T | None = None
+        self._error: BaseException | None = None
+        self._warnings: list[tuple[str, type[Warning]]] = []
+        self._finished = False
+        self._end = _thread.allocate_lock()
+        self._end.acquire()
+        owner = _Owner()
+        self._owner = weakref.ref(owner)
+        _thread.start_new_thread(self._run, (owner,))
+
+    def wait(self) -> bool:
+        """Waits for the end of the action, at most a tenth of a second; returns whether it has ended."""
+        if self._finished or self._end.acquire(timeout=INTERVAL):
+            return True
+        if self._owner() is None and not self._finished:
+            # While a thread starts it bears the number of the thread that starts it. An exception that
+            # `PyThreadState_SetAsyncExc` sends there ends it before its first step; it was for the caller.
+            self._error, self._finished = KeyboardInterrupt(), True
+        return self._finished
+
+    def result(self) -> T:
+        """Returns what the action returned, or raises its error. Its warnings appear here.
+
+        Call it once, after the action has ended.
+        """
+        for message, category in self._warnings:
+            warn(message, category)
+        error, self._error = self._error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # the error, its traceback and this frame would keep each other alive
+        return cast("T", self._value)
+
+    def _run(self, owner: _Owner) -> None:
+        _current.uninterrupted = True
+        action, self._action = cast("Callable[[], T]", self._action), None
+        try:
+            with hold_warnings(self._warnings):
+                self._value = action()
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            self._error = error
+        finally:
+            del action
+            self._finished = True
+            self._end.release()
+
+
+def uninterrupted(action: Callable[[], T]) -> T:
+    """Runs an action to its end, whatever interrupts the caller, and returns its result.
+
+    A caller that is interrupted still waits until the action has ended, so that nothing goes on behind its
+    back. A second interrupt ends the wait as well.
+
+    Args:
+        action: What to do. It runs in another thread, unless the caller's is one of these threads already.
+    """
+    if getattr(_current, "uninterrupted", False):
+        return action()
+    try:
+        job = Job(action)
+    except RuntimeError:  # Python is shutting down, or the system gives no more threads
+        return action()
+    try:
+        while not job.wait():
+            pass
+    except BaseException:
+        while not job.wait():
+            pass
+        raise
+    return job.result()
+
+
+def in_one_step(*functions: Callable[[], Any]) -> list[Any]:
+    """Calls functions without arguments in this order, so that no interrupt comes between two of them.
+
+    An exception that a function raises itself ends the sequence.
+
+    Args:
+        functions: Functions implemented in C, or `functools.partial` of them. A function written in Python
+            would let interrupts in.
+
+    Returns:
+        What each of them returned.
+    """
+    return list(map(_call, functions))
