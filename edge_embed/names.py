@@ -19,6 +19,15 @@ ACCELERATORS = ("cpu", "gpu", "npu", "auto")
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 """The similarity functions of sentence-transformers."""
 
+SEARCH_MODES = ("hybrid", "vector", "text")
+"""How an index is searched: by meaning and words, by meaning, or by words."""
+
+STORED_VECTORS = ("int8", "float32")
+"""What an index stores of each vector. float32 is kept beside int8."""
+
+LEXICAL = ("auto", "words", "trigrams")
+"""How an index finds words. "auto" is decided by the first documents."""
+
 QUERY_PROMPTS = ("query",)
 """Names of the prompt for queries, in the order in which `Embedder.encode_query` looks for them."""
 

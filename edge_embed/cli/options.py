@@ -74,10 +74,13 @@ def add_json(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--json", action="store_true", help=what)
 
 
-def add_fields(parser: argparse._ActionsContainer) -> None:
-    """Adds where the texts are within JSONL and Parquet records."""
+def add_fields(parser: argparse._ActionsContainer, titles: str | None = None) -> None:
+    """Adds where the texts are within JSONL and Parquet records; `titles` is the default field of titles."""
+    default = f" (default: {titles})" if titles else ""
     parser.add_argument("--field", metavar="NAME", help="field that holds the text (default: text)")
-    parser.add_argument("--titles-field", metavar="NAME", help="field that holds the documents' titles")
+    parser.add_argument(
+        "--titles-field", metavar="NAME", help=f"field that holds the documents' titles{default}"
+    )
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
@@ -119,6 +122,11 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return number
+
+
+def not_negative(text: str) -> int:
+    """Parses an integer of at least 0, for argparse."""
+    return 0 if text.strip() == "0" else positive(text)
 
 
 def print_json(value: Any, indent: int | None = None) -> None:

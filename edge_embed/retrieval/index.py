@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +13,11 @@ import numpy.typing as npt
 from edge_embed.errors import InputError
 from edge_embed.options import check_whole
 from edge_embed.progress import progress_bar
+from edge_embed.retrieval.cutter import counter_for
 from edge_embed.retrieval.documents import Source, check_documents, check_id
 from edge_embed.retrieval.indexing import Indexer, choose_lexical, groups
 from edge_embed.retrieval.opened import OpenIndex
-from edge_embed.retrieval.opening import create, load_model, settings_for
+from edge_embed.retrieval.opening import create, load_model, path_to_record, settings_for
 from edge_embed.retrieval.options import Options, check_marks, check_query, check_search
 from edge_embed.retrieval.search.searcher import Request
 from edge_embed.retrieval.store import schema
@@ -28,6 +29,11 @@ from edge_embed.retrieval.store.settings import Encoder, Fingerprint, Settings
 from edge_embed.retrieval.store.vectors import Floats, unit_rows
 from edge_embed.retrieval.store.writer import Writer
 from edge_embed.retrieval.types import AddResult, Hit
+
+if TYPE_CHECKING:
+    from edge_embed.retrieval.context import Context
+    from edge_embed.retrieval.files import FilesResult
+    from edge_embed.retrieval.readers import Fields
 
 
 class Index(OpenIndex):
@@ -109,6 +115,7 @@ class Index(OpenIndex):
             IndexFileError: If the file cannot be written.
         """
         model = self._require_model()
+        self._record_path(model)
         sources = check_documents(documents)
         total = len(documents) if isinstance(documents, Sequence) else None
         if total is not None:
@@ -121,6 +128,44 @@ class Index(OpenIndex):
                     result += Indexer(self._database, self._settings, model).add(group)
                 advance(len(group))
         return result
+
+    def add_files(
+        self,
+        paths: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
+        *,
+        exclude: Sequence[str] = (),
+        prune: bool = False,
+        fields: Fields | None = None,
+        show_progress_bar: bool | None = None,
+    ) -> FilesResult:
+        """Stores the documents of files and folders: text, Markdown, HTML, code, JSONL, Parquet and PDF.
+
+        The id of a document is the path of its file, seen from the folder of the index; of a record in JSONL
+        or Parquet, that path, "#" and the record's own id. Metadata has "path" and "format". What has not
+        changed is not embedded again; a file that cannot be read is skipped, and the result says why. Hidden
+        files and what a `.gitignore` leaves out are not read.
+
+        Args:
+            paths: Files and folders.
+            exclude: Patterns of files and folders to leave out, in the language of `.gitignore`.
+            prune: Whether to remove documents whose files, at or below the paths, are gone.
+            fields: Where texts, titles and ids are in the records of JSONL and Parquet files.
+            show_progress_bar: As for `add`.
+
+        Raises:
+            InputError: If a path does not exist.
+            IndexFileError: If the index cannot be written.
+        """
+        from edge_embed.retrieval.files import add_files  # who only searches needs no readers
+
+        return add_files(
+            self,
+            paths,
+            exclude=exclude,
+            prune=prune,
+            fields=fields,
+            show_progress_bar=show_progress_bar,
+        )
 
     def delete(self, ids: Iterable[str]) -> int:
         """Removes documents and all that belongs to them; returns how many were there.
@@ -216,6 +261,28 @@ class Index(OpenIndex):
                     if view is not None or request.mode == "text":
                         return self._searcher.search(connection, state, self._settings, view, request)
 
+    def context(self, question: str, max_tokens: int = 1500, **options: Any) -> Context:
+        """Returns passages that answer a question, for a generator: numbered, with their sources.
+
+        Chunks of one document that overlap or touch are joined, and no text comes twice. `str` of the result
+        is the text for the prompt.
+
+        Args:
+            question: The question.
+            max_tokens: The most tokens of the text, by this model's tokenizer. A generator's own tokenizer
+                may count differently.
+            **options: Options of `search`; `k` is by default twice the chunks that would fit.
+
+        Raises:
+            InputError: If an argument cannot be used.
+        """
+        from edge_embed.retrieval.context import build_context  # few need it
+
+        budget = check_whole("max_tokens", max_tokens)
+        count = counter_for(self._require_model())
+        options.setdefault("k", min(100, 4 + 2 * budget // self._settings.chunk_tokens))
+        return build_context(self, self.search(question, **options), budget, count)
+
     async def aadd(
         self, documents: Iterable[Mapping[str, Any]], *, show_progress_bar: bool | None = None
     ) -> AddResult:
@@ -243,15 +310,24 @@ class Index(OpenIndex):
             vacuum(self._database)
 
     def reindex(
-        self, model: Encoder | str | os.PathLike[str] | None = None, *, show_progress_bar: bool | None = None
+        self,
+        model: Encoder | str | os.PathLike[str] | None = None,
+        *,
+        dimension: int | None = None,
+        chunk_tokens: int | None = None,
+        overlap: int | None = None,
+        show_progress_bar: bool | None = None,
     ) -> None:
-        """Cuts and embeds all documents again, with another model or with the same.
+        """Cuts and embeds all documents again, with another model, other chunks, or the same.
 
         In one transaction: readers see the old vectors until it is done, other writers wait, and an
         interrupted call changes nothing. Other processes that use the old model are refused afterwards.
 
         Args:
             model: The model; by default the index's own.
+            dimension: As for `open`; by default as before, and with another model all.
+            chunk_tokens: As for `open`; by default as before, and with another model what suits it.
+            overlap: As `chunk_tokens`.
             show_progress_bar: As for `add`.
 
         Raises:
@@ -260,12 +336,17 @@ class Index(OpenIndex):
         """
         loaded = self._require_model() if model is None else load_model(model)
         old = self._settings
-        options = Options("full", None, old.vectors, old.lexical, None, None)
+        options = Options("full", dimension, old.vectors, old.lexical, chunk_tokens, overlap)
+        options.check()
         if Fingerprint.of(loaded) == old.fingerprint:
-            options = replace(
-                options, dimension=old.dimension, chunk_tokens=old.chunk_tokens, overlap=old.overlap
-            )
-        settings = settings_for(loaded, options)
+            if chunk_tokens is None:
+                options = replace(
+                    options,
+                    chunk_tokens=old.chunk_tokens,
+                    overlap=old.overlap if overlap is None else overlap,
+                )
+            options = replace(options, dimension=dimension or old.dimension)
+        settings = settings_for(loaded, options, self._database.path)
         total = len(self)
         bar = progress_bar(total, "indexing again", unit="document", show=show_progress_bar)
         with bar as advance, self._database.translated():
@@ -302,6 +383,17 @@ class Index(OpenIndex):
             )
         unit: Floats = unit_rows(row, self._settings.dimension)[0]
         return unit
+
+    def _record_path(self, model: Encoder) -> None:
+        """Keeps the path of the model file, where it has moved since."""
+        path = path_to_record(model, self._database.path)
+        if path in ("", self._settings.model_path):
+            return
+        settings = replace(self._settings, model_path=path)
+        with self._database.translated(), self._database.writing() as connection:
+            settings.save(connection)
+        with self._lock:
+            self._settings = settings
 
     def _settle_lexical(self, group: Sequence[Source]) -> None:
         """Chooses the lexical tokenizer by the first documents, where that was left to us."""

@@ -169,7 +169,7 @@ class OpenIndex:
         with self._lock:
             if self._model is None:
                 self._database.require_open()
-                self._model = recorded_model(self._settings)
+                self._model = recorded_model(self._settings, self._database.path)
                 self._own_model = True
             return self._model
 

@@ -33,20 +33,37 @@ def load_model(model: Encoder | str | os.PathLike[str]) -> Encoder:
     return model
 
 
-def recorded_model(settings: Settings) -> Encoder:
+def path_to_record(model: Encoder, index: Path) -> str:
+    """Returns the path of the model file as an index keeps it, empty if the model has none.
+
+    A model file in the folder of the index, or below, is kept relative to it: both may be moved together.
+    """
+    path = getattr(model, "path", None)
+    if path is None:
+        return ""
+    absolute, folder = Path(path).resolve(), index.resolve().parent
+    return absolute.relative_to(folder).as_posix() if absolute.is_relative_to(folder) else str(absolute)
+
+
+def recorded_model(settings: Settings, index: Path) -> Encoder:
     """Loads the model file that the index was made with.
+
+    Args:
+        settings: The settings of the index.
+        index: The file of the index.
 
     Raises:
         IndexModelError: If it is gone, or another model is there now.
     """
-    if not settings.model_path or not Path(settings.model_path).is_file():
+    recorded = index.resolve().parent / settings.model_path
+    if not settings.model_path or not recorded.is_file():
         raise IndexModelError(
             "the model file of the index is not there",
-            got=settings.model_path or "no path is recorded",
+            got=str(recorded) if settings.model_path else "no path is recorded",
             expected=settings.model,
-            fix="Index.open(path, model) with the model file, or search with mode='text'",
+            fix="name the model file: Index.open(path, model), or --model; searching by words needs none",
         )
-    model = load_model(settings.model_path)
+    model = load_model(recorded)
     settings.require_model(model)
     return model
 
@@ -65,7 +82,7 @@ def create(database: Database, options: Options, model: Encoder | None) -> None:
             f"there is no index {database.path} yet, and a new one needs a model",
             fix="Index.open(path, Embedder(model_path))",
         )
-    settings = settings_for(model, options)
+    settings = settings_for(model, options, database.path)
 
     def fill(connection: sqlite3.Connection) -> None:
         schema.create(connection)
@@ -75,8 +92,13 @@ def create(database: Database, options: Options, model: Encoder | None) -> None:
     database.create(fill)
 
 
-def settings_for(model: Encoder, options: Options) -> Settings:
+def settings_for(model: Encoder, options: Options, index: Path) -> Settings:
     """Returns the settings of an index of this model.
+
+    Args:
+        model: The model.
+        options: What was asked for.
+        index: The file of the index.
 
     Raises:
         InputError: If the options do not fit the model.
@@ -99,5 +121,5 @@ def settings_for(model: Encoder, options: Options) -> Settings:
         options.lexical or "auto",
         size,
         overlap,
-        str(getattr(model, "path", "")),
+        path_to_record(model, index),
     )

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_embed.errors import IndexModelError, InputError
+from edge_embed.names import LEXICAL, SEARCH_MODES, STORED_VECTORS
 from edge_embed.options import check_whole
 from edge_embed.retrieval.store.settings import Settings
 from edge_embed.text.tokenizers import check_text
 
-MODES = ("hybrid", "vector", "text")
 MEMORY = ("full", "low")
-VECTORS = ("int8", "float32")
-LEXICAL = ("auto", "words", "trigrams")
 
 MOST_HITS = 10_000
 
@@ -38,7 +36,7 @@ class Options:
             InputError: If there is one.
         """
         _one_of("memory", self.memory, MEMORY)
-        _one_of("vectors", self.vectors or VECTORS[0], VECTORS)
+        _one_of("vectors", self.vectors or STORED_VECTORS[0], STORED_VECTORS)
         _one_of("lexical", self.lexical or LEXICAL[0], LEXICAL)
         for name in ("dimension", "chunk_tokens"):
             if getattr(self, name) is not None:
@@ -72,7 +70,7 @@ def check_search(
         InputError: If one cannot be used.
     """
     k = check_whole("k", count, MOST_HITS)
-    _one_of("mode", mode, MODES)
+    _one_of("mode", mode, SEARCH_MODES)
     least = None if min_score is None else _number("min_score", min_score)
     spread = _number("diversity", diversity)
     if not 0 <= spread <= 1:

@@ -6,12 +6,13 @@ the document's title and the headings above it.
 """
 
 from edge_embed.retrieval.chunks.counting import Count, TokenCounter
-from edge_embed.retrieval.chunks.cutting import Chunk, check_size, cut
+from edge_embed.retrieval.chunks.cutting import SMALLEST, Chunk, check_size, cut
 from edge_embed.retrieval.chunks.outline import KINDS
 from edge_embed.retrieval.chunks.sizes import Sizes, chunk_title, sizes_for
 
 __all__ = [
     "KINDS",
+    "SMALLEST",
     "Chunk",
     "Count",
     "Sizes",

@@ -51,7 +51,7 @@ _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*$")
 _LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()]*\)")
 _FRONT_MATTER = re.compile(r"---\r?\n(?=(?s:.{0,8000}?)\n(?:---|\.\.\.)[ \t\r]*(?:\n|$))")
-_MARKUP = re.compile(r"[*_`]+")
+_MARKUP = re.compile(r"[*`]+|(?<!\w)_+|_+(?!\w)")
 _MODIFIERS = (
     "export|default|public|private|protected|internal|static|final|abstract|async|pub|override|suspend|inline|"
     "open|sealed|data|extern|unsafe|virtual|const|partial"
