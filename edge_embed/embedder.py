@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from edge_embed.engine.load import load_engine
 from edge_embed.engine.parallel import MANY, for_each
-from edge_embed.engine.uninterrupted import uninterrupted
 from edge_embed.errors import InputError, RuntimeFailure
 from edge_embed.model_file.file import ModelFile
 from edge_embed.model_file.manifest import Manifest, Vector
@@ -411,20 +411,10 @@ class Embedder:
             if self._closed:
                 raise RuntimeFailure(f"the model {self._file.path} is closed", fix="make a new Embedder")
             if self._engine is None:
-                self._engine = uninterrupted(self._open)
+                self._engine, self._acceleration = load_engine(
+                    self._file, self._accelerator, self._num_threads, self._weight_cache, self._self_check
+                )
             return self._engine
-
-    def _open(self) -> Engine:
-        if self._accelerator == "cpu":
-            from edge_embed.engine.weight_cache import open_engine  # LiteRT's module waits for a model
-
-            return open_engine(self._file, self._num_threads, self._weight_cache, self._self_check)
-        from edge_embed.engine.accelerators import open_accelerated  # few use it
-
-        engine, self._acceleration = open_accelerated(
-            self._file, self._accelerator, self._num_threads, self._weight_cache, self._self_check
-        )
-        return engine
 
     def _load_tokenizer(self) -> Tokenizer:
         with self._lock:
