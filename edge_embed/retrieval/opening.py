@@ -61,7 +61,7 @@ def recorded_model(settings: Settings, index: Path) -> Encoder:
             "the model file of the index is not there",
             got=str(recorded) if settings.model_path else "no path is recorded",
             expected=settings.model,
-            fix="name the model file: Index.open(path, model), or --model; searching by words needs none",
+            fix="name the model file: Index.open(path, model), or --model; mode='text' needs none",
         )
     model = load_model(recorded)
     settings.require_model(model)

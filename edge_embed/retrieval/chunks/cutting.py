@@ -22,6 +22,9 @@ CHARACTERS_PER_TOKEN = 24
 _PIECES = 4
 """A sentence that is too long becomes pieces of this part of the size, so that a chunk is filled well."""
 
+_SMALL = 8
+"""A section of less than this part of the size shares a chunk with the next one."""
+
 _WORD = re.compile(r"\S+")
 _CLAUSE_ENDS = "，、；：,;:"
 
@@ -240,7 +243,7 @@ class _Cutter:
         """Tells whether a section may go on behind another heading: it is small, and not less deep."""
         opened = self._blocks[first]
         starts_section = first == 0 or self._borders[first] == Border.HEADING
-        return starts_section and 4 * tokens < self._size and self._blocks[heading].level >= opened.level
+        return starts_section and _SMALL * tokens < self._size and self._blocks[heading].level >= opened.level
 
     def _overlap_start(self, floor: int, first: int) -> int:
         """Returns where a chunk begins whose first new atom is `first`."""

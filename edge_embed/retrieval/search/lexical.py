@@ -1,7 +1,8 @@
 """Words of a question to FTS5 and back. No text of the caller reaches FTS5's query syntax unquoted.
 
 A question in a sentence holds words that are in half of all chunks. Each costs a row of work a chunk and says
-next to nothing, so the commonest are left out, by the counts that the file keeps in `frequent`.
+next to nothing, so the commonest are left out, by the counts that the file keeps in `frequent`. Function
+words are left out in any case, unless the question has no others.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from edge_embed.retrieval.search.function_words import FUNCTION_WORDS
 from edge_embed.retrieval.search.resident import Slots
 from edge_embed.retrieval.store.vectors import Floats
 
@@ -67,6 +69,7 @@ def choose_terms(connection: sqlite3.Connection, terms: list[str], chunks: int) 
         [json.dumps(terms, ensure_ascii=False)],
     )
     counts = dict(stored.fetchall())
+    terms = [term for term in terms if term not in FUNCTION_WORDS] or terms
     # Python's sort is stable: terms that are not common keep the order of the query.
     ordered = sorted(terms, key=lambda term: counts.get(term, 0))
     chosen: list[str] = []

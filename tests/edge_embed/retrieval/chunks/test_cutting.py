@@ -131,7 +131,7 @@ def test_headings_end_a_chunk_and_name_it():
 
 def test_small_sections_share_a_chunk_under_the_heading_they_have_in_common():
     text = "## Hammer\n\nHits.\n\n## Saw\n\nCuts.\n\n# Tools\n\n## Nail\n\nHolds.\n\n## Screw\n\nTurns.\n"
-    chunks = cut(text, count=letters, size=60, kind="markdown")
+    chunks = cut(text, count=letters, size=90, kind="markdown")
     assert [(c.headings, text[c.start : c.end][:7]) for c in chunks] == [
         ((), "## Hamm"),
         (("Tools",), "# Tools"),
