@@ -1,4 +1,4 @@
-"""Files that are either the old one or the whole new one."""
+"""Files and directories: written whole or not at all, hashed, measured."""
 
 from __future__ import annotations
 
@@ -29,6 +29,18 @@ def write_file(path: Path, content: bytes) -> None:
         if isinstance(error, OSError):
             raise InputError(f"cannot write {path}", got=error.strerror or str(error)) from error
         raise
+
+
+def ensure_directory(path: Path) -> None:
+    """Makes a directory and its parents, unless it exists.
+
+    Raises:
+        InputError: If it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the directory {path}", got=error.strerror or str(error)) from error
 
 
 def make_directory(place: Path, fill: Callable[[Path], object]) -> None:

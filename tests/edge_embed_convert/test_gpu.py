@@ -15,11 +15,6 @@ from edge_embed_convert.graph.passes.keep_batch import keep_batch
 
 DRIVER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")
 
-needs_gpu = pytest.mark.skipif(
-    not (DRIVER.is_file() and DRIVER.with_name("libvulkan.so.1").is_file()),
-    reason="Chromium's software Vulkan is not installed (apt-get install chromium)",
-)
-
 TEXTS = ["a text of a few words", "words " * 100]
 
 ON_GPU = f"""
@@ -35,7 +30,7 @@ with Embedder(sys.argv[1], accelerator="gpu", weight_cache="memory", num_threads
 """
 
 
-@needs_gpu
+@pytest.mark.device("gpu")
 @pytest.mark.parametrize(
     ("family", "least"), [("gemma_file", 0.99), ("bert_file", 0.999)], ids=["gemma", "bert"]
 )

@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_embed import Embedder
+from edge_embed_bench.files import ensure_directory
 from edge_embed_bench.records.machine import describe_machine
 from edge_embed_bench.run import session
 from edge_embed_bench.synthetic.tokenizers import gemma_tokenizer_files
@@ -272,6 +273,7 @@ def main() -> int:
     from edge_embed_convert.families import family_named
     from edge_embed_convert.random_checkpoint import write_random_checkpoint
 
+    ensure_directory(args.results)  # before twenty minutes of work
     report = Report()
     with session.ending_in_order(), _workspace(args.work) as work:
         files = gemma_tokenizer_files()

@@ -26,7 +26,7 @@ from edge_embed.engine.weight_cache import default_directory
 from edge_embed.errors import EdgeEmbedError, InputError
 from edge_embed.progress import progress_bar, step_bar
 from edge_embed_bench.choices import choose
-from edge_embed_bench.files import maker_key, sha256_of, write_file
+from edge_embed_bench.files import ensure_directory, maker_key, sha256_of, write_file
 from edge_embed_bench.peers import registry as peers
 from edge_embed_bench.published import goals
 from edge_embed_bench.records.model import Model
@@ -136,6 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     try:
         choose("peer", options.peers, peers.PEERS)
+        ensure_directory(options.results)
         reports.check_outputs(_paths(options, "check"))
         with session.ending_in_order():
             records = [record for part in choose("part", args.only, _PARTS) for record in part(options)]

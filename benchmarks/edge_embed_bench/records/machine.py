@@ -34,6 +34,7 @@ FEATURES = frozenset(
         "sve",
         "sve2",
         "sme",
+        "sme2",
     }
 )
 """Instruction sets that matrix kernels are chosen by, as Linux names them on x86 and ARM."""
@@ -51,7 +52,7 @@ def read_machine(root: Path = Path("/")) -> Machine:
     facts = parse_cpu_facts(_read(root / "proc/cpuinfo") or "")
     flags = facts.get("flags") or facts.get("Features") or ""
     return Machine(
-        cpu=facts.get("model name") or _part(facts) or platform.processor() or platform.machine(),
+        cpu=_part(facts) or facts.get("model name") or platform.processor() or platform.machine(),
         architecture=platform.machine(),
         cores=usable_cores(),
         features=sorted(FEATURES & set(flags.split())),
@@ -98,7 +99,7 @@ def parse_cpu_facts(text: str) -> dict[str, str]:
 
 
 def _part(facts: dict[str, str]) -> str | None:
-    """Returns what an ARM processor calls itself: numbers, no name."""
+    """Returns an ARM processor's numbers. Its "model name" is missing, or the same for every core."""
     implementer, part = facts.get("CPU implementer"), facts.get("CPU part")
     return f"ARM implementer {implementer} part {part}" if implementer and part else None
 

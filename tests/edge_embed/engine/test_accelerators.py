@@ -25,11 +25,6 @@ from edge_embed.proof.self_check import FLOAT16_COSINE, accelerator_bound, check
 
 DRIVER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")
 
-needs_gpu = pytest.mark.skipif(
-    not (DRIVER.is_file() and DRIVER.with_name("libvulkan.so.1").is_file()),
-    reason="Chromium's software Vulkan is not installed (apt-get install chromium)",
-)
-
 REPORT = """
 import dataclasses, json, sys, warnings
 import numpy as np
@@ -81,7 +76,7 @@ def cosines(report, path):
     ]
 
 
-@needs_gpu
+@pytest.mark.device("gpu")
 def test_the_whole_graph_runs_on_the_gpu(tiny_model):
     report = ask(tiny_model, "gpu")
     assert report["where"] == report["ran_on"] == "gpu"
@@ -94,7 +89,7 @@ def test_the_whole_graph_runs_on_the_gpu(tiny_model):
     assert min(cosines(report, tiny_model)) > 0.9999
 
 
-@needs_gpu
+@pytest.mark.device("gpu")
 def test_float32_is_enforced_for_a_file_that_is_not_safe(build_model, tiny_graph, tmp_path):
     import hashlib
 
@@ -105,7 +100,7 @@ def test_float32_is_enforced_for_a_file_that_is_not_safe(build_model, tiny_graph
     assert ask(path, "gpu")["float16"] is False
 
 
-@needs_gpu
+@pytest.mark.device("gpu")
 def test_a_wrong_answer_of_the_gpu_is_refused(tiny_model, build_model, tmp_path):
     from dataclasses import replace
 
@@ -122,7 +117,7 @@ def test_a_wrong_answer_of_the_gpu_is_refused(tiny_model, build_model, tmp_path)
     assert "vectors" in ask(path, "gpu", self_check=False)
 
 
-@needs_gpu
+@pytest.mark.device("gpu")
 def test_auto_takes_a_real_gpu_and_no_program(tiny_model):
     chosen = ask(tiny_model, "auto", real=True)
     assert chosen["ran_on"] == "gpu"

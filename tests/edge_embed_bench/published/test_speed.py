@@ -85,6 +85,14 @@ def test_bad_input(run, tmp_path, capsys):
     assert "gemma, minilm" in capsys.readouterr().err
     assert run("--only", "gemma", "--lengths", "16,4096") == 2
     assert "4096 tokens" in capsys.readouterr().err
-    assert run("--results", tmp_path / "none") == 2
+
+
+def test_the_results_directory_is_made(run, tmp_path, capsys):
+    place = tmp_path / "new" / "results"
+    assert run("--only", "gemma", "--lengths", "8", "--results", place) == 0, capsys.readouterr().err
+    assert sorted(path.suffix for path in place.iterdir()) == [".json", ".md", ".png"]
+    (tmp_path / "file").write_text("x")
+    assert run("--only", "gemma", "--lengths", "8", "--results", tmp_path / "file" / "results") == 2
+    assert "cannot make the directory" in capsys.readouterr().err
     assert set(reports.WRITERS) >= {".json", ".md", ".png"}
     assert OURS == "edge_embed"

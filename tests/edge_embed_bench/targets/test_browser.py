@@ -1,6 +1,5 @@
 """The target `browser`: for real where Chromium, Node and npm's packages can be had, and its faults."""
 
-import os
 import shutil
 import subprocess
 import time
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_embed.engine.weight_cache import default_directory
 from edge_embed.errors import InputError
 from edge_embed.model_file.file import ModelFile
 from edge_embed_bench.errors import TargetError
@@ -17,20 +17,16 @@ from edge_embed_bench.targets.base import Plan, Settings, Subject, open_target
 from edge_embed_bench.targets.browser import target as browser
 from edge_embed_bench.targets.browser import tools as browser_tools
 
-MODULES = os.environ.get("EDGE_EMBED_BROWSER_MODULES", "")
-"""A directory where `npm install` has put the packages: no test fetches anything."""
+CACHE = default_directory()
+"""The user's own cache, where npm's packages are: no test fetches anything."""
 
-needs_browser = pytest.mark.skipif(
-    not (shutil.which("chromium") and shutil.which("node") and Path(MODULES, "node_modules").is_dir()),
-    reason="needs chromium, node, and EDGE_EMBED_BROWSER_MODULES naming a directory with "
-    f"{' and '.join(browser_tools.PACKAGES)}",
-)
 RUN = Run("edge_embed bench", "2026-01-01T00:00:00+00:00", 1, 3, 0, [])
 
 
 @pytest.fixture
 def modules(monkeypatch):
-    monkeypatch.setattr(browser_tools, "directory", lambda: Path(MODULES))
+    name = browser_tools.directory().name
+    monkeypatch.setattr(browser_tools, "directory", lambda: CACHE / "targets" / name)
 
 
 def profiles(directory):
@@ -55,7 +51,7 @@ def measure(path, accelerator="cpu", threads=1, batch=1, timeout=120.0):
         target.close()
 
 
-@needs_browser
+@pytest.mark.device("browser")
 @pytest.mark.parametrize(("accelerator", "threads"), [("cpu", 1), ("cpu", 2), ("gpu", 1)])
 def test_a_cell(modules, scratch, tiny_model, accelerator, threads):
     record = measure(tiny_model, accelerator, threads, batch=2)
@@ -73,7 +69,7 @@ def test_a_cell(modules, scratch, tiny_model, accelerator, threads):
     assert profiles(scratch) == []
 
 
-@needs_browser
+@pytest.mark.device("browser")
 def test_the_probes(modules, scratch, tiny_model):
     target = open_target("browser", Settings())
     file = ModelFile.open(tiny_model)
@@ -88,7 +84,7 @@ def test_the_probes(modules, scratch, tiny_model):
     assert done == [1] * len(answers)
 
 
-@needs_browser
+@pytest.mark.device("browser")
 @pytest.mark.parametrize(
     ("change", "error"),
     [
@@ -113,7 +109,7 @@ def test_faults_are_failed_records(modules, scratch, tiny_model, tmp_path, monke
     assert profiles(scratch) == []
 
 
-@needs_browser
+@pytest.mark.device("browser")
 def test_a_browser_that_dies(modules, scratch, tiny_model, tmp_path, monkeypatch):
     page = tmp_path / "page"
     shutil.copytree(browser.PAGE, page)

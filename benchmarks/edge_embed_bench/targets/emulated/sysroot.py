@@ -8,20 +8,14 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
-from edge_embed.engine.weight_cache import default_directory
-from edge_embed.errors import InputError
 from edge_embed.progress import step_bar
 from edge_embed_bench.errors import TargetError
 from edge_embed_bench.targets import package
+from edge_embed_bench.targets.emulated import tools
 
 SUITE, PYTHON_VERSION = "bookworm", "3.11"
 DEBIAN_PACKAGES = (f"python{PYTHON_VERSION}", "libstdc++6")
@@ -31,15 +25,12 @@ SITE = "opt/site-packages"
 """Where the wheels are, within the sysroot."""
 
 PLATFORMS = tuple(f"manylinux{glibc}_aarch64" for glibc in ("_2_28", "_2_27", "_2_17", "2014"))
-"""Debian's C library is 2.36; pip takes a wheel only by a tag that it was told."""
+"""Tags that pip may take: Debian's C library is 2.36, so wheels for older ones run."""
 
 SIZE = "about 65 MB to fetch (Debian packages and PyPI wheels), 220 MB on disk"
 
 _LAYOUT = 1
-"""Counts changes of this recipe, so that a sysroot of an older one is not taken."""
-
-_TOOLS = {"qemu-aarch64-static": "qemu-user-static", "mmdebstrap": "mmdebstrap"}
-_WORDS_KEPT = 600
+"""The version of this recipe: a sysroot made by another version is not used."""
 
 
 def requirements() -> list[str]:
@@ -51,28 +42,15 @@ def requirements() -> list[str]:
     ]
 
 
-def qemu() -> str:
-    """Returns the emulator's path.
-
-    Raises:
-        TargetError: If it is not installed.
-    """
-    _require_tools(["qemu-aarch64-static"])
-    return str(shutil.which("qemu-aarch64-static"))
-
-
 def directory() -> Path:
     """Returns where the sysroot is, or would be.
 
     Raises:
         InputError: If there is no cache directory.
     """
-    cache = default_directory()
-    if cache is None:
-        raise InputError("no place to keep the sysroot", got="no home directory", fix="set EDGE_EMBED_CACHE")
     facts = [_LAYOUT, SUITE, DEBIAN_PACKAGES, PYTHON_VERSION, sorted(requirements())]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
-    return cache / "targets" / f"aarch64-{key}"
+    return tools.kept_directory(f"aarch64-{key}")
 
 
 def ensure(*, prepare: bool, timeout: float) -> Path:
@@ -83,11 +61,10 @@ def ensure(*, prepare: bool, timeout: float) -> Path:
         timeout: Seconds for each of the two downloads.
 
     Raises:
-        TargetError: If it is not there and may not be downloaded, a tool is missing, or building it fails;
-            nothing half-built is kept.
+        TargetError: If it does not exist and may not be downloaded, a tool is missing, or building it fails;
+            nothing incomplete is kept.
     """
     root = directory()
-    _require_tools(["qemu-aarch64-static"] if root.is_dir() else list(_TOOLS))
     if root.is_dir():
         return root
     if not prepare:
@@ -96,19 +73,16 @@ def ensure(*, prepare: bool, timeout: float) -> Path:
             got=f"nothing at {root}",
             fix=f"add --prepare-target to build it: {SIZE}, once",
         )
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="building-", dir=root.parent) as work:
-        built = Path(work) / "root"
+    tools.require("mmdebstrap")
+
+    def make(built: Path) -> None:
         with step_bar("building the arm64 system") as step:
             step("Debian packages", 0, 2)
-            _run(_debian(built), "unpacking Debian's arm64 packages", timeout)
+            tools.run(_debian(built), "unpacking Debian's arm64 packages", timeout)
             step("aarch64 wheels", 1, 2)
-            _run(_wheels(built / SITE), "fetching the aarch64 wheels", timeout)
-        try:
-            os.replace(built, root)
-        except OSError as error:
-            if not root.is_dir():  # else another process was quicker
-                raise TargetError(f"cannot keep {root}", got=error.strerror) from error
+            tools.run(_wheels(built / SITE), "fetching the aarch64 wheels", timeout)
+
+    tools.build(root, make)
     return root
 
 
@@ -145,34 +119,3 @@ def _wheels(site: Path) -> list[str]:
         *tags,
         *requirements(),
     ]
-
-
-def _require_tools(names: Sequence[str]) -> None:
-    if missing := [_TOOLS[name] for name in names if shutil.which(name) is None]:
-        raise TargetError(
-            "the emulated target needs tools that are not installed",
-            got=f"no {', no '.join(missing)}",
-            fix=f"apt-get install {' '.join(missing)}",
-        )
-
-
-def _run(command: Sequence[str], what: str, timeout: float) -> None:
-    """Runs a tool to its end.
-
-    Raises:
-        TargetError: With the tool's last words.
-    """
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=timeout,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise TargetError(f"{what} took longer than {timeout:g} s", fix="raise --timeout") from error
-    if done.returncode:
-        words = " ".join(done.stdout.decode("utf-8", "replace").split())[-_WORDS_KEPT:]
-        raise TargetError(f"{what} failed", got=f"exit code {done.returncode}: {words}")

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -20,7 +18,7 @@ from edge_embed.errors import InputError
 from edge_embed_bench.errors import TargetError
 from edge_embed_bench.records.record import Machine
 from edge_embed_bench.targets.base import Settings
-from edge_embed_bench.targets.emulated import sysroot
+from edge_embed_bench.targets.emulated import qemu, sysroot
 from edge_embed_bench.targets.package import package_directories
 from edge_embed_bench.targets.workers import Workers
 from edge_embed_bench.worker.process import WORKER_MODULE, Launch, thread_limits
@@ -28,20 +26,33 @@ from edge_embed_bench.worker.process import WORKER_MODULE, Launch, thread_limits
 
 @dataclass(frozen=True)
 class Cpu:
-    """A processor that qemu emulates: Arm's part number, and what Linux says of its features."""
+    """A processor that qemu emulates.
+
+    Attributes:
+        part: Arm's part number, or qemu's.
+        features: What Linux lists in /proc/cpuinfo.
+        least_qemu: The oldest qemu that emulates it correctly.
+        implementer: Arm, or 0x00 for a processor that only qemu has.
+    """
 
     part: str
     features: str
+    least_qemu: qemu.Version = qemu.ANY
+    implementer: str = "0x41"
 
 
 _V8 = "fp asimd aes pmull sha1 sha2 crc32 cpuid"
 _V82 = "fp asimd aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp"
+_V9 = f"{_V82} jscvt fcma sve asimdfhm sve2 svei8mm svebf16 i8mm bf16"
 CPUS = {
     "cortex-a53": Cpu("0xd03", _V8),
     "cortex-a76": Cpu("0xd0b", _V82),
     "neoverse-n1": Cpu("0xd0c", _V82),
+    "cortex-a710": Cpu("0xd47", _V9, qemu.NEW_CORES),
+    "max": Cpu("0x051", f"{_V9} sme sme2", qemu.NEW_CORES, implementer="0x00"),
 }
-"""The small cores of old phones and boards; a phone's big core and the Raspberry Pi 5; a server."""
+"""The small cores of old phones and boards; a phone's big core of 2018 and the Raspberry Pi 5; a server; a
+phone's big core of 2022 with SVE2 and i8mm; all that qemu knows, SME2 included."""
 
 DEFAULT_CPU = "cortex-a76"
 
@@ -59,11 +70,15 @@ class Emulator:
         self._cpu, self._settings = cpu, settings
         self._view: tempfile.TemporaryDirectory[str] | None = None
         self._root = Path()
+        self._qemu: qemu.Qemu | None = None
 
     def prepare(self) -> None:
         """Builds the sysroot if it is not there, and lays this processor's answers over it."""
-        self._root = sysroot.ensure(prepare=self._settings.prepare, timeout=self._settings.timeout)
-        self.emulator = f"{_version(sysroot.qemu())} -cpu {self._cpu}"
+        prepare, timeout = self._settings.prepare, self._settings.timeout
+        least = CPUS[self._cpu].least_qemu
+        self._qemu = qemu.find(least, self._cpu, prepare=prepare, timeout=timeout)
+        self._root = sysroot.ensure(prepare=prepare, timeout=timeout)
+        self.emulator = f"{self._qemu.name} -cpu {self._cpu}"
         self._view = tempfile.TemporaryDirectory(prefix="edge-embed-aarch64-")
         _lay_view(Path(self._view.name), self._root, self._cpu)
 
@@ -81,11 +96,11 @@ class Emulator:
 
     def launch(self, threads: int) -> Launch:
         """Starts the sysroot's Python under qemu."""
-        if self._view is None:
+        if self._view is None or self._qemu is None:
             raise TargetError("the emulated target is closed")
         view = Path(self._view.name)
         command = (
-            sysroot.qemu(),
+            self._qemu.path,
             "-L",
             str(view),
             "-cpu",
@@ -153,19 +168,6 @@ def _lay_view(view: Path, root: Path, cpu: str) -> None:
 def _entry(core: int, facts: Cpu) -> str:
     return (
         f"processor\t: {core}\nBogoMIPS\t: 100.00\nFeatures\t: {facts.features}\n"
-        "CPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x0\n"
+        f"CPU implementer\t: {facts.implementer}\nCPU architecture: 8\nCPU variant\t: 0x0\n"
         f"CPU part\t: {facts.part}\nCPU revision\t: 0\n"
     )
-
-
-def _version(qemu: str) -> str:
-    words = _output([qemu, "--version"])
-    found = re.search(r"version (\S+)", words)
-    return f"qemu-aarch64 {found[1]}" if found else "qemu-aarch64"
-
-
-def _output(command: Sequence[str]) -> str:
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    except (OSError, subprocess.SubprocessError) as error:
-        raise TargetError(f"{shutil.which(command[0]) or command[0]} does not run", got=str(error)) from error
