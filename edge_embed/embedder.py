@@ -342,6 +342,11 @@ class Embedder:
         return self.manifest.similarity
 
     @property
+    def overflow(self) -> str:
+        """What happens to a text that is too long, where a call does not say."""
+        return self._overflow
+
+    @property
     def max_seq_length(self) -> int:
         """The most tokens that one run takes, special tokens included."""
         return self.manifest.max_tokens

@@ -45,6 +45,31 @@ def warn(message: str, category: type[Warning]) -> None:
     warnings.warn(message, category, stacklevel=level)
 
 
+_gathering = threading.local()
+
+
+@contextlib.contextmanager
+def one_warning() -> Iterator[None]:
+    """Joins the warnings of this thread's calls of `Embedder` within the block into one at its end."""
+    total = _gathering.total = Total()
+    try:
+        yield
+    finally:
+        _gathering.total = None
+        total.warn()
+
+
+class Total:
+    """What several calls would have warned of."""
+
+    def __init__(self) -> None:
+        self.tally, self.texts, self.max_tokens = Tally(), 0, 0
+
+    def warn(self) -> None:
+        """Warns once."""
+        self.tally.warn(self.texts, self.max_tokens)
+
+
 class Tally:
     """Counts what a caller must be told of the texts of one call."""
 
@@ -57,8 +82,20 @@ class Tally:
         self._padding += work.padding
         self._longest = max(self._longest, work.tokens)
 
+    def merge(self, other: Tally) -> None:
+        """Adds the counts of another call."""
+        self._cut += other._cut
+        self._padding += other._padding
+        self._longest = max(self._longest, other._longest)
+
     def warn(self, total: int, max_tokens: int) -> None:
         """Warns of texts that were cut, and of texts that spell the padding token."""
+        gathered = getattr(_gathering, "total", None)
+        if gathered is not None and gathered.tally is not self:
+            gathered.tally.merge(self)
+            gathered.texts += total
+            gathered.max_tokens = max_tokens
+            return
         if self._cut:
             warn(
                 f"{self._cut} of {total} texts were cut to {max_tokens} tokens; the longest has "

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING
 
 from edge_embed.cli import options
 from edge_embed.errors import InputError
+from edge_embed.progress import progress_bar
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from edge_embed import Embedder
-    from edge_embed.cli.files import Texts
+    from edge_embed.bulk.job import Prompting
+    from edge_embed.bulk.output import Vectors
+    from edge_embed.bulk.rows import Fields, Part
 
 SUMMARY = "turn texts into vectors"
+
+PRINTED = 64
+"""Texts that are embedded before their lines are printed."""
 
 _EPILOG = """\
 examples:
@@ -27,6 +30,7 @@ examples:
   edge_embed embed model.tflite --query "where do cats sleep?" --json
   edge_embed embed model.tflite --input notes.txt --document --output notes.npy
   edge_embed embed model.tflite --input docs.jsonl --field body --output docs.parquet
+  edge_embed embed model.tflite --input big.jsonl.xz --output big.parquet --resume
   cat notes.txt | edge_embed embed model.tflite > notes.jsonl"""
 
 
@@ -39,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-i",
         "--input",
         metavar="FILE",
-        help="read texts: .txt (one per line), .jsonl, .parquet, or - for stdin",
+        help="read texts: .txt (one per line), .jsonl (both also .gz, .xz), .parquet, or - for stdin",
     )
     options.add_fields(files)
     files.add_argument(
@@ -48,6 +52,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         type=Path,
         help="write vectors: .npy (only them), .jsonl or .parquet (the input's fields and 'embedding')",
+    )
+    interrupted = files.add_mutually_exclusive_group()
+    interrupted.add_argument(
+        "--resume", action="store_true", help="continue an interrupted run with the same --output"
+    )
+    interrupted.add_argument(
+        "--restart", action="store_true", help="drop what an interrupted run has left, and begin again"
+    )
+    files.add_argument(
+        "--on-error",
+        choices=("stop", "skip"),
+        default="stop",
+        help="what to do with a row that holds no usable text: stop, or list it in OUTPUT.errors.jsonl "
+        "(default: stop)",
     )
     prompts = parser.add_argument_group("prompt").add_mutually_exclusive_group()
     prompts.add_argument(
@@ -59,7 +77,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     options.add_runtime(parser)
     parser.add_argument(
-        "--batch-size", metavar="N", type=options.positive, default=32, help="texts per step (default: 32)"
+        "--part-size",
+        metavar="N",
+        type=options.positive,
+        help="rows that are read, embedded and written at a time (default: 1024)",
     )
     options.add_json(parser, "print JSON lines on a terminal too; with --output, a summary as JSON")
     parser.epilog = _EPILOG
@@ -67,56 +88,127 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Embeds and writes, or prints a line per text."""
-    from edge_embed.cli import files  # numpy waits until there is work
+    from edge_embed.bulk.job import Prompting  # numpy waits until there is work
+    from edge_embed.bulk.rows import Fields
 
+    _check(args)
+    role = "query" if args.query else "document" if args.document else None
+    prompting, fields = Prompting(role, args.prompt_name), Fields(args.field, args.titles_field)
+    with options.open_embedder(args) as model:
+        if args.output is not None and not args.texts:
+            return _write_file(model, args, fields, prompting)
+        if args.output is not None:
+            return _write_given(model, args, prompting)
+        return _print(model, args, fields, prompting)
+
+
+def _check(args: argparse.Namespace) -> None:
     if args.titles_field and not args.document:
         raise InputError("titles belong to documents", fix="add --document, or leave --titles-field out")
-    if args.output is not None:
-        files.check_output(args.output)
-    texts = _gather(args)
-    with options.open_embedder(args) as model:
-        vectors = _encode(model, texts, args)
-    if args.output is not None:
-        files.write_vectors(args.output, texts, vectors)
-        summary = {"output": str(args.output), "texts": len(vectors), "dimension": vectors.shape[1]}
-        if args.json:
-            options.print_json(summary)
-        else:
-            print(f"wrote {len(vectors)} vectors of {vectors.shape[1]} numbers to {args.output}")
-    elif args.json or not sys.stdout.isatty():
-        for record, vector in zip(texts.records, vectors, strict=True):
-            options.print_json(record | {files.EMBEDDING_FIELD: files.numbers(vector)})
-    else:
-        _show(texts.texts, vectors)
+    if args.texts and args.input:
+        raise InputError("texts come from the command line or from --input", got="both", fix="leave one out")
+    if args.texts and (args.field or args.titles_field):
+        raise InputError("texts on the command line have no fields", fix="use --input with a .jsonl file")
+    if not args.texts and args.input is None and (sys.stdin is None or sys.stdin.isatty()):
+        raise InputError("there is no text to embed", fix="give texts, --input FILE, or pipe lines in")
+    if (args.resume or args.restart) and args.output is None:
+        raise InputError("only a run with --output can be continued", fix="add --output FILE")
+
+
+def _write_file(model: Embedder, args: argparse.Namespace, fields: Fields, prompting: Prompting) -> int:
+    """Embeds a file of any size into another."""
+    from edge_embed.bulk.job import embed_file
+    from edge_embed.bulk.rows import PART, STDIN
+
+    try:
+        with progress_bar(None, "embedding") as advance:
+            summary = embed_file(
+                model,
+                args.input or STDIN,
+                args.output,
+                fields=fields,
+                prompting=prompting,
+                skip_bad=args.on_error == "skip",
+                resume=args.resume,
+                restart=args.restart,
+                part_size=args.part_size or PART,
+                advance=advance,
+            )
+    except KeyboardInterrupt:
+        print("edge_embed: what was done is kept; the same command with --resume goes on", file=sys.stderr)
+        raise
+    facts = {"output": str(args.output), "texts": summary.embedded, "dimension": summary.dimension}
+    if args.json:
+        options.print_json(facts | {"bad": summary.bad, "resumed": summary.resumed})
+        return 0
+    print(f"wrote {summary.embedded} vectors of {summary.dimension} numbers to {args.output}")
+    if summary.bad:
+        print(f"{summary.bad} rows could not be embedded; see {summary.bad_path}")
     return 0
 
 
-def _gather(args: argparse.Namespace) -> Texts:
-    from edge_embed.cli import files
+def _write_given(model: Embedder, args: argparse.Namespace, prompting: Prompting) -> int:
+    """Embeds the texts of the command line into a file."""
+    from edge_embed.bulk.formats import open_output
+    from edge_embed.bulk.rows import TEXT_FIELD, Part
 
-    if args.texts and args.input:
-        raise InputError("texts come from the command line or from --input", got="both", fix="leave one out")
+    part = Part(
+        0,
+        rows=list(range(len(args.texts))),
+        texts=args.texts,
+        records=[{TEXT_FIELD: text} for text in args.texts],
+        size=len(args.texts),
+    )
+    output = open_output(args.output, {}, model.get_embedding_dimension())
+    try:
+        output.begin(resume=False, restart=True)
+        output.write(part, prompting.encode(model, part))
+        output.finish()
+    finally:
+        output.close()
+    facts = {"output": str(args.output), "texts": part.size, "dimension": output.progress.dimension}
+    if args.json:
+        options.print_json(facts)
+    else:
+        print(f"wrote {part.size} vectors of {facts['dimension']} numbers to {args.output}")
+    return 0
+
+
+def _print(model: Embedder, args: argparse.Namespace, fields: Fields, prompting: Prompting) -> int:
+    """Prints a line for each text as soon as its vector is there."""
+    from edge_embed.bulk.formats import json_lines
+    from edge_embed.bulk.rows import STDIN, TEXT_FIELD, Part, read_parts
+    from edge_embed.warn import one_warning
+
     if args.texts:
-        if args.field or args.titles_field:
-            raise InputError("texts on the command line have no fields", fix="use --input with a .jsonl file")
-        return files.Texts.of(args.texts)
-    if args.input is None and (sys.stdin is None or sys.stdin.isatty()):
-        raise InputError("there is no text to embed", fix="give texts, --input FILE, or pipe lines in")
-    return files.read_texts(args.input or files.STDIN, args.field, args.titles_field)
+        records = [{TEXT_FIELD: text} for text in args.texts]
+        parts = iter([Part(0, list(range(len(records))), args.texts, None, records, size=len(records))])
+    else:
+        source = args.input or STDIN
+        parts = read_parts(
+            source, fields, size=PRINTED, keep_bad=args.on_error == "skip", eager=source == STDIN
+        )
+    for_programs = args.json or not sys.stdout.isatty()
+    with one_warning():
+        for part in parts:
+            for bad in part.bad:
+                print(f"edge_embed: skipped {bad.place}: {bad.reason}", file=sys.stderr)
+            if not part.texts:
+                continue
+            vectors = prompting.encode(model, part)
+            if for_programs:
+                for line in json_lines(part, vectors):
+                    print(line)
+                sys.stdout.flush()
+            else:
+                _show(part, vectors)
+    return 0
 
 
-def _encode(model: Embedder, texts: Texts, args: argparse.Namespace) -> npt.NDArray[np.float32]:
-    if args.query:
-        return model.encode_query(texts.texts, batch_size=args.batch_size)
-    if args.document:
-        return model.encode_document(texts.texts, titles=texts.titles, batch_size=args.batch_size)
-    return model.encode(texts.texts, prompt_name=args.prompt_name, batch_size=args.batch_size)
-
-
-def _show(texts: list[str], vectors: npt.NDArray[np.float32]) -> None:
+def _show(part: Part, vectors: Vectors) -> None:
     """Prints for people: how each vector begins, and its text as far as the line goes."""
     width = shutil.get_terminal_size().columns
-    for text, vector in zip(texts, vectors, strict=True):
+    for text, vector in zip(part.texts, vectors, strict=True):
         start = " ".join(f"{value:+.4f}" for value in vector[:4].tolist())
         line = f"[{start}{' …' if len(vector) > 4 else ''}] {len(vector)} numbers  "
         print(line + shorten(text, width - len(line)))

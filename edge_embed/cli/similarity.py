@@ -7,6 +7,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
+from edge_embed.bulk.rows import STDIN
 from edge_embed.cli import options
 from edge_embed.errors import InputError
 
@@ -90,7 +91,7 @@ def _gather(args: argparse.Namespace) -> tuple[Texts, Texts]:
     from edge_embed.cli import files
 
     words = list(args.texts)
-    if args.queries == args.documents == files.STDIN:
+    if args.queries == args.documents == STDIN:
         raise InputError(
             "queries and documents cannot both come from stdin", fix="put one of them into a file"
         )

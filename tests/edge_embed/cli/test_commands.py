@@ -54,7 +54,7 @@ def test_embed_by_task(run, tiny_model, embedder):
 
 
 def test_embed_options_reach_the_model(run, tiny_model, embedder):
-    result = run("embed", tiny_model, "--truncate-dim", 4, "--batch-size", 1, "--threads", 1, *TEXTS)
+    result = run("embed", tiny_model, "--truncate-dim", 4, "--threads", 1, *TEXTS)
     assert np.array_equal(vectors_of(result), embedder.encode(TEXTS, truncate_dim=4))
     long = "red planet " * 40
     cut = run("embed", tiny_model, long)
@@ -82,7 +82,7 @@ def test_embed_files(run, tiny_model, tmp_path, embedder):
     source, target = tmp_path / "a.jsonl", tmp_path / "v.npy"
     source.write_text("".join(json.dumps({"text": text, "title": None}) + "\n" for text in TEXTS))
     result = run("embed", tiny_model, "-i", source, "-o", target, "--json")
-    assert result.lines == [{"output": str(target), "texts": 3, "dimension": 8}]
+    assert result.lines == [{"output": str(target), "texts": 3, "dimension": 8, "bad": 0, "resumed": 0}]
     assert np.array_equal(np.load(target), embedder.encode(TEXTS))
     assert "3 vectors of 8 numbers" in run("embed", tiny_model, "-i", source, "-o", target).out
 

@@ -1,0 +1,197 @@
+"""Texts from files, without a model."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import lzma
+import os
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_embed.bulk.rows import Fields, _numbered_lines, read_parts
+from edge_embed.cli.files import read_texts
+from edge_embed.errors import InputError, MissingExtraError
+
+LINES = st.lists(
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r\ufeff"), min_size=1)
+)
+
+
+def test_text_lines(tmp_path):
+    file = tmp_path / "a.txt"
+    # A line separator of Unicode and a form feed stay within their line.
+    file.write_bytes("\ufeffone\r\n\ntwo \u2028 \x0c still\nlast".encode())
+    assert read_texts(str(file)).texts == ["one", "", "two \u2028 \x0c still", "last"]
+    file.write_bytes(b"")
+    assert read_texts(str(file)).texts == []
+
+
+@given(LINES)
+def test_every_text_comes_back_from_its_line(texts):
+    stream = io.BytesIO("".join(f"{text}\n" for text in texts).encode())
+    assert [line.decode() for _, line in _numbered_lines(stream, "x")] == texts
+
+
+@given(LINES, st.integers(1, 5), st.integers(0, 6))
+def test_parts_are_the_whole_in_pieces(tmp_path_factory, texts, size, skip):
+    file = tmp_path_factory.getbasetemp() / "parts.txt"
+    file.write_bytes("".join(f"{text}\n" for text in texts).encode())
+    parts = list(read_parts(str(file), size=size, skip=skip))
+    assert [text for part in parts for text in part.texts] == texts[skip:]
+    assert [row for part in parts for row in part.rows] == list(range(skip, len(texts)))
+    assert all(part.size <= size for part in parts)
+
+
+@pytest.mark.parametrize(("suffix", "opener"), [(".gz", gzip.open), (".xz", lzma.open)])
+def test_compressed_files(tmp_path, suffix, opener):
+    file = tmp_path / f"a.jsonl{suffix}"
+    with opener(file, "wb") as stream:
+        stream.write(b'{"text": "a"}\n{"text": "b"}\n')
+    assert read_texts(str(file)).texts == ["a", "b"]
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="damaged"):
+        read_texts(str(file))
+    file.write_bytes(b"not compressed")
+    with pytest.raises(InputError, match=f"a.jsonl{suffix}"):
+        read_texts(str(file))
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".jsonl"])
+def test_wrong_encoding_names_line_and_byte(tmp_path, suffix):
+    file = tmp_path / f"a{suffix}"
+    file.write_bytes(b'{"text": "fine"}\n{"text": "caf\xe9"}\n')
+    with pytest.raises(InputError) as caught:
+        read_texts(str(file))
+    assert str(file) in str(caught.value)
+    assert "byte 0xe9 in line 2, at byte 13 of the line" in str(caught.value)
+
+
+def test_utf16_is_recognized(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("hello", encoding="utf-16")
+    with pytest.raises(InputError, match="UTF-16"):
+        read_texts(str(file))
+
+
+def test_jsonl_fields_titles_and_records(tmp_path):
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"id": 1, "body": "é", "t": null}\n\n{"body": "b", "t": "T"}\n{"body": ""}\n', "utf-8")
+    texts = read_texts(str(file), "body", "t")
+    assert texts.texts == ["é", "b", ""]
+    assert texts.titles == [None, "T", None]
+    assert texts.records[0] == {"id": 1, "body": "é", "t": None}
+
+
+BAD_LINES = [
+    ("{", "not JSON"),
+    ("[" * 200_000, "not JSON"),
+    ('"text"', "not a JSON object"),
+    ("{}", "no field 'text'"),
+    ('{"body": "x"}', "got: body"),
+    ('{"text": 5}', "is not a string"),
+    ('{"text": null}', "NoneType"),
+    ('{"text": "a\\ud800"}', "surrogate pair at character 1"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), BAD_LINES)
+def test_a_bad_line_is_named(tmp_path, line, message):
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"text": "ok"}\n\n' + line + "\n")
+    with pytest.raises(InputError) as caught:
+        read_texts(str(file))
+    assert f"{file}, line 3: " in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_bad_lines_are_set_aside_on_request(tmp_path):
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(
+        b'{"text": "a"}\n' + b"\n".join(line.encode() for line, _ in BAD_LINES) + b'\n\xff\n{"text": "z"}\n'
+    )
+    (part,) = read_parts(str(file), keep_bad=True)
+    assert (part.texts, part.rows) == (["a", "z"], [0, len(BAD_LINES) + 2])
+    assert [bad.row for bad in part.bad] == list(range(1, len(BAD_LINES) + 2))
+    assert part.bad[0].place == f"{file}, line 2"
+    assert "not UTF-8" in part.bad[-1].reason
+
+
+@pytest.mark.parametrize(
+    "name", ["missing.txt", "missing.jsonl", "folder.txt", "a.docx", "bare", "x.parquet.gz"]
+)
+def test_input_that_cannot_be_read(tmp_path, name):
+    (tmp_path / "folder.txt").mkdir()
+    with pytest.raises(InputError, match=name):
+        read_texts(str(tmp_path / name))
+
+
+def test_plain_text_has_no_fields(tmp_path):
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(InputError, match="no fields"):
+        read_texts(str(tmp_path / "a.txt"), "text")
+
+
+def test_stdin_is_lines_or_jsonl(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b'{"a": "x"}\n')))
+    assert read_texts("-", "a").texts == ["x"]
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"x\ny\n")))
+    assert read_texts("-").texts == ["x", "y"]
+
+
+def test_a_line_of_a_pipe_does_not_wait_for_others(monkeypatch):
+    reading, writing = os.pipe()
+    with open(reading, "rb") as stream, open(writing, "wb", buffering=0) as pipe:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=stream))
+        pipe.write(b"one\n")
+        parts = read_parts("-", size=100, eager=True)
+        assert next(parts).texts == ["one"]
+        pipe.write(b"two\nthree\n")
+        time.sleep(0.2)
+        assert next(parts).texts == ["two", "three"]
+        pipe.write(b"\xff\n")
+        with pytest.raises(InputError, match="line 4"):
+            next(parts)
+
+
+def test_without_pyarrow_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(MissingExtraError, match=r"edge-embed\[parquet\]"):
+        read_texts("a.parquet")
+
+
+def test_parquet_by_row_groups(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "a.parquet"
+    table = pyarrow.table({"body": list("abcdefg"), "t": ["T", None] * 3 + ["U"]})
+    parquet.write_table(table, path, row_group_size=3)
+    parts = list(read_parts(str(path), Fields("body", "t"), size=2, skip=3))
+    assert [text for part in parts for text in part.texts] == list("defg")
+    assert [title for part in parts for title in part.titles] == [None, "T", None, "U"]
+    assert [row for part in parts for row in part.rows] == [3, 4, 5, 6]
+
+
+def test_bad_parquet_is_named(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "a.parquet"
+    path.write_bytes(b"no parquet")
+    with pytest.raises(InputError, match=r"a\.parquet"):
+        read_texts(str(path))
+    parquet.write_table(pyarrow.table({"text": ["a", None], "n": [1, 2]}), path)
+    with pytest.raises(InputError, match="row 2: the field 'text' is not a string"):
+        read_texts(str(path))
+    (part,) = read_parts(str(path), keep_bad=True)
+    assert (part.texts, part.table["n"].to_pylist(), part.bad[0].row) == (["a"], [1], 1)
+    with pytest.raises(InputError, match="no column 'body'"):
+        read_texts(str(path), "body")
+    with pytest.raises(InputError, match=r"missing\.parquet"):
+        read_texts(str(tmp_path / "missing.parquet"))
