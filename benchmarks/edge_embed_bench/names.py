@@ -11,5 +11,11 @@ PEERS = (
 )
 """Engines of `--peers`; `peers.registry.PEERS` describes them."""
 
+INDEX_ENGINES = ("edge_embed-full", "edge_embed-low", "edge_embed-full-hybrid", "edge_embed-low-hybrid")
+"""Our index under `--index`: how much memory it holds, and the mode of the search."""
+
+INDEX_PEERS = ("sqlite-vec", "usearch-int8", "faiss-flat")
+"""Engines of `--peers` with `--index`; `retrieval.engines` describes them."""
+
 THRESHOLD = 5.0
 """Percent by which a figure may become worse."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_embed.cli import options
-from edge_embed_bench.names import PEERS, SYNTHETIC, THRESHOLD
+from edge_embed_bench.names import INDEX_PEERS, PEERS, SYNTHETIC, THRESHOLD
 
 SUMMARY = "measure latency, memory and quality"
 EXTRA = "bench"
@@ -24,6 +24,7 @@ examples:
   edge_embed bench --synthetic embeddinggemma-300m
   edge_embed bench model.tflite --targets local,ssh://pi@raspberrypi.local
   edge_embed bench laptop.json phone.json --output both.html
+  edge_embed bench model.tflite --index --corpus documents.jsonl --queries questions.txt
   edge_embed bench --compare old.json new.json --threshold 10
   edge_embed bench --compare old.tflite new.tflite --lengths 16,256
 
@@ -116,6 +117,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     options.add_fields(corpus)
     corpus.add_argument("--limit", metavar="N", type=options.positive, help="only the first N documents")
+    index = parser.add_argument_group("index")
+    index.add_argument(
+        "--index",
+        action="store_true",
+        help="measure the index instead: building, opening, searching, with the vectors of --corpus; "
+        f"peers are {', '.join(INDEX_PEERS)}",
+    )
+    index.add_argument(
+        "--queries", metavar="FILE", type=Path, help="questions to search for (.txt, .jsonl, .parquet)"
+    )
+    _add_list(index, "--chunks", "N,…", _numbers, "sizes of the index (default: the corpus)")
+    _add_list(
+        index, "--dimensions", "N,…", _numbers, "numbers of each vector that are kept (default: the model's)"
+    )
+    index.add_argument(
+        "--work", metavar="DIR", type=Path, help="keep vectors and index files here for the next run"
+    )
     compare = parser.add_argument_group("comparing")
     compare.add_argument(
         "--compare",
@@ -170,7 +188,12 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0, or 1 if a record failed or a comparison found a regression.
     """
-    from edge_embed_bench.run import bench as command  # the help must not wait for numpy
+    # The help must not wait for numpy.
+    if args.index:
+        from edge_embed_bench.retrieval import bench as index_command
+
+        return index_command.run(args)
+    from edge_embed_bench.run import bench as command
 
     return command.run(args)
 

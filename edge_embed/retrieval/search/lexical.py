@@ -43,6 +43,8 @@ def words_of(text: str) -> list[str]:
 
 def fold(word: str) -> str:
     """Returns a word without case and diacritics, as FTS5's unicode61 indexes it."""
+    if word.isascii():
+        return word.lower()
     decomposed = unicodedata.normalize("NFKD", word.lower())
     return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
 

@@ -10,6 +10,7 @@ on the order of equal ones, and it is the same whether the int8 vectors come fro
 from __future__ import annotations
 
 import sqlite3
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,10 +33,15 @@ WIDER = 8
 _STRIP = 32768
 """Slots that are scanned together: what is computed of them stays in the processor's cache."""
 
+_SAMPLE = 4096
+"""Distances by which the radius is guessed, before it is counted."""
+
 _GATHER = 8192
 """Rows that are turned into float32 together."""
 
 Mask = npt.NDArray[np.bool_]
+
+Scores = TypeVar("Scores", npt.NDArray[np.float32], npt.NDArray[np.int32])
 
 
 def nearest(
@@ -70,7 +76,7 @@ def nearest_exact(
     return best(slots, scores[slots], count)
 
 
-def best(slots: Slots, scores: Floats, count: int) -> tuple[Slots, Floats]:
+def best(slots: Slots, scores: Scores, count: int) -> tuple[Slots, Scores]:
     """Returns the `count` slots of the greatest scores, best first; of equal ones the lower slot first."""
     if len(slots) > count:
         last = np.partition(scores, len(scores) - count)[len(scores) - count]
@@ -99,16 +105,26 @@ def _near_by_signs(view: View, query: Floats, wanted: int, allowed: Mask | None)
     return np.sort(best(slots, _by_set_bits(view, query, slots), wanted)[0])
 
 
-def _by_set_bits(view: View, query: Floats, slots: Slots) -> Floats:
+def _by_set_bits(view: View, query: Floats, slots: Slots) -> npt.NDArray[np.int32]:
     """Returns the sum of the query's numbers at the sign bits that are set, for some slots, ``(n,)``.
 
-    Twice this, less the sum of all numbers, is the product of the query and the signs.
+    Twice this, less the sum of all numbers, is the product of the query and the signs. The numbers are taken
+    as int8, so that sums are the same in any order and on any machine.
     """
-    words = np.ascontiguousarray(view.bits[:, slots].T)
-    bits = np.unpackbits(words.view(np.uint8), axis=1, count=view.dimension, bitorder="little")
-    sums: Floats = bits.astype(np.float32) @ query
+    width = -(-view.dimension // 8)
+    numbers = np.zeros(width * 8, np.float32)
+    numbers[: view.dimension] = np.rint(query * (127 / max(float(np.abs(query).max()), 1e-30)))
+    # Eight numbers at a time: what each of the 256 bytes of signs adds up to.
+    table = (_BYTE_SIGNS @ numbers.reshape(width, 8).T).astype(np.int16).T.ravel()
+    by_byte = np.ascontiguousarray(view.bits[:, slots].T).view(np.uint8)[:, :width]
+    places = by_byte + np.arange(0, width * 256, 256)
+    sums: npt.NDArray[np.int32] = table.take(places).sum(axis=1, dtype=np.int32)
     return sums
 
+
+_BYTE_SIGNS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little").astype(
+    np.float32
+)
 
 _FAR = np.iinfo(np.uint16).max
 
@@ -137,8 +153,9 @@ def _distances(view: View, query: Floats) -> npt.NDArray[np.uint16]:
 
 def _radius(distances: npt.NDArray[np.uint16], wanted: int) -> int:
     """Returns the smallest distance within which at least `wanted` slots lie."""
-    sample = np.sort(distances[:: max(1, len(distances) // 4096)])
-    radius = int(sample[min(len(sample) - 1, wanted * len(sample) // len(distances))])
+    sample = distances[:: max(1, len(distances) // _SAMPLE)]
+    among = np.cumsum(np.bincount(sample))
+    radius = int(np.searchsorted(among, wanted * len(sample) // len(distances), side="right"))
     inside = int(np.count_nonzero(distances <= radius))
     while inside < wanted:
         radius += 1

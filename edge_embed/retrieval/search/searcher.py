@@ -109,7 +109,7 @@ class Searcher:
         terms = lexical.choose_terms(connection, terms, state.chunks)
         run = _Run(connection, view, request, terms, self._allowed(connection, view, request))
         ranked = run.ranked()
-        return _hits(connection, ranked, terms, request)
+        return _hits(connection, ranked, terms, request, inside_words=settings.lexical == "trigrams")
 
     def _allowed(
         self, connection: sqlite3.Connection, view: View | None, request: Request
@@ -267,7 +267,14 @@ WHERE c.id IN (SELECT value + 1 FROM json_each(?))
 """
 
 
-def _hits(connection: sqlite3.Connection, ranked: _Ranked, terms: list[str], request: Request) -> list[Hit]:
+def _hits(
+    connection: sqlite3.Connection,
+    ranked: _Ranked,
+    terms: list[str],
+    request: Request,
+    *,
+    inside_words: bool,
+) -> list[Hit]:
     rows = {row[0]: row for row in connection.execute(_HIT, [json.dumps(ranked.slots)])}
     hits = []
     for slot in ranked.slots:
@@ -285,7 +292,13 @@ def _hits(connection: sqlite3.Connection, ranked: _Ranked, terms: list[str], req
                 score=ranked.scores[slot],
                 vector_score=ranked.vector_scores.get(slot),
                 text_score=ranked.text_scores.get(slot),
-                snippet=snippet(text, terms, length=request.snippet_length, marks=request.marks),
+                snippet=snippet(
+                    text,
+                    terms,
+                    inside_words=inside_words,
+                    length=request.snippet_length,
+                    marks=request.marks,
+                ),
             )
         )
     return hits

@@ -1,0 +1,92 @@
+"""A process that builds or searches with one engine. One JSON object a line in, one a line out.
+
+`python -m edge_embed_bench.retrieval.worker ENGINE DIRECTORY CHUNKS DIMENSION PATH`
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from edge_embed_bench.errors import MeasurementError, one_line
+from edge_embed_bench.retrieval.engines import Engine, engine, versions
+from edge_embed_bench.retrieval.workload import NEIGHBOURS, Workload
+from edge_embed_bench.worker.measure import read_memory
+
+
+class Worker:
+    """Answers requests.
+
+    Args:
+        name: The engine's name.
+        workload: What is indexed and asked.
+        path: The engine's file.
+    """
+
+    def __init__(self, name: str, workload: Workload, path: Path) -> None:
+        self._engine: Engine = engine(name)
+        self._workload, self._path = workload, path
+        self._before = 0
+
+    def build(self) -> dict[str, Any]:
+        """Builds the file."""
+        start = time.perf_counter()
+        self._engine.build(self._workload, self._path)
+        seconds = time.perf_counter() - start
+        return {"seconds": seconds, "versions": versions(self._engine.versions)}
+
+    def open(self) -> dict[str, Any]:
+        """Opens the file and asks the first query."""
+        # Read before, so that the engine's memory is its own.
+        _ = self._workload.queries, self._workload.texts
+        self._before = _private_bytes()
+        start = time.perf_counter()
+        self._engine.open(self._workload, self._path)
+        opened = time.perf_counter()
+        self._engine.search(0, NEIGHBOURS)
+        return {"open_seconds": opened - start, "first_seconds": time.perf_counter() - opened}
+
+    def search(self, queries: list[int]) -> dict[str, Any]:
+        """Asks queries."""
+        seconds, found = [], []
+        for query in queries:
+            start = time.perf_counter()
+            hits = self._engine.search(query, NEIGHBOURS)
+            seconds.append(time.perf_counter() - start)
+            found.append(list(hits))
+        return {"seconds": seconds, "found": found}
+
+    def memory(self) -> dict[str, Any]:
+        """Tells how much private memory the engine has taken since before it was opened."""
+        return {"bytes": _private_bytes() - self._before}
+
+
+def _private_bytes() -> int:
+    found = read_memory()["anonymous_bytes"]
+    if found is None:
+        raise MeasurementError("the system does not tell a process's private memory", expected="Linux")
+    return found
+
+
+def serve(words: list[str]) -> None:
+    """Answers until the input ends."""
+    name, directory, chunks, dimension, path = words
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # engines print; their words must not be taken for answers
+    worker = Worker(name, Workload(Path(directory), int(chunks), int(dimension)), Path(path))
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            answer = getattr(worker, request.pop("op"))(**request)
+        except Exception as error:  # noqa: BLE001 - whatever an engine raises becomes its row
+            answer = {"error": one_line(error)}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1:])
