@@ -40,9 +40,10 @@ MANIFEST_NAME = "edge_embed.json"
 PROBES_NAME = "probes.json"
 """The zip member with the texts that the file was verified with."""
 
-SENTENCEPIECE, TOKENIZERS = "sentencepiece", "tokenizers"
-TOKENIZER_KINDS = (SENTENCEPIECE, TOKENIZERS)
-"""The libraries that can read a model's tokenizer."""
+SENTENCEPIECE, UNIGRAM, TOKENIZERS = "sentencepiece", "unigram", "tokenizers"
+TOKENIZER_KINDS = (SENTENCEPIECE, UNIGRAM, TOKENIZERS)
+"""How a model's tokenizer is read: by SentencePiece alone, by SentencePiece word by word after a
+normalization of its own (see text/unigram.py), or by the tokenizers library."""
 
 INPUT_NAME = "tokens"
 """The only input of each signature: token ids, int32, ``(1, length)``."""

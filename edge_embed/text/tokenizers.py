@@ -1,4 +1,4 @@
-"""Text to token ids: two kinds of tokenizer behind one method, each imported when a file needs it."""
+"""Text to token ids: three kinds of tokenizer behind one method, each imported when a file needs it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from edge_embed.errors import InputError, TokenizerError
 from edge_embed.model_file.manifest import TokenizerRecord
-from edge_embed.names import SENTENCEPIECE, TOKENIZER_KINDS, TOKENIZERS
+from edge_embed.names import SENTENCEPIECE, TOKENIZER_KINDS, TOKENIZERS, UNIGRAM
 
 
 class Tokenizer(Protocol):
@@ -37,6 +37,8 @@ def load_tokenizer(record: TokenizerRecord, data: bytes) -> Tokenizer:
     """
     if record.kind == SENTENCEPIECE:
         return _SentencePiece(record, data)
+    if record.kind == UNIGRAM:
+        return _Unigram(record, data)
     if record.kind == TOKENIZERS:
         return _HuggingFace(record, data)
     raise TokenizerError("unknown kind of tokenizer", got=record.kind, expected=" or ".join(TOKENIZER_KINDS))
@@ -118,6 +120,23 @@ class _SentencePiece:
         for part in filter(None, parts):
             ids += [self._special[part]] if part in self._special else self._processor.EncodeAsIds(part)
         return ids
+
+
+class _Unigram:
+    def __init__(self, record: TokenizerRecord, data: bytes) -> None:
+        from edge_embed.text.unigram import UnigramEncoder  # two libraries, only for files that need them
+
+        try:
+            encoder = UnigramEncoder(data)
+        # The map of characters ends in bare Exceptions of the tokenizers library.
+        except Exception as error:
+            raise _unreadable(record, error) from error
+        _require_entries(record, encoder.size)
+        self._encoder = encoder
+        self.joins_words = True  # a space and a combining mark after it are one cluster
+
+    def encode(self, text: str) -> list[int]:
+        return self._encoder.encode(text)
 
 
 class _HuggingFace:

@@ -33,6 +33,6 @@ def test_config_says_zero_and_the_tokenizer_knows_better(
     )
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     (tmp_path / name).write_text(json.dumps({"pad_token": pad}), "utf-8")
-    config = {"model_type": "bert", "vocab_size": len(vocabulary), "pad_token_id": 0}
+    config = {"vocab_size": len(vocabulary), "pad_token_id": 0}
     (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
     assert convert_tokenizer(tmp_path).record.pad_id == vocabulary[pad]

@@ -7,26 +7,22 @@ padding.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import logging
 import pickle
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from tokenizers import normalizers
 from torch import Tensor
 
 from edge_embed.errors import CheckpointError
 from edge_embed_convert.quiet import quiet
 from edge_embed_convert.source.checkpoint import Checkpoint
+from edge_embed_convert.source.hushed import hushed
+from edge_embed_convert.source.loaded_tokenizer import load_tokenizer
 from edge_embed_convert.source.modules import LAYER_NORM_EPS, HeadModule, LayerNorm, Normalize
 from edge_embed_convert.source.weights import Weights
 
@@ -52,9 +48,7 @@ class Reference:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
         self.model = _load_model(checkpoint)
-        self._tokenizer = _load_tokenizer(checkpoint.transformer_path)
-        if checkpoint.lowercase:
-            _lowercase_first(self._tokenizer)
+        self._tokenizer = load_tokenizer(checkpoint.transformer_path, lowercase=checkpoint.lowercase)
         self._head = [_step(module) for module in checkpoint.head]
 
     def tokenize(self, text: str) -> list[int]:
@@ -133,7 +127,7 @@ def _load_model(checkpoint: Checkpoint) -> torch.nn.Module:
         from transformers import AutoConfig, AutoModel  # two seconds, only for the gate
 
     path = checkpoint.transformer_path
-    with _hushed():
+    with hushed():
         try:
             config = AutoConfig.from_pretrained(path)
             checkpoint.family.adapt_reference(config, checkpoint.sliding_window)
@@ -154,52 +148,3 @@ def _load_model(checkpoint: Checkpoint) -> torch.nn.Module:
             expected="a complete checkpoint",
         )
     return model.eval()
-
-
-def _load_tokenizer(path: Path) -> Any:
-    with quiet():
-        from transformers import AutoTokenizer
-
-    with _hushed():
-        try:
-            return AutoTokenizer.from_pretrained(path)
-        except (OSError, ValueError, KeyError) as error:
-            raise CheckpointError("transformers cannot load the tokenizer", got=str(error)[:300]) from error
-
-
-def _lowercase_first(tokenizer: Any) -> None:
-    """Has the normalizer lowercase ahead of all it does; special tokens in a text stay as they are."""
-    if not tokenizer.is_fast:
-        raise CheckpointError(
-            "do_lower_case is not known for this tokenizer",
-            got=type(tokenizer).__name__,
-            expected="a tokenizer with a tokenizer.json",
-        )
-    normalizer = tokenizer.backend_tokenizer.normalizer
-    steps: list[Any] = [normalizer]
-    if isinstance(normalizer, normalizers.Sequence):
-        steps = [normalizer[i] for i in range(len(normalizer))]
-    if not any(isinstance(step, normalizers.Lowercase) for step in steps):
-        kept = [step for step in steps if step is not None]
-        tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *kept])
-
-
-@contextlib.contextmanager
-def _hushed() -> Iterator[None]:
-    from transformers.utils import logging as hf_logging
-
-    level = hf_logging.get_verbosity()
-    bars = hf_logging.is_progress_bar_enabled()
-    disabled = logging.root.manager.disable
-    hf_logging.set_verbosity(logging.ERROR)
-    logging.disable(logging.WARNING)  # what it imports on the way logs to others
-    hf_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
-        hf_logging.set_verbosity(level)
-        if bars:
-            hf_logging.enable_progress_bar()

@@ -121,21 +121,6 @@ def difference(record: TokenizerRecord, data: bytes, expected: Ids, texts: Itera
     return None
 
 
-def lowercase_first(spec: dict[str, Any]) -> bool:
-    """Puts lower-casing ahead of the normalizer as sentence-transformers does; tells if it was needed.
-
-    No SentencePiece form is left then: it has no lower-casing that treats every letter alike.
-    """
-    normalizer = spec.get("normalizer")
-    steps = [normalizer] if normalizer else []
-    if normalizer and normalizer["type"] == "Sequence":
-        steps = normalizer["normalizers"]
-    if any(step["type"] == "Lowercase" for step in steps):
-        return False
-    spec["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, *steps]}
-    return True
-
-
 def vocabulary_texts(spec: dict[str, Any]) -> list[str]:
     """Returns texts made from the vocabulary, where the two formats would part first.
 

@@ -1,5 +1,7 @@
 """Tokenizer: which file goes into the model file, and proof that it gives the ids of the checkpoint's own.
 
+The checkpoint's own ids are those that sentence-transformers feeds the model with (see loaded_tokenizer.py).
+
 Gemma's `tokenizer.json` takes a second and hundreds of megabytes to load; the same tokenizer as a
 SentencePiece model takes milliseconds. So a BPE with byte fallback is written as a SentencePiece BPE model,
 but only where that is exact. Two things stand between the formats:
@@ -11,7 +13,10 @@ but only where that is exact. Two things stand between the formats:
   token, a text that puts such a row beside a space gets the id of one longer run. That is
   the one known difference; the note of a conversion states it, and no built-in text holds it.
 
-Everything else is compared token for token on `HOSTILE_TEXTS`, on texts made from the vocabulary itself,
+A Unigram under SentencePiece's map of characters (XLM-R's) becomes a SentencePiece Unigram model; see
+sentencepiece_unigram.py.
+
+Everything is compared token for token on `HOSTILE_TEXTS`, on texts made from the vocabulary itself,
 and on the caller's. Any difference keeps `tokenizer.json`.
 """
 
@@ -27,16 +32,18 @@ from typing import TYPE_CHECKING, Any
 
 from edge_embed.errors import CheckpointError
 from edge_embed.model_file.manifest import TokenizerRecord
-from edge_embed_convert.source import sentencepiece_bpe
+from edge_embed.names import SENTENCEPIECE, TOKENIZERS, UNIGRAM
+from edge_embed_convert.source import sentencepiece_bpe, sentencepiece_unigram
 from edge_embed_convert.source.files import read_optional
-from edge_embed_convert.source.sentencepiece_bpe import Ids, difference, lowercase_first
+from edge_embed_convert.source.loaded_tokenizer import load_tokenizer
+from edge_embed_convert.source.sentencepiece_bpe import Ids, difference
 from edge_embed_convert.source.tokenizer_texts import HOSTILE_TEXTS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-FILES = ("tokenizer.json", "tokenizer.model", "vocab.txt")
-"""The tokenizer files that can be read, in the order they are looked for."""
+FILES = ("tokenizer.json", "tokenizer.model", "sentencepiece.bpe.model", "vocab.txt", "vocab.json")
+"""The files one of which a tokenizer must have."""
 
 _Around = tuple[list[int], list[int]]
 """The ids before and after every text."""
@@ -71,7 +78,7 @@ class _Checkpoint:
 
     def record(self, kind: str, data: bytes, pad: int, around: _Around) -> TokenizerRecord:
         return TokenizerRecord(
-            file="tokenizer.model" if kind == "sentencepiece" else "tokenizer.json",
+            file="tokenizer.json" if kind == TOKENIZERS else "tokenizer.model",
             kind=kind,
             sha256=hashlib.sha256(data).hexdigest(),
             lowercase=False,  # carried in the normalizer: str.lower() writes a last sigma another way
@@ -85,7 +92,7 @@ class _Checkpoint:
 def convert_tokenizer(
     directory: Path, *, lowercase: bool | None = None, extra_texts: Sequence[str] = ()
 ) -> ConvertedTokenizer:
-    """Chooses the lightest tokenizer file that gives exactly the checkpoint's ids.
+    """Chooses the lightest tokenizer file that gives exactly the ids that sentence-transformers feeds.
 
     Args:
         directory: Directory of the encoder's config.json and tokenizer files.
@@ -97,22 +104,28 @@ def convert_tokenizer(
             puts ids around a text in a way that a fixed prefix and suffix cannot express.
     """
     checkpoint = _checkpoint(directory, lowercase)
-    files = {name: directory / name for name in FILES if (directory / name).is_file()}
-    if "tokenizer.json" in files:
-        source = _read_bytes(files["tokenizer.json"])
-    elif "tokenizer.model" in files:
-        return _keep_model(checkpoint)
-    elif "vocab.txt" in files:
-        source = _from_vocabulary(directory)
-    else:
+    if not any((directory / name).is_file() for name in FILES):
         raise CheckpointError(
             f"{directory} has no tokenizer",
             got="none of the files",
             expected=" or ".join(FILES),
             fix="copy the tokenizer's files from the original checkpoint",
         )
-    own_model = _read_bytes(files["tokenizer.model"]) if "tokenizer.model" in files else None
-    return _from_json(checkpoint, source, own_model, extra_texts)
+    loaded = load_tokenizer(directory, lowercase=checkpoint.lowercase)
+    if not loaded.is_fast:
+        raise CheckpointError(
+            "the tokenizer is written in Python, which a model file cannot carry",
+            got=type(loaded).__name__,
+            expected="a tokenizer of the tokenizers library",
+            fix="save a tokenizer.json beside it",
+        )
+    tokenizer = loaded.backend_tokenizer
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    _check_vocabulary(directory, tokenizer)
+    own = directory / "tokenizer.model"
+    own_model = _read_bytes(own) if own.is_file() else None
+    return _from_backend(checkpoint, tokenizer, loaded.pad_token_id, own_model, extra_texts)
 
 
 def _checkpoint(directory: Path, lowercase: bool | None) -> _Checkpoint:
@@ -131,16 +144,14 @@ def _checkpoint(directory: Path, lowercase: bool | None) -> _Checkpoint:
     return _Checkpoint(directory, config, lowercase, rows)
 
 
-def _from_json(
-    checkpoint: _Checkpoint, source: bytes, own_model: bytes | None, extra_texts: Sequence[str]
+def _from_backend(
+    checkpoint: _Checkpoint,
+    tokenizer: Tokenizer,
+    declared_pad: int | None,
+    own_model: bytes | None,
+    extra_texts: Sequence[str],
 ) -> ConvertedTokenizer:
-    file = checkpoint.directory / "tokenizer.json"
-    tokenizer = _open(source, file)
-    spec = json.loads(source)
-    declared = _declared_pad(spec.get("padding"), tokenizer)
-    if checkpoint.lowercase and lowercase_first(spec):
-        source = _minified(spec)
-        tokenizer = _open(source, file)
+    spec = json.loads(tokenizer.to_str())
     dropped = _drop_unusable(spec, set(tokenizer.get_vocab(False)), checkpoint.rows)
     around = _surroundings(tokenizer)
     usable = (i for token, i in tokenizer.get_vocab(True).items() if token not in dropped)
@@ -151,12 +162,15 @@ def _from_json(
         return ids
 
     special = {t["id"] for t in spec.get("added_tokens") or [] if t["special"]}
-    pad = _pad_id(checkpoint, _Pieces(tokenizer.get_vocab(True), special, declared, expected), around)
+    pieces = _Pieces(tokenizer.get_vocab(True), special, declared_pad, expected)
+    pad = _pad_id(checkpoint, pieces, around)
     texts = [t for t in (*HOSTILE_TEXTS, *extra_texts) if not any(token in t for token in dropped)]
     if sentencepiece_bpe.is_byte_fallback_bpe(spec):
         texts += sentencepiece_bpe.vocabulary_texts(spec)
+    if sentencepiece_unigram.is_unigram(spec):
+        texts += sentencepiece_unigram.vocabulary_texts(spec)
     notes = [f"left out {token}, which the embedding table has no row for" for token in sorted(dropped)]
-    for kind, data, note in _forms(spec, source, own_model, dropped):
+    for kind, data, note in _forms(spec, own_model):
         if data is None:
             notes.append(note)
             continue
@@ -174,104 +188,30 @@ def _from_json(
     )
 
 
-def _forms(
-    spec: dict[str, Any], source: bytes, own_model: bytes | None, dropped: set[str]
-) -> Iterator[tuple[str, bytes | None, str]]:
+def _forms(spec: dict[str, Any], own_model: bytes | None) -> Iterator[tuple[str, bytes | None, str]]:
     """Yields the forms the tokenizer could be carried in, the lightest first: kind, content, description."""
     if sentencepiece_bpe.is_byte_fallback_bpe(spec):
         if own_model is not None:
-            yield "sentencepiece", own_model, "tokenizer.model as it came"
-        yield "sentencepiece", *sentencepiece_bpe.attempt(spec)
-    yield "tokenizers", _minified(spec), "tokenizer.json, minified"
-    if not dropped:
-        yield "tokenizers", source, "tokenizer.json as it came"
+            yield SENTENCEPIECE, own_model, "tokenizer.model as it came"
+        yield SENTENCEPIECE, *sentencepiece_bpe.attempt(spec)
+    if sentencepiece_unigram.is_unigram(spec):
+        yield UNIGRAM, *sentencepiece_unigram.attempt(spec)
+    yield TOKENIZERS, _minified(spec), "tokenizer.json, minified"
 
 
-def _open(data: bytes, file: Path) -> Tokenizer:
-    from tokenizers import Tokenizer  # the conversion's other steps work without it
-
-    try:
-        tokenizer = Tokenizer.from_buffer(data)
-    except Exception as error:
-        # Its errors are bare Exceptions: nothing narrower can be caught.
-        raise _unreadable(file, error) from error
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
-
-
-def _unreadable(file: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"cannot read the tokenizer {file}",
-        got=str(error)[:200],
-        expected=f"one of {', '.join(FILES)}, complete",
-        fix="copy the file again (a Git LFS pointer or a cut download looks like this)",
-    )
-
-
-def _from_vocabulary(directory: Path) -> bytes:
-    """Returns tokenizer.json for a checkpoint older than it, as transformers builds it."""
-    from transformers import AutoTokenizer  # two seconds, and only old checkpoints need it
-
+def _check_vocabulary(directory: Path, tokenizer: Tokenizer) -> None:
+    """Checks that transformers took a vocabulary that comes without a tokenizer.json."""
     file = directory / "vocab.txt"
-    try:
-        backend = AutoTokenizer.from_pretrained(directory, local_files_only=True).backend_tokenizer
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(
-            f"transformers cannot build a tokenizer from {file}",
-            got=str(error)[:200],
-            fix="save the tokenizer once with AutoTokenizer.from_pretrained(...).save_pretrained(...)",
-        ) from error
+    if (directory / "tokenizer.json").is_file() or not file.is_file():
+        return
     # transformers falls back to a handful of special tokens when it does not take the file.
     lines = _read_bytes(file).decode("utf-8", "replace").rstrip("\r\n").split("\n")
-    if any(backend.token_to_id(lines[i].strip()) != i for i in (0, len(lines) // 2, len(lines) - 1)):
+    if any(tokenizer.token_to_id(lines[i].strip()) != i for i in (0, len(lines) // 2, len(lines) - 1)):
         raise CheckpointError(
             f"transformers did not take the vocabulary of {file}",
-            got=f"{backend.get_vocab_size()} tokens",
+            got=f"{tokenizer.get_vocab_size()} tokens",
             expected=f"{len(lines)}",
         )
-    return bytes(backend.to_str(), "utf-8")
-
-
-def _keep_model(checkpoint: _Checkpoint) -> ConvertedTokenizer:
-    """Takes a checkpoint's only tokenizer, a SentencePiece model, as it is."""
-    import sentencepiece
-
-    file = checkpoint.directory / "tokenizer.model"
-    data = _read_bytes(file)
-    if checkpoint.lowercase:
-        raise CheckpointError(
-            "a SentencePiece model cannot lowercase text as sentence-transformers does",
-            got="do_lower_case with tokenizer.model alone",
-            expected="tokenizer.json",
-            fix="save it once with AutoTokenizer.from_pretrained(...).save_pretrained(...)",
-        )
-    processor = sentencepiece.SentencePieceProcessor()
-    try:
-        processor.LoadFromSerializedProto(data)
-        size = int(processor.GetPieceSize())
-    except RuntimeError as error:
-        raise _unreadable(file, error) from error
-    _check_ids([size - 1], checkpoint.rows)
-    settings = read_optional(checkpoint.directory / "tokenizer_config.json")
-    around: list[list[int]] = []
-    for name, special in (("bos", processor.bos_id()), ("eos", processor.eos_id())):
-        wanted = settings.get(f"add_{name}_token")
-        if not isinstance(wanted, bool) or (wanted and special < 0):
-            raise CheckpointError(
-                f"it is not known whether the tokenizer adds {name.upper()}",
-                got=f"add_{name}_token {wanted!r} in tokenizer_config.json, id {special} in tokenizer.model",
-                expected="true with an id, or false",
-                fix="restore tokenizer_config.json, or add the checkpoint's tokenizer.json",
-            )
-        around.append([special] if wanted else [])
-
-    names = {str(processor.IdToPiece(i)): i for i in range(size)}
-    never = {i for i in names.values() if processor.IsControl(i) or processor.IsUnused(i)}
-    pieces = _Pieces(names, never, processor.pad_id(), lambda text: list(processor.EncodeAsIds(text)))
-    pad = _pad_id(checkpoint, pieces, (around[0], around[1]))
-    record = checkpoint.record("sentencepiece", data, pad, (around[0], around[1]))
-    return ConvertedTokenizer(record, data, "tokenizer.model as it came (no tokenizer.json to compare with)")
 
 
 def _drop_unusable(spec: dict[str, Any], trained: set[str], rows: int) -> set[str]:
@@ -330,12 +270,6 @@ class _Pieces:
     encode: Ids
 
 
-def _declared_pad(padding: dict[str, Any] | None, tokenizer: Tokenizer) -> int | None:
-    """Returns the pad id of tokenizer.json, unless it is the default of a token that is not there."""
-    pad = (padding or {}).get("pad_id")
-    return pad if padding and tokenizer.token_to_id(str(padding.get("pad_token"))) == pad else None
-
-
 def _pad_id(checkpoint: _Checkpoint, pieces: _Pieces, around: _Around) -> int:
     """Chooses the id by which the graph tells padding from text.
 
@@ -356,21 +290,17 @@ def _pad_id(checkpoint: _Checkpoint, pieces: _Pieces, around: _Around) -> int:
         token = names.get(pad)
         return token is None or (bool(_UNUSED.fullmatch(token)) and pad not in pieces.encode(token))
 
-    named: list[int | None] = []
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        token = read_optional(checkpoint.directory / name).get("pad_token")
-        content = token.get("content") if isinstance(token, dict) else token
-        named.append(pieces.ids.get(content) if isinstance(content, str) else None)
     like_a_pad = [i for token, i in pieces.ids.items() if _PAD.fullmatch(token)]
-    named += [pieces.declared, *sorted(like_a_pad, key=lambda i: (i not in pieces.special, i))]
-    config = checkpoint.config.get("pad_token_id")
-    for pad in named:
+    for pad in (pieces.declared, *sorted(like_a_pad, key=lambda i: (i not in pieces.special, i))):
         if pad is not None and usable(pad):
             return pad
-    for pad in range(checkpoint.rows) if config is None else [config]:
-        # A word of the vocabulary, once it means padding, would be lost from every text.
-        if usable(pad) and (unreachable(pad) or (pad in pieces.special and config is not None)):
-            return int(pad)
+    config = checkpoint.config.get("pad_token_id")
+    # A word of the vocabulary, once it means padding, would be lost from every text.
+    if config is not None and usable(config) and (unreachable(config) or config in pieces.special):
+        return int(config)
+    for pad in range(checkpoint.rows):
+        if usable(pad) and unreachable(pad):
+            return pad
     token = names.get(config) if isinstance(config, int) else None
     raise CheckpointError(
         "the checkpoint names no usable pad id, by which the graph tells padding from text",
