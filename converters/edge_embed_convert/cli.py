@@ -117,7 +117,8 @@ def _run_auto(args: argparse.Namespace) -> int:
     """Searches a recipe, writes its file and what was tried."""
     from edge_embed.errors import InputError, MissingExtraError
     from edge_embed_convert.auto import report as auto_report
-    from edge_embed_convert.auto.convert import Budget, convert_auto
+    from edge_embed_convert.auto.budget import Budget
+    from edge_embed_convert.auto.convert import convert_auto
 
     if args.recipe != "auto" or args.force:
         raise InputError(
@@ -173,7 +174,7 @@ def verify_against_source(model_path: Path, source: str, args: argparse.Namespac
         0 if the file agrees with the source, 1 if not.
     """
     from edge_embed.proof.parity import format_report
-    from edge_embed_convert.verify import verify_file
+    from edge_embed_convert.gate.rerun import verify_file
 
     with step_bar("verifying") as progress:
         parity, same_weights = verify_file(

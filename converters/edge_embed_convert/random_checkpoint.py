@@ -45,7 +45,7 @@ def write_random_checkpoint(
     """
     released = family.released
     config = {**released.config, **overrides}
-    hidden = int(config["hidden_size"])
+    hidden = int(config.get("hidden_size") or config["dim"])
     generator = torch.Generator().manual_seed(seed)
     widths = [hidden, *(int(hidden * factor) for factor in released.dense)]
     dense = [f"{number}_Dense" for number in range(2, 1 + len(widths))]
@@ -54,7 +54,7 @@ def write_random_checkpoint(
         modules.append((f"{len(modules)}_Normalize", "Normalize"))
     tensors = {spec.name: _random(spec, generator) for spec in released.tensors(config)}
     limit = int(config["max_position_embeddings"]) - released.extra_positions
-    _write_layout(directory, config, modules, released.prompts, pooling, limit)
+    _write_layout(directory, config, modules, released.prompts, pooling, hidden, limit)
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
     for name, in_features, out_features in zip(dense, widths, widths[1:], strict=False):
         settings = {
@@ -77,6 +77,7 @@ def _write_layout(
     modules: Sequence[tuple[str, str]],
     prompts: Mapping[str, str],
     pooling: str,
+    hidden: int,
     limit: int,
 ) -> None:
     for path, _ in modules:
@@ -87,7 +88,7 @@ def _write_layout(
         for i, (path, kind) in enumerate(modules)
     ]
     _write_json(directory / "modules.json", index)
-    pool = {"word_embedding_dimension": config["hidden_size"], "include_prompt": True}
+    pool = {"word_embedding_dimension": hidden, "include_prompt": True}
     keys = {"cls_token": "cls", "mean_tokens": "mean", "max_tokens": "max"}
     flags = {f"pooling_mode_{key}": mode == pooling for key, mode in keys.items()}
     _write_json(directory / "1_Pooling" / "config.json", pool | flags)

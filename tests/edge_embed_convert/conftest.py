@@ -14,9 +14,9 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from edge_embed_convert.families import family_named
+from edge_embed_convert.gate.probe_texts import SENTENCES
 from edge_embed_convert.graph.rewrite import EmbeddingModel, build
 from edge_embed_convert.pipeline import Conversion, convert
-from edge_embed_convert.probes import SENTENCES
 from edge_embed_convert.random_checkpoint import write_random_checkpoint
 from edge_embed_convert.source import checkpoint as checkpoints
 
@@ -261,3 +261,59 @@ def ours() -> SimpleNamespace:
 def random_ids() -> Callable[[int], list[int]]:
     """`random_ids(n)` are `n` ids of text, none of them special; equal from call to call."""
     return lambda n, seed=0: np.random.default_rng([n, seed]).integers(5, VOCABULARY, n).tolist()
+
+
+class FamilyChecks:
+    """What must hold of every family, on random weights of its tiny shape."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def write(self, name: str, tokenizer: Mapping[str, bytes] | None = None, **overrides: Any) -> Path:
+        """Writes a tiny checkpoint of a family, by default without a tokenizer."""
+        family = family_named(name)
+        return write_random_checkpoint(
+            self._directory / name, family, tokenizer or {}, **{**family.tiny, **overrides}
+        )
+
+    def exact(self, directory: Path, lengths: Sequence[int]) -> float:
+        """Returns the largest difference to sentence-transformers, over texts of these lengths.
+
+        Each text runs at its own length and padded to the model's maximum.
+        """
+        from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
+        from transformers import AutoModel
+
+        checkpoint = checkpoints.load(directory)
+        pad = int(checkpoint.config.get("pad_token_id") or 0)
+        model = build(checkpoint, pad)
+        transformer = AutoModel.from_pretrained(
+            directory, attn_implementation="eager", dtype=torch.float32
+        ).eval()
+        pooling = Pooling(checkpoint.encoder.hidden_size, pooling_mode="mean")
+        furthest = 0.0
+        for length in lengths:
+            ids = np.random.default_rng(length).integers(5, VOCABULARY, length).tolist()
+            tokens = torch.tensor([ids])
+            features = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+            with torch.inference_mode():
+                features["token_embeddings"] = transformer(**features).last_hidden_state
+                wanted = Normalize()(pooling(features))["sentence_embedding"][0].numpy()
+            for bucket in (length, checkpoint.max_tokens):
+                furthest = max(furthest, float(np.abs(_run(model, ids, bucket, pad) - wanted).max()))
+        return furthest
+
+    def exported(self, directory: Path, buckets: Sequence[int]) -> Path:
+        """Returns the float32 graph of a checkpoint."""
+        from edge_embed_convert.graph.export import export
+
+        checkpoint = checkpoints.load(directory)
+        path = directory / "graph.tflite"
+        export(build(checkpoint, int(checkpoint.config.get("pad_token_id") or 0)), buckets, path)
+        return path
+
+
+@pytest.fixture
+def family_checks(tmp_path: Path) -> FamilyChecks:
+    """`family_checks.exact(family_checks.write("mpnet"), [8])` is the distance to sentence-transformers."""
+    return FamilyChecks(tmp_path)

@@ -6,6 +6,8 @@ import builtins
 import errno
 import json
 import os
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,10 +20,10 @@ from edge_embed import Embedder
 from edge_embed.cli import main
 from edge_embed.errors import CheckpointError, ConversionError, ParityError, RecipeError
 from edge_embed.model_file.file import ModelFile
-from edge_embed_convert import prepare
+from edge_embed_convert import job, save
 from edge_embed_convert.families import family_named
 from edge_embed_convert.pipeline import Conversion, convert
-from edge_embed_convert.recipes import grammar
+from edge_embed_convert.recipes import grammar, quantize
 
 STRICT = grammar.Thresholds(cosine_mean=2.0, cosine_min=2.0, neighbours=2.0)
 """What no file can reach."""
@@ -87,7 +89,7 @@ def test_what_the_manifest_of_gemma_says(gemma_file: Conversion, gemma_checkpoin
     # Found by trying: rows of 64 random numbers begin so small that their squares leave float16 below.
     assert not manifest.graph.fp16_safe
     assert (manifest.licence.name, manifest.licence.files) == ("apache-2.0", ["LICENSE", "NOTICE"])
-    assert {"edge-embed", *prepare.TOOLS} == set(manifest.tools)
+    assert {"edge-embed", *save.TOOLS} == set(manifest.tools)
 
 
 def test_licence_files_are_carried(gemma_file: Conversion) -> None:
@@ -107,9 +109,9 @@ def test_what_the_manifest_of_bert_says(bert_file: Conversion) -> None:
 
 
 def test_released_dimensions() -> None:
-    assert prepare._matryoshka((768, 512, 256, 128), 768) == [768, 512, 256, 128]
-    assert prepare._matryoshka((768, 512, 256, 128), 64) == [64]
-    assert prepare._matryoshka((), 384) == [384]
+    assert save.matryoshka_dimensions((768, 512, 256, 128), 768) == [768, 512, 256, 128]
+    assert save.matryoshka_dimensions((768, 512, 256, 128), 64) == [64]
+    assert save.matryoshka_dimensions((), 384) == [384]
 
 
 def test_the_file_answers_as_its_source(bert_file: Conversion, bert_checkpoint: Path) -> None:
@@ -172,7 +174,7 @@ def test_the_gate_refuses(strict: None, one_layer: Path, tmp_path: Path) -> None
 
 def test_the_gate_sees_a_wrong_weight(monkeypatch, one_layer: Path, tmp_path: Path) -> None:
     """Between the source and the file, something goes wrong that nobody reports."""
-    real = prepare.build
+    real = job.build
 
     def damaged(*args: Any) -> Any:
         model = real(*args)
@@ -180,7 +182,7 @@ def test_the_gate_sees_a_wrong_weight(monkeypatch, one_layer: Path, tmp_path: Pa
         model.encoder.positions.data.mul_(-5)
         return model
 
-    monkeypatch.setattr(prepare, "build", damaged)
+    monkeypatch.setattr(job, "build", damaged)
     with pytest.raises(ParityError, match="does not agree"):
         convert(one_layer, tmp_path, num_threads=1)
     assert list(tmp_path.iterdir()) == []
@@ -305,7 +307,7 @@ def test_interrupt(step: str, one_layer: Path, tmp_path: Path) -> None:
 
 
 def test_bad_arguments_come_before_any_work(monkeypatch, one_layer: Path, tmp_path: Path) -> None:
-    monkeypatch.setattr(prepare, "convert_tokenizer", lambda *_, **__: pytest.fail("work was begun"))
+    monkeypatch.setattr(job, "convert_tokenizer", lambda *_, **__: pytest.fail("work was begun"))
     with pytest.raises(RecipeError, match="int9"):
         convert(one_layer, tmp_path, recipe="int9")
     with pytest.raises(CheckpointError, match="bucket list"):
@@ -387,7 +389,56 @@ def test_cli_interrupt(monkeypatch, one_layer: Path, tmp_path: Path, capfd) -> N
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(prepare, "build", interrupted)
+    monkeypatch.setattr(job, "build", interrupted)
     assert main(["convert", str(one_layer), "-o", str(tmp_path)]) == 130
     assert "interrupted" in capfd.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_projection_that_was_missed_fails_before_the_gate(
+    monkeypatch, one_layer: Path, tmp_path: Path
+) -> None:
+    real = quantize._pattern
+    monkeypatch.setattr(quantize, "_pattern", lambda names: real([n for n in names if "_down" not in n]))
+    monkeypatch.setattr(job.gate, "measure", lambda *_, **__: pytest.fail("the gate was reached"))
+    with pytest.raises(ConversionError, match=r"encoder\.layers\.0\.down"):
+        convert(one_layer, tmp_path, num_threads=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+# What is refused without PyTorch.
+
+REFUSED_LATE = """
+import sys, time
+from edge_embed.cli import main
+started = time.process_time()
+code = main(sys.argv[1:])
+print(time.process_time() - started, code, *sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"model_type": "t5"}, "model_type = 't5'"),
+        ({"hidden_act": "swish"}, "hidden_act"),
+        ({"hidden_size": None}, "hidden_size"),
+    ],
+)
+@pytest.mark.parametrize("words", [[], ["--recipe", "auto", "--max-size", "1MB"]], ids=["fixed", "auto"])
+def test_an_architecture_is_refused_without_loading_torch(
+    changes, word, words, write_tiny_bert, edit, tmp_path: Path
+) -> None:
+    directory = write_tiny_bert(tmp_path / "tiny", num_hidden_layers=1)
+    edit(directory / "config.json", **changes)
+    result = subprocess.run(
+        [sys.executable, "-c", REFUSED_LATE, "convert", str(directory), "-o", str(tmp_path), *words],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert word in result.stderr
+    seconds, code, *modules = result.stdout.split()
+    assert code == "2"
+    assert not {"torch", "transformers", "litert_torch", "huggingface_hub", "safetensors"} & set(modules)
+    assert float(seconds) < 1

@@ -12,8 +12,6 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from edge_embed_convert.families.bert import BertConfig
-from edge_embed_convert.families.gemma3 import Gemma3Config
 from edge_embed_convert.source.checkpoint import Checkpoint, load
 from edge_embed_convert.source.reference import Reference
 from edge_embed_convert.source.weights import Weights
@@ -36,7 +34,7 @@ def write(checkpoint: str, path: Path) -> None:
     if len(source.pooling) != 1 or source.pooling[0] not in _POOLING:
         raise ValueError(f"llama.cpp does not know the pooling {', '.join(source.pooling)}")
     reference = Reference(source)
-    write_head = {Gemma3Config: _gemma, BertConfig: _bert}.get(type(source.encoder))
+    write_head = {"embeddinggemma": _gemma, "bert": _bert}.get(source.family.name)
     if write_head is None:
         raise ValueError(f"this adapter writes no GGUF for {source.config['model_type']}")
     writer = write_head(path, source)

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from edge_embed_convert.auto.budget import Score
 from edge_embed_convert.auto.search import Choice
-from edge_embed_convert.auto.simulate import TABLE, Score, Simulation
+from edge_embed_convert.auto.simulate import Simulation
 from edge_embed_convert.graph.rewrite import EmbeddingModel
+from edge_embed_convert.graph.weights import TABLE
 from edge_embed_convert.recipes.calibrate.rounding import Moments
 from edge_embed_convert.recipes.grammar import CALIBRATED, MIN_MAX, Scheme
 from edge_embed_convert.recipes.placement import group_of, place_of, projection_at, projections

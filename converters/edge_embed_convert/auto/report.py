@@ -1,4 +1,4 @@
-"""What a search is told with: a table, JSON, Markdown, and a plot of size against agreement."""
+"""Reports of a search: a table, JSON, Markdown, and a plot of size against agreement."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_embed.errors import InputError, MissingExtraError
-from edge_embed_convert.auto.convert import FIXED, Search, Trial
+from edge_embed_convert.auto.budget import FIXED, Search, Trial
 from edge_embed_convert.recipes.grammar import AUTO
 
 HEADER = ("what", "MB", "cosine", "lowest", "top-10", "how", "recipe")

@@ -9,48 +9,26 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edge_embed.errors import RecipeError
 from edge_embed.model_file.file import Probe
-from edge_embed.model_file.manifest import Parity
 from edge_embed.names import OUTPUT_NAME
 from edge_embed.proof.parity import compare
+from edge_embed_convert.auto.budget import NEIGHBOURS, Score
 from edge_embed_convert.graph.rewrite import EmbeddingModel
+from edge_embed_convert.graph.weights import TABLE
 from edge_embed_convert.recipes.calibrate.balance import BALANCED, constants
 from edge_embed_convert.recipes.calibrate.gptq import min_max, nearest
 from edge_embed_convert.recipes.calibrate.rounding import Moments, rounded
 from edge_embed_convert.recipes.grammar import CALIBRATED, MIN_MAX, Scheme
 from edge_embed_convert.recipes.placement import projections
 
-NEIGHBOURS = 10
-"""How many nearest neighbours of each text are compared: the ten that a search shows."""
-
-TABLE = "table"
-"""Stands for the embedding table where projections are named by their paths."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """Agreement with the source over the texts that judge.
-
-    Attributes:
-        cosine: Mean cosine.
-        lowest: Lowest cosine.
-        neighbours: Share of the ten nearest neighbours in common.
-    """
-
-    cosine: float
-    lowest: float
-    neighbours: float
-
-    @classmethod
-    def of(cls, parity: Parity) -> Score:
-        """Takes the figures out of a report."""
-        return cls(parity.cosine_mean, parity.cosine_min, parity.neighbours)
+CLIPPING = ("octav", "mse")
+"""Algorithms that clip, each finding the clipping in its own way; one grid search stands for both."""
 
 
 class Simulation:
@@ -87,9 +65,14 @@ class Simulation:
             return weight
         if scheme.algorithm == MIN_MAX:
             return min_max(weight, scheme)
-        # OCTAV and the grid search look for the same clipping, each in its own way.
-        if scheme.algorithm != CALIBRATED:
+        if scheme.algorithm in CLIPPING:
             return nearest(weight, scheme)
+        if scheme.algorithm != CALIBRATED:
+            raise RecipeError(
+                "this rounding algorithm cannot be simulated",
+                got=repr(scheme.algorithm),
+                expected=" or ".join((MIN_MAX, *CLIPPING, CALIBRATED)),
+            )
         balance = self._balance(path, scheme)
         return rounded(weight, self._moments[path], scheme, balance) * (1.0 if balance is None else balance)
 

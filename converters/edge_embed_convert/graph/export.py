@@ -10,41 +10,12 @@ import torch
 from edge_embed.errors import CheckpointError
 from edge_embed.names import INPUT_NAME, signature_name
 from edge_embed_convert.graph.rewrite import EmbeddingModel
-from edge_embed_convert.quiet import quiet
-
-SMALLEST_BUCKET = 16
-
-EXPORT_STEPS = 2
-"""Steps that `export` reports beside one per signature."""
+from edge_embed_convert.silence import silenced
 
 
-def default_buckets(max_tokens: int) -> list[int]:
-    """Returns the powers of two from 16 up, and the maximum itself.
-
-    >>> default_buckets(100)
-    [16, 32, 64, 100]
-    """
-    lengths = [SMALLEST_BUCKET]
-    while lengths[-1] < max_tokens:
-        lengths.append(lengths[-1] * 2)
-    return [*(n for n in lengths if n < max_tokens), max_tokens]
-
-
-def check_buckets(buckets: Sequence[int], max_tokens: int) -> list[int]:
-    """Returns a user's buckets in ascending order.
-
-    Raises:
-        CheckpointError: If they are empty, repeat, do not reach the model's maximum, or pass it.
-    """
-    ordered = sorted(buckets)
-    if not ordered or ordered[0] < 4 or len(set(ordered)) < len(ordered) or ordered[-1] != max_tokens:
-        raise CheckpointError(
-            "the bucket list does not fit the model",
-            got=", ".join(map(str, buckets)) or "nothing",
-            expected=f"different lengths from 4 up, the largest {max_tokens}",
-            fix="end the list with the model's maximum, or lower that with --max-tokens",
-        )
-    return ordered
+def export_steps(buckets: Sequence[int]) -> int:
+    """Returns how many steps `export` reports."""
+    return len(buckets) + 2
 
 
 def export(
@@ -64,7 +35,7 @@ def export(
         path: Where to write.
         progress: Called with the name of each step.
     """
-    with quiet():
+    with silenced():
         import litert_torch  # five seconds, and only exporting needs it
 
         converter = None

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from edge_embed_convert.quiet import quiet
+from edge_embed_convert.silence import silenced
 
-with quiet():  # importing it logs, from Python and from C++
+with silenced():  # importing it logs, from Python and from C++
     from litert_torch.generative.custom_ops.bmm_4d import bmm_4d
 
     from edge_embed_convert.layers.products import bmm_rows
@@ -145,7 +145,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
         query: ``(N, Lq, H, d)``, already scaled by ``1 / sqrt(d)``.
         key: ``(N, Lk, K, d)``; K divides H, and head h reads key head ``h // (H / K)``.
         value: ``(N, Lk, K, d)``.
-        bias: Added to the scores, ``(N or 1, Lq or 1, 1, Lk)``.
+        bias: Added to the scores, ``(N or 1, Lq or 1, 1, Lk)``, or one for each head: ``(1, H, Lq, Lk)``
+            where N is 1 and K is H.
 
     Returns:
         ``(N, Lq, H * d)``.
@@ -161,7 +162,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
     rows = by_group(query, queries, shared * dim).reshape(1, count * groups, queries * shared, dim)
     key, value = (by_group(x, keys, dim).reshape(1, count * groups, keys, dim) for x in (key, value))
     scores = bmm_4d(rows, key)
-    if bias.shape[0] == bias.shape[1] == 1:  # the same for every query
+    # The same for every query, or one for every head and query.
+    if bias.shape[0] == bias.shape[1] == 1 or bias.shape == scores.shape:
         weights = torch.softmax(scores + bias, dim=-1)
     else:
         wide = (count, queries, shared, keys) if groups == 1 else (count, groups, queries, shared, keys)

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from edge_embed.errors import CheckpointError
-from edge_embed_convert.quiet import quiet
+from edge_embed_convert.silence import silenced
 from edge_embed_convert.source.checkpoint import Checkpoint
 from edge_embed_convert.source.hushed import hushed
 from edge_embed_convert.source.loaded_tokenizer import load_tokenizer
@@ -123,7 +123,7 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def _load_model(checkpoint: Checkpoint) -> torch.nn.Module:
-    with quiet():  # importing it logs
+    with silenced():  # importing it logs
         from transformers import AutoConfig, AutoModel  # two seconds, only for the gate
 
     path = checkpoint.transformer_path

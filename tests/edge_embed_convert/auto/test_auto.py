@@ -13,14 +13,16 @@ import torch
 from edge_embed import Embedder
 from edge_embed.cli import main
 from edge_embed.errors import BudgetError, InputError, MissingExtraError, RecipeError
-from edge_embed_convert.auto import convert as auto
 from edge_embed_convert.auto import report as auto_report
-from edge_embed_convert.auto.convert import Budget, Search, convert_auto
+from edge_embed_convert.auto import searcher
+from edge_embed_convert.auto.budget import Budget, Search
+from edge_embed_convert.auto.convert import convert_auto
 from edge_embed_convert.auto.parts import MOST_PARTS, parts_of
-from edge_embed_convert.auto.simulate import TABLE, Simulation
+from edge_embed_convert.auto.simulate import Simulation
+from edge_embed_convert.gate.probe_texts import SENTENCES
 from edge_embed_convert.graph.rewrite import build
+from edge_embed_convert.graph.weights import TABLE
 from edge_embed_convert.pipeline import convert
-from edge_embed_convert.probes import SENTENCES
 from edge_embed_convert.recipes.calibrate.rounding import collect_moments
 from edge_embed_convert.recipes.grammar import Recipe, Scheme
 from edge_embed_convert.recipes.placement import projections
@@ -71,7 +73,7 @@ def test_a_size_is_kept(small: Search, int8_size: int) -> None:
     path = small.conversion.path
     assert path.name == "one.auto.tflite"
     assert small.winner.size <= path.stat().st_size + 16 <= int8_size * 9 // 10
-    assert abs(small.winner.size - path.stat().st_size) < auto.SLACK
+    assert abs(small.winner.size - path.stat().st_size) < searcher.SLACK
     assert small.conversion.manifest.parity.passed
     recipe = small.conversion.manifest.recipe
     assert recipe.spec == small.winner.recipe
@@ -284,3 +286,10 @@ def test_single_projections_are_stored_so(gemma_checkpoint: Path, tmp_path: Path
     found = [sorted(kinds[7 * layer : 7 * layer + 7]) for layer in range(4)]
     assert found == [sorted(layer) for layer in wanted], kinds
     assert kinds[28:] == ["INT8", "INT4"]
+
+
+def test_an_unknown_algorithm_is_not_simulated_as_another(one_layer: Path) -> None:
+    model = build(load(one_layer), 0)
+    simulation = Simulation(model, {}, [])
+    with pytest.raises(RecipeError, match="'hadamard'"):
+        simulation.stored("encoder.layers.0.down", Scheme(4, algorithm="hadamard"))

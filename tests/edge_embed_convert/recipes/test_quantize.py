@@ -9,30 +9,57 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from edge_embed.errors import RecipeError
-from edge_embed_convert.families import FAMILIES, family_named
+from edge_embed.errors import ConversionError, RecipeError
+from edge_embed_convert.families import FAMILIES
+from edge_embed_convert.gate.storage import check_storage
 from edge_embed_convert.graph.export import export
+from edge_embed_convert.graph.rewrite import EmbeddingModel
+from edge_embed_convert.graph.weights import find_projections, patch_weights
+from edge_embed_convert.recipes import quantize as quantize_module
 from edge_embed_convert.recipes.grammar import GROUPS, Recipe, Scheme
+from edge_embed_convert.recipes.placement import projections
 from edge_embed_convert.recipes.planes import TwoPlanes, split_planes
 from edge_embed_convert.recipes.quantize import quantize
 
 LENGTH = 16
-GEMMA, BERT = family_named("embeddinggemma"), family_named("bert")
+
+
+Quantize = Callable[[Recipe], bytes]
+
+
+def _exported(model: EmbeddingModel, path: Path) -> Quantize:
+    """Exports a model; the result quantizes its graph, and checks how every weight is stored."""
+    export(model, [LENGTH], path)
+    found = find_projections(path, {name: layer.weight for name, layer in projections(model).items()})
+
+    def apply(recipe: Recipe) -> bytes:
+        finished = quantize(path, recipe, model, found)
+        check_storage(finished, path, found, model, recipe)
+        return finished
+
+    return apply
 
 
 @pytest.fixture(scope="module")
-def gemma_graph(gemma_checkpoint, ours, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("float") / "gemma.tflite"
-    export(ours.load(gemma_checkpoint), [LENGTH], path)
-    return path
+def gemma_graph(gemma_checkpoint, ours, tmp_path_factory) -> Quantize:
+    return _exported(ours.load(gemma_checkpoint), tmp_path_factory.mktemp("float") / "gemma.tflite")
 
 
 @pytest.fixture(scope="module")
-def bert_graph(bert_checkpoint, ours, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("float") / "bert.tflite"
-    export(ours.load(bert_checkpoint), [LENGTH], path)
-    return path
+def bert_path(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("float") / "bert.tflite"
+
+
+@pytest.fixture(scope="module")
+def bert_model(bert_checkpoint, ours) -> EmbeddingModel:
+    return ours.load(bert_checkpoint)
+
+
+@pytest.fixture(scope="module")
+def bert_graph(bert_model, bert_path) -> Quantize:
+    return _exported(bert_model, bert_path)
 
 
 def _stored(graph: bytes) -> dict[str, list[tuple[str, Any]]]:
@@ -83,9 +110,9 @@ COUNTS = {"embedding": 1, "attention": 4 * 4, "feed_forward": 3 * 4, "projection
 @pytest.mark.parametrize(
     "name", ["fp32", "fp16", "int8", "int4", "mixed", "int4-block32", "e8_a4_f16_p32", "e16_a8_f4b32_p8"]
 )
-def test_each_group_is_stored_as_the_recipe_says(name: str, gemma_graph: Path) -> None:
+def test_each_group_is_stored_as_the_recipe_says(name: str, gemma_graph: Quantize) -> None:
     recipe = Recipe.parse(name)
-    stored = _stored(quantize(gemma_graph, recipe, GEMMA))
+    stored = _stored(gemma_graph(recipe))
     assert {group: len(tensors) for group, tensors in stored.items()} == COUNTS
     for group in GROUPS.values():
         scheme = getattr(recipe, group)
@@ -105,9 +132,9 @@ def _check_scales(tensor: Any, scheme: Scheme) -> None:
 
 
 @pytest.mark.parametrize("name", ["int8", "e4_a8_f4_p8"])
-def test_bert_groups(name: str, bert_graph: Path) -> None:
+def test_bert_groups(name: str, bert_graph: Quantize) -> None:
     recipe = Recipe.parse(name)
-    stored = _stored(quantize(bert_graph, recipe, BERT))
+    stored = _stored(bert_graph(recipe))
     assert {group: len(tensors) for group, tensors in stored.items()} == {
         "embedding": 1,
         "attention": 8,
@@ -117,15 +144,12 @@ def test_bert_groups(name: str, bert_graph: Path) -> None:
         assert {kind for kind, _ in tensors} == {_type(getattr(recipe, group))}
 
 
-def test_fp32_is_the_graph_itself(gemma_graph: Path) -> None:
-    assert quantize(gemma_graph, Recipe.parse("fp32"), GEMMA) == gemma_graph.read_bytes()
+def test_fp32_is_the_graph_itself(bert_graph: Quantize, bert_path: Path) -> None:
+    assert bert_graph(Recipe.parse("fp32")) == bert_path.read_bytes()
 
 
-def test_sizes_shrink_with_the_bits(gemma_graph: Path) -> None:
-    sizes = [
-        len(quantize(gemma_graph, Recipe.parse(name), GEMMA))
-        for name in ("int4", "mixed", "int8", "fp16", "fp32")
-    ]
+def test_sizes_shrink_with_the_bits(gemma_graph: Quantize) -> None:
+    sizes = [len(gemma_graph(Recipe.parse(name))) for name in ("int4", "mixed", "int8", "fp16", "fp32")]
     assert sizes == sorted(sizes)
     assert sizes[2] < 0.6 * sizes[4]
 
@@ -140,8 +164,7 @@ def test_rows_that_blocks_do_not_divide(
 
     def apply() -> None:
         split_planes(model, recipe)
-        export(model, [4], tmp_path / "graph.tflite")
-        quantize(tmp_path / "graph.tflite", recipe, GEMMA)
+        _exported(model, tmp_path / "graph.tflite")(recipe)
 
     with pytest.raises(RecipeError) as caught:
         apply()
@@ -175,10 +198,10 @@ def test_only_the_groups_asked_for_are_split(ours: Any, gemma_checkpoint: Path) 
 
 
 @pytest.mark.parametrize("scheme", ["4.octav", "4b32.octav", "4.mse"])
-def test_scales_are_found_otherwise(scheme: str, bert_graph: Path) -> None:
+def test_scales_are_found_otherwise(scheme: str, bert_graph: Quantize) -> None:
     spell = "_".join(f"{letter}{{}}" for letter in "eafp")
-    plain = quantize(bert_graph, Recipe.parse(spell.replace("{}", scheme.partition(".")[0])), BERT)
-    clipped = quantize(bert_graph, Recipe.parse(spell.replace("{}", scheme)), BERT)
+    plain = bert_graph(Recipe.parse(spell.replace("{}", scheme.partition(".")[0])))
+    clipped = bert_graph(Recipe.parse(spell.replace("{}", scheme)))
     assert len(clipped) == len(plain)
     assert clipped != plain
     before, after = _stored(plain), _stored(clipped)
@@ -191,3 +214,53 @@ def test_scales_are_found_otherwise(scheme: str, bert_graph: Path) -> None:
         for (_, largest), (_, tensor) in zip(tensors, after[group], strict=True):
             assert np.all(tensor.quantization.scale <= largest.quantization.scale * 1.0001)
             assert np.mean(tensor.quantization.scale) < 0.95 * np.mean(largest.quantization.scale)
+
+
+# What the finished graph stores.
+
+
+@pytest.mark.parametrize("name", ["int8", "int4-block32", "fp16"])
+def test_a_projection_that_was_missed_is_named(name, bert_graph: Quantize, monkeypatch) -> None:
+    real = quantize_module._pattern
+    monkeypatch.setattr(
+        quantize_module,
+        "_pattern",
+        lambda names: real([n for n in names if "BertLayer_1/" not in n or "_down" not in n]),
+    )
+    with pytest.raises(ConversionError, match=r"encoder\.layers\.1\.down: FLOAT32") as caught:
+        bert_graph(Recipe.parse(name))
+    assert "layers.0.down" not in str(caught.value)
+    assert "nothing was written" in str(caught.value)
+
+
+def test_a_table_that_was_missed_is_named(bert_graph: Quantize, monkeypatch) -> None:
+    real = quantize_module._rule
+    monkeypatch.setattr(
+        quantize_module,
+        "_rule",
+        lambda pattern, operation, scheme: (
+            real(pattern, operation, scheme) if operation == "FULLY_CONNECTED" else {}
+        ),
+    )
+    with pytest.raises(ConversionError, match="the embedding table: FLOAT32"):
+        bert_graph(Recipe.parse("int8"))
+
+
+def test_a_coarser_scheme_than_asked_for_is_named(bert_model, bert_path, bert_graph: Quantize) -> None:
+    weights = {name: layer.weight for name, layer in projections(bert_model).items()}
+    found, finished = find_projections(bert_path, weights), bert_graph(Recipe.parse("int4"))
+    with pytest.raises(ConversionError, match="INT4") as caught:
+        check_storage(finished, bert_path, found, bert_model, Recipe.parse("e4_a4_f8_p8"))
+    assert "down" in str(caught.value) or "up" in str(caught.value)
+    assert "query" not in str(caught.value)
+
+
+def test_weights_of_another_operator_are_named(bert_model, bert_path, bert_graph: Quantize) -> None:
+    weights = {name: layer.weight for name, layer in projections(bert_model).items()}
+    found, finished = find_projections(bert_path, weights), bert_graph(Recipe.parse("int8"))
+    other = bert_path.with_name("other.tflite")
+    other.write_bytes(bert_path.read_bytes())
+    noise = torch.randn(64, 64, generator=torch.Generator().manual_seed(1))
+    patch_weights(other, [("encoder.layers.0.key.weight", noise)], bert_model.get_parameter)
+    with pytest.raises(ConversionError, match=r"encoder\.layers\.0\.key: the weights of another operator"):
+        check_storage(finished, other, found, bert_model, Recipe.parse("int8"))

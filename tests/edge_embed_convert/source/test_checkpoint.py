@@ -14,8 +14,8 @@ import torch
 from huggingface_hub import errors as hub_errors
 
 from edge_embed.errors import CheckpointError
+from edge_embed_convert.buckets import check_buckets, default_buckets
 from edge_embed_convert.families.gemma3 import FAMILY, Gemma3Config
-from edge_embed_convert.graph.export import check_buckets, default_buckets
 from edge_embed_convert.pipeline import convert
 from edge_embed_convert.source.checkpoint import load
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from edge_embed_convert.families.family import (
-    Family,
-    Projection,
-    RandomTensor,
-    Released,
-    positive,
-    require_supported,
+from edge_embed_convert.families.family import Family, Released, positive, require_supported
+from edge_embed_convert.families.post_norm import (
+    ACTIVATIONS,
+    POST_NORM_PROJECTIONS,
+    PostNormShape,
+    post_norm_tensors,
 )
 from edge_embed_convert.recipes.grammar import BALANCED_INT8
 
@@ -21,99 +19,46 @@ if TYPE_CHECKING:
 
     from edge_embed_convert.source.weights import Weights
 
-ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
+
+def parse(raw: Mapping[str, Any], sliding_window: int | None = None) -> PostNormShape:
+    """Reads transformers' `config.json`; BERT has no sliding window.
+
+    Raises:
+        CheckpointError: If it is incomplete or asks for something this encoder does not compute.
+    """
+    require_supported(
+        raw,
+        {
+            "hidden_act": ("gelu", ACTIVATIONS),
+            "position_embedding_type": ("absolute", ("absolute",)),
+            "is_decoder": (False, (False,)),
+        },
+    )
+    return PostNormShape(
+        vocab_size=positive(raw, "vocab_size"),
+        hidden_size=positive(raw, "hidden_size"),
+        intermediate_size=positive(raw, "intermediate_size"),
+        layers=positive(raw, "num_hidden_layers"),
+        heads=positive(raw, "num_attention_heads"),
+        positions=positive(raw, "max_position_embeddings"),
+        token_types=positive(raw, "type_vocab_size", 2),
+        eps=float(raw.get("layer_norm_eps", 1e-12)),
+        activation=raw.get("hidden_act") or "gelu",
+    )
 
 
-@dataclass(frozen=True)
-class BertConfig:
-    """The part of `config.json` that the encoder needs, checked."""
+def _build(weights: Weights, config: PostNormShape, pad_id: int) -> nn.Module:
+    from edge_embed_convert.layers.post_norm import PostNormEncoder  # brings PyTorch
 
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    layers: int
-    heads: int
-    max_positions: int
-    token_types: int
-    eps: float
-    activation: str
-
-    @classmethod
-    def parse(cls, raw: Mapping[str, Any], sliding_window: int | None = None) -> BertConfig:
-        """Reads transformers' `config.json`; BERT has no sliding window.
-
-        Raises:
-            CheckpointError: If it is incomplete or asks for something this encoder does not compute.
-        """
-        require_supported(
-            raw,
-            {
-                "hidden_act": ("gelu", ACTIVATIONS),
-                "position_embedding_type": ("absolute", ("absolute",)),
-                "is_decoder": (False, (False,)),
-            },
-        )
-        return cls(
-            vocab_size=positive(raw, "vocab_size"),
-            hidden_size=positive(raw, "hidden_size"),
-            intermediate_size=positive(raw, "intermediate_size"),
-            layers=positive(raw, "num_hidden_layers"),
-            heads=positive(raw, "num_attention_heads"),
-            max_positions=positive(raw, "max_position_embeddings"),
-            token_types=positive(raw, "type_vocab_size", 2),
-            eps=float(raw.get("layer_norm_eps", 1e-12)),
-            activation=raw.get("hidden_act") or "gelu",
-        )
-
-
-def _build(weights: Weights, config: BertConfig, pad_id: int) -> nn.Module:
-    from edge_embed_convert.families.bert.encoder import Bert  # brings PyTorch
-
-    return Bert(weights, config, pad_id)
-
-
-def _tensors(config: Mapping[str, Any]) -> Iterator[RandomTensor]:
-    hidden, inner = config["hidden_size"], config["intermediate_size"]
-
-    def norm(name: str) -> Iterator[RandomTensor]:
-        yield RandomTensor(f"{name}.weight", (hidden,), 0.2, mean=1.0)
-        yield RandomTensor(f"{name}.bias", (hidden,), 0.1)
-
-    def dense(name: str, out_features: int, in_features: int) -> Iterator[RandomTensor]:
-        yield RandomTensor(f"{name}.weight", (out_features, in_features), 0.05)
-        yield RandomTensor(f"{name}.bias", (out_features,))
-
-    for name, rows in (
-        ("word", "vocab_size"),
-        ("position", "max_position_embeddings"),
-        ("token_type", "type_vocab_size"),
-    ):
-        yield RandomTensor(f"embeddings.{name}_embeddings.weight", (config[rows], hidden), 0.05)
-    yield from norm("embeddings.LayerNorm")
-    for index in range(config["num_hidden_layers"]):
-        layer = f"encoder.layer.{index}"
-        for name in ("query", "key", "value"):
-            yield from dense(f"{layer}.attention.self.{name}", hidden, hidden)
-        yield from dense(f"{layer}.attention.output.dense", hidden, hidden)
-        yield from norm(f"{layer}.attention.output.LayerNorm")
-        yield from dense(f"{layer}.intermediate.dense", inner, hidden)
-        yield from dense(f"{layer}.output.dense", hidden, inner)
-        yield from norm(f"{layer}.output.LayerNorm")
+    return PostNormEncoder(weights, config, pad_id)
 
 
 FAMILY = Family(
     name="bert",
     model_types=("bert",),
-    parse=BertConfig.parse,
+    parse=parse,
     build=_build,
-    projections={
-        "query": Projection("attention", "inputs"),
-        "key": Projection("attention", "inputs"),
-        "value": Projection("attention", "value"),
-        "output": Projection("attention", "output"),
-        "up": Projection("feed_forward", "up"),
-        "down": Projection("feed_forward", "down"),
-    },
+    projections=POST_NORM_PROJECTIONS,
     default_recipe="int8",
     recipes={"int8": BALANCED_INT8},
     evidence="all-MiniLM-L6-v2, real weights, 15 STS, retrieval and clustering sets: docs/recipes.md",
@@ -140,7 +85,7 @@ FAMILY = Family(
             "layer_norm_eps": 1e-12,
             "pad_token_id": 0,
         },
-        tensors=_tensors,
+        tensors=post_norm_tensors,
         tokenizer="wordpiece",
     ),
     tiny={

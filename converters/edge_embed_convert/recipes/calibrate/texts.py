@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_embed.errors import InputError
-from edge_embed_convert.probes import ProbeText
+from edge_embed_convert.gate.probe_texts import ProbeText
 
 BUILT_IN = Path(__file__).with_name("texts.txt")
 

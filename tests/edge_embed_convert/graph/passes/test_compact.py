@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from edge_embed_convert.graph.export import export
 from edge_embed_convert.graph.passes import compact as module
 from edge_embed_convert.graph.passes.compact import ALIGNMENT, INLINE_BELOW, compact
+from edge_embed_convert.graph.weights import find_projections
 from edge_embed_convert.recipes.grammar import Recipe
+from edge_embed_convert.recipes.placement import projections
 from edge_embed_convert.recipes.quantize import quantize
 
 BUCKETS = [16, 40, 70]
@@ -29,8 +31,14 @@ def float_graph(write_gemma, ours, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def graphs(float_graph: Path) -> dict[str, bytes]:
-    return {name: quantize(float_graph, Recipe.parse(name)) for name in ("fp32", "mixed", "int4-block32")}
+def graphs(float_graph: Path, ours) -> dict[str, bytes]:
+    model = ours.load(float_graph.parent / "gemma")
+    weights = {path: layer.weight for path, layer in projections(model).items()}
+    found = find_projections(float_graph, weights)
+    return {
+        name: quantize(float_graph, Recipe.parse(name), model, found)
+        for name in ("fp32", "mixed", "int4-block32")
+    }
 
 
 def _run(graph: bytes, length: int, ids: Sequence[int]) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge_embed.errors import InputError
-from edge_embed_convert.probes import SENTENCES
+from edge_embed_convert.gate.probe_texts import SENTENCES
 from edge_embed_convert.recipes.calibrate import texts as calibration
 from edge_embed_convert.recipes.calibrate.texts import BUILT_IN, FEWEST_TEXTS, MOST_TEXTS, Calibration
 

@@ -1,4 +1,4 @@
-"""Keeping the converters' own chatter from the user's terminal, and for the error message if one fails."""
+"""Silence: what the converter and the quantizer print is hidden, and shown only if they fail."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import warnings
 from collections.abc import Iterator
 
 KEPT_BYTES = 4000
-"""How much of the captured output goes into an error message."""
+"""How many bytes of the hidden output go into an error message."""
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Swallows what the block, its C++ part included, writes to stdout and stderr.
+def silenced() -> Iterator[None]:
+    """Hides what the block, including its C++ code, writes to stdout and stderr.
 
-    The converter, the quantizer and XLA print step logs, bars and deprecation notes; a user sees our
-    progress bar. The recursion limit, which the converter raises beyond what the C stack bears, is put
-    back. If the block raises, the end of what was swallowed is attached to the exception.
-    Output of other threads in that time is swallowed too, which is why this belongs to no runtime code.
+    The converter, the quantizer and XLA print step logs, bars and deprecation notes; the user sees our own
+    progress bar. The recursion limit is restored, because the converter raises it beyond what the C stack
+    can hold. If the block raises an exception, the end of the hidden output is attached to it.
+    Output of other threads is hidden during that time too, so runtime code must not use this.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -32,7 +32,7 @@ def quiet() -> Iterator[None]:
             stack.callback(os.close, saved)
             stack.callback(os.dup2, saved, descriptor)
             os.dup2(sink.fileno(), descriptor)
-        # Where Python's streams are not those descriptors, as in a notebook, they are swallowed as well.
+        # In a notebook, Python's streams are not those descriptors; they are hidden as well.
         text = stack.enter_context(
             open(sink.fileno(), "w", encoding="utf-8", errors="replace", closefd=False)
         )

@@ -1,4 +1,4 @@
-"""Verify: the file, run by the real runtime, against its source in float32. Saving waits for the answer."""
+"""Parity: a file, run by the real runtime, against its source in float32."""
 
 from __future__ import annotations
 
@@ -6,20 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from typing_extensions import Unpack
 
 from edge_embed.engine.cpu import CpuEngine
 from edge_embed.engine.packed_weights import IN_MEMORY
-from edge_embed.errors import CheckpointError
-from edge_embed.model_file.file import ModelFile, Probe
+from edge_embed.errors import ParityError
+from edge_embed.model_file.file import Probe
 from edge_embed.model_file.manifest import Manifest, Parity, encode_vector
 from edge_embed.options import check_threads
-from edge_embed.progress import Step, Ticker
 from edge_embed.proof.parity import compare
 from edge_embed.proof.rerun import rerun_probes
-from edge_embed_convert.probes import ProbeText
+from edge_embed_convert.gate.probe_texts import ProbeText
 from edge_embed_convert.recipes.grammar import THRESHOLDS
-from edge_embed_convert.source.checkpoint import CheckpointOptions, load
 from edge_embed_convert.source.reference import Reference
 
 NEIGHBOURS = 5
@@ -89,10 +86,10 @@ def measure(
 def measure_graph(
     path: Path, manifest: Manifest, probes: Sequence[Probe], num_threads: int | None, progress: Progress
 ) -> Parity:
-    """Runs the float32 graph over the probes, ahead of quantization, and compares.
+    """Runs the float32 graph over the probes, before quantization, and compares.
 
-    A wrong window or a lost layer can hide in the noise of int4. Here there is no noise: what the export
-    and the rewrites did must be exact, and what is lost later is the recipe's doing alone.
+    A wrong window or a lost layer can hide in the noise of int4. In float32 there is no such noise: rewriting
+    and exporting must be exact, so any later loss comes from the recipe.
 
     Args:
         path: The flatbuffer as exported.
@@ -119,50 +116,17 @@ def measure_graph(
     )
 
 
-def verify_file(
-    path: Path,
-    source: str,
-    *,
-    num_threads: int | None = None,
-    progress: Step = lambda step, done, total: None,
-    **options: Unpack[CheckpointOptions],
-) -> tuple[Parity, bool]:
-    """Runs the gate again on a saved file.
+def refusal(parity: Parity, what: str, fix: str) -> ParityError:
+    """Returns the error for something that failed the gate.
 
     Args:
-        path: The model file.
-        source: The checkpoint it was made from, a directory or a hub id.
-        num_threads: Threads for the runtime.
-        progress: As for `convert`.
-        **options: See `checkpoint.CheckpointOptions`.
-
-    Returns:
-        The report, judged by the thresholds in the file's own manifest, and whether the checkpoint's
-        weights are the ones that the file was made from.
-
-    Raises:
-        CheckpointError: If the checkpoint is not one that the file can have been made from.
+        parity: Its report.
+        what: What failed.
+        fix: What the user can do.
     """
-    file = ModelFile.open(path)
-    manifest = file.manifest
-    options["max_tokens"] = options.get("max_tokens") or manifest.max_tokens
-    checkpoint = load(source, **options)
-    same = {
-        "dimension": checkpoint.dimension,
-        "prompts": checkpoint.prompts,
-        "max_tokens": checkpoint.max_tokens,
-    }
-    for what, value in same.items():
-        if value != getattr(manifest, what):
-            raise CheckpointError(
-                f"the file was not made from this checkpoint: its {what} is another",
-                got=str(value)[:200],
-                expected=str(getattr(manifest, what))[:200],
-                fix="name the checkpoint that it was converted from, with the options of its conversion",
-            )
-    texts = [ProbeText(probe.text, probe.prompt_name) for probe in file.probes()]
-    ticker = Ticker(progress, 1 + 2 * len(texts))
-    ticker("loading the source model")
-    probes = ask_source(Reference(checkpoint), texts, checkpoint.prompts, manifest.buckets, ticker)
-    parity = measure(path, probes, manifest.parity.thresholds, num_threads, ticker)
-    return parity, checkpoint.weights_sha256() == manifest.source.sha256
+    return ParityError(
+        f"the {what} does not agree with its source; nothing was written",
+        got="; ".join(parity.failures),
+        expected=", ".join(f"{metric} {bound:g}" for metric, bound in parity.thresholds.items()),
+        fix=fix,
+    )

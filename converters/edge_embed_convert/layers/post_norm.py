@@ -1,4 +1,4 @@
-"""BERT's encoder, written for the delegate.
+"""The encoder of BERT and its relatives: attention and feed-forward, each followed by a layer normalization.
 
 The rewrites against the transformers implementation, each exact: the attention scale is folded into the
 rows of the query projection, the embedding of token type 0, the only one a single text has, is added
@@ -16,8 +16,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from edge_embed_convert.families.bert import BertConfig
+from edge_embed_convert.families.post_norm import PostNormNames, PostNormShape
 from edge_embed_convert.layers.common import LayerNorm, SplitNorm, attend, padding_bias, token_mask
+from edge_embed_convert.layers.relative import RelativeBias
 from edge_embed_convert.source.weights import Weights, scaled
 
 GELU: dict[str, Literal["none", "tanh"]] = {
@@ -31,25 +32,24 @@ FACTORS = 256
 may be equal: all are 1 where training left them alone."""
 
 
-class BertLayer(nn.Module):
+class PostNormLayer(nn.Module):
     """One transformer layer: attention and feed-forward, each followed by a norm."""
 
-    def __init__(self, weights: Weights, config: BertConfig) -> None:
+    def __init__(self, weights: Weights, shape: PostNormShape, names: PostNormNames) -> None:
         super().__init__()
-        hidden, inner = config.hidden_size, config.intermediate_size
-        self.heads, self.head_dim = config.heads, hidden // config.heads
-        self.activation = config.activation
-        attention = weights.at("attention")
+        hidden, inner = shape.hidden_size, shape.intermediate_size
+        self.heads, self.head_dim = shape.heads, hidden // shape.heads
+        self.activation = shape.activation
         self.query, self.key, self.value = (
-            attention.take_linear(f"self.{name}", hidden, hidden, bias=True)
-            for name in ("query", "key", "value")
+            weights.take_linear(name, hidden, hidden, bias=True)
+            for name in (names.query, names.key, names.value)
         )
         self.query = scaled(self.query, self.head_dim**-0.5)
-        self.output = attention.take_linear("output.dense", hidden, hidden, bias=True)
-        self.output_norm: nn.Module = _norm(attention.at("output.LayerNorm"), config)
-        self.up = weights.take_linear("intermediate.dense", inner, hidden, bias=True)
-        self.down = weights.take_linear("output.dense", hidden, inner, bias=True)
-        self.down_norm: nn.Module = _norm(weights.at("output.LayerNorm"), config)
+        self.output = weights.take_linear(names.output, hidden, hidden, bias=True)
+        self.output_norm: nn.Module = _norm(weights.at(names.output_norm), shape)
+        self.up = weights.take_linear(names.up, inner, hidden, bias=True)
+        self.down = weights.take_linear(names.down, hidden, inner, bias=True)
+        self.down_norm: nn.Module = _norm(weights.at(names.down_norm), shape)
 
     def forward(self, x: Tensor, read: Tensor, bias: Tensor) -> Any:
         """Returns what its last norm gives: a pair like `x` and `read`, one tensor if it is not split."""
@@ -68,34 +68,48 @@ class BertLayer(nn.Module):
         return nn.functional.gelu(x, approximate=GELU[self.activation])
 
 
-class Bert(nn.Module):
+class PostNormEncoder(nn.Module):
     """The encoder: token ids to contextual token vectors.
 
     Args:
         weights: The checkpoint's tensors, named as transformers saves them.
-        config: The checked configuration.
+        shape: The sizes.
         pad_id: The id that marks padding.
+        names: What the checkpoint calls the weights.
 
     Attributes:
         readings: The paths of the projections that read each split norm, by the path of its gain for them.
     """
 
-    def __init__(self, weights: Weights, config: BertConfig, pad_id: int) -> None:
+    def __init__(
+        self, weights: Weights, shape: PostNormShape, pad_id: int, names: PostNormNames | None = None
+    ) -> None:
         super().__init__()
+        names = names or PostNormNames()
         self.pad_id = pad_id
-        embeddings, hidden = weights.at("embeddings"), config.hidden_size
-        table = embeddings.take("word_embeddings.weight", config.vocab_size, hidden)
-        positions = embeddings.take("position_embeddings.weight", config.max_positions, hidden)
-        token_type = embeddings.take("token_type_embeddings.weight", config.token_types, hidden)[0]
+        embeddings, hidden = weights.at("embeddings"), shape.hidden_size
+        table = embeddings.take("word_embeddings.weight", shape.vocab_size, hidden)
+        positions = embeddings.take("position_embeddings.weight", shape.positions, hidden)
+        positions = positions[shape.first_position :]
+        if shape.token_types:
+            positions = (
+                positions + embeddings.take("token_type_embeddings.weight", shape.token_types, hidden)[0]
+            )
         self.table = nn.Parameter(table, requires_grad=False)
-        self.positions = nn.Parameter(positions + token_type, requires_grad=False)
-        self.norm: nn.Module = _norm(embeddings.at("LayerNorm"), config)
+        self.positions = nn.Parameter(positions, requires_grad=False)
+        self.norm: nn.Module = _norm(embeddings.at("LayerNorm"), shape)
+        self.relative: nn.Module | None = None
+        if shape.relative_buckets:
+            self.relative = RelativeBias(
+                weights.take(names.relative, shape.relative_buckets, shape.heads), shape.max_positions
+            )
         self.layers = nn.ModuleList(
-            BertLayer(weights.at(f"encoder.layer.{index}"), config) for index in range(config.layers)
+            PostNormLayer(weights.at(f"{names.layers}.{index}"), shape, names)
+            for index in range(shape.layers)
         )
         self.readings: dict[str, tuple[str, ...]] = {}
         before = "norm"
-        for layer in (f"layers.{index}" for index in range(config.layers)):
+        for layer in (f"layers.{index}" for index in range(shape.layers)):
             self._split(before, f"{layer}.output", *(f"{layer}.{name}" for name in ("query", "key", "value")))
             self._split(f"{layer}.output_norm", f"{layer}.down", f"{layer}.up")
             before = f"{layer}.down_norm"
@@ -113,12 +127,14 @@ class Bert(nn.Module):
         mask = token_mask(tokens, self.pad_id).to(self.table.dtype)
         x = self.norm(nn.functional.embedding(tokens, self.table) + self.positions[: tokens.shape[1]])
         bias = padding_bias(mask)
+        if self.relative is not None:
+            bias = self.relative(mask) + bias
         for layer in self.layers:
             x = layer(*x, bias)
         return x, mask
 
 
-def _norm(weights: Weights, config: BertConfig) -> LayerNorm:
+def _norm(weights: Weights, shape: PostNormShape) -> LayerNorm:
     return LayerNorm(
-        weights.take("weight", config.hidden_size), weights.take("bias", config.hidden_size), config.eps
+        weights.take("weight", shape.hidden_size), weights.take("bias", shape.hidden_size), shape.eps
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from edge_embed.errors import CheckpointError
-from edge_embed_convert.probes import SENTENCES, probe_texts
+from edge_embed_convert.gate.probe_texts import SENTENCES, probe_texts
 
 
 def _words(text: str) -> int:

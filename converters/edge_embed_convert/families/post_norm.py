@@ -1,0 +1,125 @@
+"""What the families of BERT's shape share, without PyTorch: sizes, names of weights, and random weights.
+
+Their encoder is `layers.post_norm.PostNormEncoder`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edge_embed_convert.families.family import Projection, RandomTensor
+
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
+"""Activations of the feed-forward that are computed here, as config.json names them."""
+
+POST_NORM_PROJECTIONS = {
+    "query": Projection("attention", "inputs"),
+    "key": Projection("attention", "inputs"),
+    "value": Projection("attention", "value"),
+    "output": Projection("attention", "output"),
+    "up": Projection("feed_forward", "up"),
+    "down": Projection("feed_forward", "down"),
+}
+"""The linear layers of `PostNormEncoder`."""
+
+
+@dataclass(frozen=True)
+class PostNormShape:
+    """The sizes of an encoder.
+
+    Attributes:
+        vocab_size: Rows of the embedding table.
+        hidden_size: Length of a token's vector.
+        intermediate_size: Length of a token's vector inside the feed-forward.
+        layers: How many layers there are.
+        heads: How many heads attention has.
+        positions: Rows of the position table.
+        first_position: The row of the position table that the first token takes.
+        token_types: Rows of the token type table; 0 if there is none.
+        eps: Added to the variance in norms.
+        activation: One of `ACTIVATIONS`.
+        relative_buckets: Rows of the table of relative attention biases; 0 if there is none.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    heads: int
+    positions: int
+    first_position: int = 0
+    token_types: int = 0
+    eps: float = 1e-12
+    activation: str = "gelu"
+    relative_buckets: int = 0
+
+    @property
+    def max_positions(self) -> int:
+        """The longest input in tokens, special tokens included."""
+        return self.positions - self.first_position
+
+
+@dataclass(frozen=True)
+class PostNormNames:
+    """What a family's checkpoints call the weights of a layer; by default as BERT does.
+
+    Attributes:
+        layers: The prefix of the layers.
+        relative: The table of relative attention biases.
+    """
+
+    layers: str = "encoder.layer"
+    query: str = "attention.self.query"
+    key: str = "attention.self.key"
+    value: str = "attention.self.value"
+    output: str = "attention.output.dense"
+    output_norm: str = "attention.output.LayerNorm"
+    up: str = "intermediate.dense"
+    down: str = "output.dense"
+    down_norm: str = "output.LayerNorm"
+    relative: str = "encoder.relative_attention_bias.weight"
+
+
+def post_norm_tensors(
+    config: Mapping[str, Any], names: PostNormNames | None = None
+) -> Iterator[RandomTensor]:
+    """Yields the weights of a random checkpoint.
+
+    Args:
+        config: A config.json with BERT's keys. Without `type_vocab_size` there is no token type table; with
+            `relative_attention_num_buckets` there is a table of relative attention biases.
+        names: What the checkpoint calls the weights of a layer.
+    """
+    names = names or PostNormNames()
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+
+    def norm(name: str) -> Iterator[RandomTensor]:
+        yield RandomTensor(f"{name}.weight", (hidden,), 0.2, mean=1.0)
+        yield RandomTensor(f"{name}.bias", (hidden,), 0.1)
+
+    def dense(name: str, out_features: int, in_features: int) -> Iterator[RandomTensor]:
+        yield RandomTensor(f"{name}.weight", (out_features, in_features), 0.05)
+        yield RandomTensor(f"{name}.bias", (out_features,))
+
+    for name, rows in (
+        ("word", "vocab_size"),
+        ("position", "max_position_embeddings"),
+        ("token_type", "type_vocab_size"),
+    ):
+        if rows in config:
+            yield RandomTensor(f"embeddings.{name}_embeddings.weight", (config[rows], hidden), 0.05)
+    yield from norm("embeddings.LayerNorm")
+    for index in range(config["num_hidden_layers"]):
+        layer = f"{names.layers}.{index}"
+        for name in (names.query, names.key, names.value):
+            yield from dense(f"{layer}.{name}", hidden, hidden)
+        yield from dense(f"{layer}.{names.output}", hidden, hidden)
+        yield from norm(f"{layer}.{names.output_norm}")
+        yield from dense(f"{layer}.{names.up}", inner, hidden)
+        yield from dense(f"{layer}.{names.down}", hidden, inner)
+        yield from norm(f"{layer}.{names.down_norm}")
+    if "relative_attention_num_buckets" in config:
+        shape = (config["relative_attention_num_buckets"], config["num_attention_heads"])
+        yield RandomTensor(names.relative, shape, 0.5)
