@@ -1,0 +1,122 @@
+"""MPNet: BERT with biases of attention that depend on distance (`model_type: mpnet`), as all-mpnet-base-v2.
+
+transformers always computes with 32 buckets and with pad id 1, whatever config.json says (release 5.24), so
+another number is refused. Positions begin after the pad id, so two rows of the position table are never used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from edge_embed_convert.families.family import Family, RandomTensor, Released, positive, require_supported
+from edge_embed_convert.families.post_norm import (
+    ACTIVATIONS,
+    POST_NORM_PROJECTIONS,
+    PostNormNames,
+    PostNormShape,
+    post_norm_tensors,
+)
+from edge_embed_convert.recipes.grammar import BALANCED_INT8
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from edge_embed_convert.source.weights import Weights
+
+FIRST_POSITION = 2
+
+BUCKETS = 32
+
+NAMES = PostNormNames(
+    query="attention.attn.q",
+    key="attention.attn.k",
+    value="attention.attn.v",
+    output="attention.attn.o",
+    output_norm="attention.LayerNorm",
+)
+
+
+def parse(raw: Mapping[str, Any], sliding_window: int | None = None) -> PostNormShape:
+    """Reads transformers' `config.json`; MPNet has no sliding window.
+
+    Raises:
+        CheckpointError: If it is incomplete or asks for something this encoder does not compute.
+    """
+    supported = {
+        "hidden_act": ("gelu", ACTIVATIONS),
+        "relative_attention_num_buckets": (BUCKETS, (BUCKETS,)),
+        "pad_token_id": (FIRST_POSITION - 1, (FIRST_POSITION - 1,)),
+    }
+    require_supported(raw, supported)
+    return PostNormShape(
+        vocab_size=positive(raw, "vocab_size"),
+        hidden_size=positive(raw, "hidden_size"),
+        intermediate_size=positive(raw, "intermediate_size"),
+        layers=positive(raw, "num_hidden_layers"),
+        heads=positive(raw, "num_attention_heads"),
+        positions=positive(raw, "max_position_embeddings"),
+        first_position=FIRST_POSITION,
+        eps=float(raw.get("layer_norm_eps", 1e-12)),
+        activation=raw.get("hidden_act") or "gelu",
+        relative_buckets=BUCKETS,
+    )
+
+
+def _build(weights: Weights, config: PostNormShape, pad_id: int) -> nn.Module:
+    from edge_embed_convert.layers.post_norm import PostNormEncoder  # brings PyTorch
+
+    return PostNormEncoder(weights, config, pad_id, NAMES)
+
+
+def _tensors(config: Mapping[str, Any]) -> Iterator[RandomTensor]:
+    return post_norm_tensors(config, NAMES)
+
+
+FAMILY = Family(
+    name="mpnet",
+    model_types=("mpnet",),
+    parse=parse,
+    build=_build,
+    projections=POST_NORM_PROJECTIONS,
+    default_recipe="int8",
+    recipes={"int8": BALANCED_INT8},
+    evidence="all-mpnet-base-v2, real weights: docs/recipes.md",
+    prefixes=("mpnet.",),
+    unused=(
+        r"embeddings\.position_ids",  # a counter that old releases of transformers saved as a tensor
+        r"pooler\.dense\.(weight|bias)",  # sentence encoders pool the tokens themselves
+        r"lm_head\..*",  # pre-training head
+    ),
+    invented=("pooler.",),  # no pooling mode reads the pooler
+    released=Released(
+        name="all-mpnet-base-v2",
+        config={
+            "architectures": ["MPNetModel"],
+            "model_type": "mpnet",
+            "vocab_size": 30527,
+            "hidden_size": 768,
+            "intermediate_size": 3072,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 12,
+            "hidden_act": "gelu",
+            "max_position_embeddings": 514,
+            "layer_norm_eps": 1e-5,
+            "relative_attention_num_buckets": BUCKETS,
+            "pad_token_id": 1,
+            "bos_token_id": 0,
+            "eos_token_id": 2,
+        },
+        tensors=_tensors,
+        tokenizer="wordpiece",
+        extra_positions=FIRST_POSITION,
+    ),
+    tiny={
+        "vocab_size": 600,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 66,
+    },
+)
