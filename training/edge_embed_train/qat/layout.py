@@ -93,7 +93,7 @@ def _gemma3(encoder: Any) -> Iterator[Entry]:
 
 
 def _bert(encoder: Any) -> Iterator[Entry]:
-    from edge_embed_convert.families.bert.encoder import FACTORS
+    from edge_embed_convert.layers.post_norm import FACTORS
 
     config = encoder.config
     scale = (config.hidden_size // config.num_attention_heads) ** -0.5
