@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_embed.errors import CheckpointError
-from edge_embed_convert.quiet import quiet
+from edge_embed_convert.silence import silenced
 from edge_embed_convert.source.files import read_optional
 from edge_embed_convert.source.hushed import hushed
 
@@ -26,7 +26,7 @@ def load_tokenizer(directory: Path, *, lowercase: bool = False) -> Any:
     Raises:
         CheckpointError: If transformers cannot load it, or it would need code of the checkpoint.
     """
-    with quiet():  # importing it logs
+    with silenced():  # importing it logs
         from transformers import AutoTokenizer
 
     code = read_optional(directory / "tokenizer_config.json").get("auto_map")

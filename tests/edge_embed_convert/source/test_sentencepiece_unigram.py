@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from edge_embed.errors import TokenizerError
 from edge_embed.text.tokenizers import load_tokenizer
 from edge_embed.text.unigram import UnigramEncoder
-from edge_embed_convert.probes import SENTENCES
+from edge_embed_convert.gate.probe_texts import SENTENCES
 from edge_embed_convert.source import sentencepiece_unigram
 from edge_embed_convert.source.loaded_tokenizer import load_tokenizer as load_transformers
 from edge_embed_convert.source.tokenizer_texts import HOSTILE_TEXTS
