@@ -1,0 +1,120 @@
+"""Adapt a sentence encoder to pairs of your own, convert it, and show it before and after.
+
+    python examples/finetune/finetune.py pairs.jsonl --recipe examples/finetune/minilm.toml -o adapted
+
+Each line of `pairs.jsonl` is {"query": "...", "positive": "..."}: a question and the passage that answers it.
+A tenth of the queries is held out, with all passages to choose from; the scores are for those alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+
+HELD_OUT = 0.1
+"""Share of the queries that training never sees."""
+
+
+def split(pairs: Path, directory: Path, seed: int = 0) -> tuple[int, int]:
+    """Writes train.jsonl and the held-out set in BEIR's layout; returns how many pairs each has.
+
+    Pairs with equal queries or equal passages stay together, so that no held-out answer was seen.
+    """
+    rows = [json.loads(line) for line in pairs.read_text("utf-8").splitlines() if line.strip()]
+    parents: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def group(node: tuple[str, str]) -> tuple[str, str]:
+        while parents.setdefault(node, node) != node:
+            node = parents[node]
+        return node
+
+    for row in rows:
+        parents[group(("query", row["query"]))] = group(("positive", row["positive"]))
+    groups = sorted({group(("query", row["query"])) for row in rows})
+    random.Random(seed).shuffle(groups)
+    held = set(groups[: max(1, round(HELD_OUT * len(groups)))])
+    train = [row for row in rows if group(("query", row["query"])) not in held]
+    test = [row for row in rows if group(("query", row["query"])) in held]
+    directory.mkdir(parents=True, exist_ok=True)
+    _write(directory / "train.jsonl", train)
+    dev = directory / "held-out"
+    dev.mkdir(exist_ok=True)
+    passages = {text: f"d{n}" for n, text in enumerate(dict.fromkeys(row["positive"] for row in rows))}
+    queries = {text: f"q{n}" for n, text in enumerate(dict.fromkeys(row["query"] for row in test))}
+    _write(dev / "corpus.jsonl", [{"_id": i, "title": "", "text": text} for text, i in passages.items()])
+    _write(dev / "queries.jsonl", [{"_id": i, "text": text} for text, i in queries.items()])
+    lines = [f"{queries[row['query']]}\t{passages[row['positive']]}\t1" for row in test]
+    (dev / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(lines) + "\n", "utf-8")
+    return len(train), len(test)
+
+
+def _write(path: Path, rows: list[dict[str, object]]) -> None:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+
+
+def reciprocal_rank(file: Path, dev: Path) -> float:
+    """Returns the mean reciprocal rank of a model file on the held-out queries."""
+    from edge_embed import Embedder
+
+    corpus, queries = (
+        [json.loads(line) for line in (dev / f"{name}.jsonl").read_text("utf-8").splitlines()]
+        for name in ("corpus", "queries")
+    )
+    answers: dict[str, set[str]] = {}
+    for line in (dev / "qrels.tsv").read_text("utf-8").splitlines()[1:]:
+        query, passage, _ = line.split("\t")
+        answers.setdefault(query, set()).add(passage)
+    with Embedder(file) as model:
+        asked = model.encode_query([query["text"] for query in queries])
+        found = model.encode_document([passage["text"] for passage in corpus])
+    ranks = []
+    for query, scores in zip(queries, asked @ found.T, strict=True):
+        order = [corpus[place]["_id"] for place in np.argsort(-scores)]
+        ranks.append(1 + min(order.index(answer) for answer in answers[query["_id"]]))
+    return float(np.mean([1 / rank for rank in ranks]))
+
+
+def main() -> int:
+    """Runs the example."""
+    from edge_embed_convert import convert
+    from edge_embed_train.recipe import read_recipe
+    from edge_embed_train.run import train
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("pairs", type=Path)
+    parser.add_argument("--recipe", type=Path, default=Path(__file__).with_name("minilm.toml"))
+    parser.add_argument("--model", help="start from this checkpoint and not from the recipe's")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    args = parser.parse_args()
+    seen, held = split(args.pairs, args.output)
+    print(f"{seen} pairs to train with, {held} held out")
+    recipe = args.output / "recipe.toml"
+    text = args.recipe.read_text("utf-8")
+    if args.model:
+        start = next(line for line in text.splitlines() if line.startswith("model = "))
+        place = Path(args.model)
+        text = text.replace(start, f'model = "{place.resolve() if place.exists() else args.model}"')
+    recipe.write_text(text, "utf-8")
+    files = {}
+    for when, checkpoint in (
+        ("before", lambda: read_recipe(recipe).model),
+        ("after", lambda: train(recipe, args.output / "run").model),
+    ):
+        files[when] = args.output / f"{when}.tflite"
+        if not files[when].is_file():
+            convert(checkpoint(), files[when])
+    for when, file in files.items():
+        score = reciprocal_rank(file, args.output / "held-out")
+        print(f"{when}: mean reciprocal rank {score:.4f}, {file.stat().st_size / 1e6:.1f} MB, {file}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,268 @@
+"""Whole runs on tiny models: stages, resuming, two processes, and what stops a run."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+
+from edge_embed.errors import InputError, TrainingError
+from edge_embed_convert.source.checkpoint import load
+from edge_embed_train.run import estimate, train
+from edge_embed_train.run.folder import last_checkpoint
+
+WORDS = (  # noqa: SIM905 - a list says no more
+    "red planet mars stone river old green hills seven small birds cat dog sun bread milk house tree"
+).split()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, write_tiny: Any) -> Path:
+    """A directory with pairs, texts, a development set, a start, and a teacher of the same dimension."""
+    directory = tmp_path_factory.mktemp("train")
+    draw = random.Random(0)
+    pairs = []
+    for _ in range(60):
+        words = draw.sample(WORDS, 5)
+        pairs.append(
+            {"query": " ".join(words[:3]), "positive": " ".join(words[1:] + ["the"] * draw.randrange(4))}
+        )
+    (directory / "pairs.jsonl").write_text("".join(json.dumps(p) + "\n" for p in pairs))
+    texts = [" ".join(draw.sample(WORDS, 6)) for _ in range(40)]
+    (directory / "texts.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
+    lines = [f"{' '.join(draw.sample(WORDS, 3))}\t{' '.join(draw.sample(WORDS, 3))}\t{i}" for i in range(8)]
+    (directory / "dev.tsv").write_text("sentence1\tsentence2\tscore\n" + "\n".join(lines) + "\n")
+    write_tiny(directory / "start", seed=1)
+    write_tiny(directory / "teacher", "bert", seed=2)
+    write_tiny(directory / "narrow", "bert", seed=2, hidden_size=16)
+    write_tiny(directory / "bert", "bert", seed=5, hidden_dropout_prob=0.1)
+    return directory
+
+
+HEAD = """
+name = "small"
+model = "{model}"
+teacher = "{teacher}"
+dev = ["dev.tsv"]
+licence = "apache-2.0"
+[data.pairs]
+path = "pairs.jsonl"
+licence = "CC BY 4.0"
+attribution = "The test's authors"
+query_prompt = "query"
+positive_prompt = "document"
+[data.texts]
+path = "texts.jsonl"
+licence = "CC0-1.0"
+"""
+
+STAGE = """
+[[stage]]
+kind = "{kind}"
+data = {data}
+steps = {steps}
+batch_size = 8
+learning_rate = 1e-3
+"""
+
+
+def _recipe(place: Path, name: str, *stages: str, model: str = "start", teacher: str = "teacher") -> Path:
+    path = place / f"{name}.toml"
+    path.write_text(HEAD.format(model=model, teacher=teacher) + "".join(stages))
+    return path
+
+
+def _stage(kind: str, steps: int = 6, data: str = '["pairs"]', more: str = "") -> str:
+    return STAGE.format(kind=kind, steps=steps, data=data) + more + "\n"
+
+
+def _weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    parts = sorted(p.parent for p in checkpoint.rglob("model.safetensors"))
+    return {
+        f"{p.relative_to(checkpoint)}/{k}": v
+        for p in parts
+        for k, v in load_file(p / "model.safetensors").items()
+    }
+
+
+def test_stages_follow_each_other_and_the_result_says_what_it_is(place: Path, tmp_path: Path) -> None:
+    recipe = _recipe(
+        place,
+        "whole",
+        _stage("distill", data='["pairs", "texts"]'),
+        _stage("finetune", more="hard_negatives = true\nloss = { matching = 1.0, dimensions = [32, 16] }"),
+        _stage("soup", steps=3, data='["pairs", "texts"]', more="members = 2\nloss = { matching = 1.0 }"),
+        _stage("qat", more='quantize = "int4"\nevaluate_every = 2\npatience = 1'),
+    )
+    result = train(recipe, tmp_path / "run")
+    assert set(result.scores) == {"distill", "finetune", "soup-1", "soup-2", "soup", "qat"}
+    assert load(result.model).trained_recipe == "int4"
+    assert SentenceTransformer(str(result.model), device="cpu").encode("red planet").shape == (32,)
+    card = (result.model / "README.md").read_text()
+    assert "license: apache-2.0" in card
+    assert "| pairs | CC BY 4.0 | The test's authors |" in card
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    losses = [r["loss"] for r in records if r["stage"] == "distill" and "loss" in r]
+    assert losses[-1] < losses[0]
+    assert {"nce", "spread_out", "matching"} <= set(next(r for r in records if r["stage"] == "finetune"))
+    assert any(r.get("scores", {}).get("mean") for r in records if r["stage"] == "qat")
+    assert (tmp_path / "run" / "metrics.png").stat().st_size > 1000
+    again = train(recipe, tmp_path / "run")  # a finished run does nothing more
+    assert again.scores == result.scores
+    recipe.write_text(recipe.read_text() + "\n# changed\n")
+    with pytest.raises(InputError, match="another recipe"):
+        train(recipe, tmp_path / "run")
+
+
+def _forked(recipe: Path, output: Path, **environment: str) -> Any:
+    """Starts a run in a process of its own, which needs no imports again."""
+
+    def work() -> None:
+        from accelerate.state import AcceleratorState
+
+        os.environ.update(environment)
+        AcceleratorState._reset_state(True)  # that of the parent knows no other processes
+        torch.set_num_threads(1)
+        train(recipe, output)
+
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    return process
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(place: Path, tmp_path: Path) -> None:
+    recipe = _recipe(place, "killed", _stage("finetune", steps=120, more="save_every = 8"), model="bert")
+    process = _forked(recipe, tmp_path / "killed")
+    checkpoints = tmp_path / "killed" / "stages" / "1-finetune" / "checkpoints"
+    deadline = time.monotonic() + 600
+    while last_checkpoint(checkpoints) is None and time.monotonic() < deadline and process.is_alive():
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    assert last_checkpoint(checkpoints) is not None
+    assert not (tmp_path / "killed" / "model").exists()
+    (checkpoints / "checkpoint-119").mkdir()  # one that a kill left incomplete
+    resumed = train(recipe, tmp_path / "killed").model
+    whole = train(recipe, tmp_path / "whole").model
+    ours, theirs = _weights(resumed), _weights(whole)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    lines = (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()
+    steps = [step for line in lines if (step := json.loads(line).get("step"))]
+    assert steps == sorted(set(steps))
+
+
+def test_two_processes_equal_one(place: Path, tmp_path: Path) -> None:
+    options = "loss = { matching = 1.0, relational = 1.0, dimensions = [32, 16] }\nhard_negatives = true"
+    recipe = _recipe(place, "two", _stage("finetune", steps=4, more=options))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [
+        _forked(recipe, tmp_path / "two", RANK=rank, LOCAL_RANK=rank, **common) for rank in ("0", "1")
+    ]
+    for process in processes:
+        process.join(600)
+        assert process.exitcode == 0
+    one = train(recipe, tmp_path / "one").model
+    start, ours, theirs = _weights(place / "start"), _weights(tmp_path / "two" / "model"), _weights(one)
+    assert any(not torch.equal(start[name], theirs[name]) for name in theirs)
+    for name, weight in theirs.items():
+        torch.testing.assert_close(ours[name], weight, rtol=0, atol=1e-5)
+
+
+def test_an_estimate_leaves_nothing_behind(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    stages = estimate(_recipe(place, "dry", _stage("distill", 7), _stage("soup", 5, more="members = 2")))
+    assert [(s.name, s.steps) for s in stages] == [("distill", 7), ("soup", 10)]
+    for stage in stages:
+        assert stage.seconds_per_step is not None
+        assert stage.seconds == pytest.approx(stage.steps * stage.seconds_per_step)
+        assert stage.memory > 1e8
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(place: Path, tmp_path: Path) -> None:
+    recipe = _recipe(place, "nan", _stage("finetune", steps=60, more="save_every = 2"))
+    output = tmp_path / "run"
+    seen = []
+
+    def poison(self: Any, rows: Any, column: int) -> Any:
+        seen.append(1)
+        value = torch.full((len(rows), 32), 0.1)
+        return value * (float("nan") if len(seen) > 20 else 1.0)
+
+    text = recipe.read_text().replace("learning_rate", "loss = { matching = 1.0 }\nlearning_rate")
+    recipe.write_text(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edge_embed_train.data.StoredVectors.__call__", poison)
+        with pytest.raises(TrainingError, match="not a number"):
+            train(recipe, output)
+    kept = last_checkpoint(output / "stages" / "1-finetune" / "checkpoints")
+    assert kept is not None
+    assert all(bool(t.isfinite().all()) for t in _weights(kept).values())
+
+
+def test_a_full_disk_at_a_checkpoint_keeps_the_one_before(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = _recipe(place, "full", _stage("finetune", steps=6, more="save_every = 2"))
+    save, calls = torch.save, []
+
+    def full(value: Any, target: Any, *rest: Any, **options: Any) -> None:
+        calls.append(target)
+        if "checkpoint-4" in str(target):
+            Path(target).write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        save(value, target, *rest, **options)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(TrainingError, match=r"cannot be written[\s\S]*No space left[\s\S]*checkpoint-2"):
+        train(recipe, tmp_path / "run")
+    checkpoints = tmp_path / "run" / "stages" / "1-finetune" / "checkpoints"
+    assert [p.name for p in checkpoints.iterdir()] == ["checkpoint-2"]
+    monkeypatch.undo()
+    train(recipe, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"teacher": "narrow", "more": "loss = { matching = 1.0 }"}, "another dimension"),
+        ({"data": '["texts"]'}, "no positives"),
+        ({"pairs": ""}, "has no rows"),
+        ({"pairs": '{"query": "a", "positive": "b"}\n'}, "too small"),
+        ({"model": "nowhere"}, "cannot be loaded"),
+    ],
+)
+def test_data_and_models_that_cannot_work_are_one_clear_error(
+    change: dict[str, str], message: str, place: Path, tmp_path: Path
+) -> None:
+    options = {key: change[key] for key in ("data", "more") if key in change}
+    models = {key: change[key] for key in ("model", "teacher") if key in change}
+    recipe = _recipe(place, "bad", _stage("finetune", **options), **models)  # type: ignore[arg-type]
+    if "pairs" in change:
+        other = tmp_path / "pairs.jsonl"
+        other.write_text(change["pairs"])
+        recipe.write_text(recipe.read_text().replace('"pairs.jsonl"', f'"{other}"'))
+    with pytest.raises(InputError, match=message):
+        train(recipe, tmp_path / "run")
+
+
+def test_a_directory_of_something_else_is_left_alone(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="not empty"):
+        train(_recipe(place, "other", _stage("finetune")), tmp_path / "run")
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["thesis.txt"]

@@ -1,0 +1,98 @@
+"""Students: the cut vocabulary, the table of principal components, and the checkpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from edge_embed.errors import CheckpointError, InputError
+from edge_embed_convert.source.checkpoint import load
+from edge_embed_train.recipe import read_recipe
+from edge_embed_train.run.folder import RunFolder
+from edge_embed_train.student import cut_vocabulary, make_student, principal_components
+
+RECIPE = """
+name = "student"
+teacher = "{teacher}"
+[data.texts]
+path = "texts.jsonl"
+[[stage]]
+kind = "student"
+data = ["texts"]
+vocabulary = {vocabulary}
+layers = 2
+hidden = {hidden}
+heads = 2
+head_dim = 8
+inner = 32
+dense = [24, {dimension}]
+max_tokens = 32
+"""
+
+
+def _make(tmp_path: Path, teacher: Path, **changes: Any) -> Path:
+    (tmp_path / "texts.jsonl").write_text(json.dumps({"text": "the red planet mars, the red king"}) + "\n")
+    values = {"teacher": teacher, "vocabulary": 62, "hidden": 16, "dimension": 32, **changes}
+    (tmp_path / "recipe.toml").write_text(RECIPE.format(**values))
+    recipe = read_recipe(tmp_path / "recipe.toml")
+    folder = RunFolder(tmp_path / "run", recipe)
+    return make_student(recipe, recipe.stages[0], str(teacher), tmp_path / "student", folder)
+
+
+def test_a_student_has_the_teachers_words_and_can_be_converted(tiny_bert: Path, tmp_path: Path) -> None:
+    student = _make(tmp_path, tiny_bert)
+    checkpoint = load(student)
+    assert checkpoint.config["vocab_size"] == 62
+    assert checkpoint.dimension == 32
+    assert checkpoint.family.name == "embeddinggemma"
+    model, teacher = (SentenceTransformer(str(p), device="cpu") for p in (student, tiny_bert))
+    vocabulary = model.tokenizer.get_vocab()
+    assert {"the", "red", "planet", "mars", "king", *"abcz", "##a", "[CLS]"} <= set(vocabulary)
+    assert "garden" not in vocabulary
+    ids = model.tokenizer("the red planet mars")["input_ids"]
+    theirs = teacher.tokenizer("the red planet mars")["input_ids"]
+    assert [model.tokenizer.convert_ids_to_tokens(ids)] == [teacher.tokenizer.convert_ids_to_tokens(theirs)]
+    assert model.tokenizer.tokenize("garden") == ["g", "##a", "##r", "##d", "##e", "##n"]
+    # Cosines of the centred token vectors are about the teacher's.
+    names = [piece for piece in vocabulary if piece != "[PAD]"]
+    ours = model[0].model.embed_tokens.weight[[vocabulary[n] for n in names]]
+    components = principal_components(teacher[0].model.get_input_embeddings().weight.detach().float(), 16)
+    theirs = components[[teacher.tokenizer.get_vocab()[n] for n in names]]
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_all_principal_components_keep_every_distance() -> None:
+    table = torch.randn(50, 12, generator=torch.Generator().manual_seed(0)) * torch.arange(1, 13)
+    components = principal_components(table, 12)
+    ratio = torch.cdist(components, components) / torch.cdist(table, table).clamp(min=1e-9)
+    ratio = ratio[~torch.eye(50, dtype=torch.bool)]
+    torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio), rtol=1e-3, atol=0)
+    spread = components.var(0)
+    assert bool((spread[:-1] >= spread[1:]).all())
+    first = principal_components(table, 3)
+    cosines = torch.cosine_similarity(first.T, components[:, :3].T)
+    torch.testing.assert_close(cosines.abs(), torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [({"dimension": 31}, "teacher's dimension"), ({"hidden": 40}, "wider than")]
+)
+def test_shapes_that_do_not_fit_the_teacher_are_refused(
+    change: dict[str, int], message: str, tiny_bert: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        _make(tmp_path, tiny_bert, **change)
+
+
+def test_another_tokenizer_is_refused() -> None:
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()))
+    with pytest.raises(CheckpointError, match="WordPiece"):
+        cut_vocabulary(bpe, [], 10)

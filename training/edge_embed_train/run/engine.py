@@ -1,0 +1,166 @@
+"""The engine: stages in order, in one process or in several, and what comes after the last."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_embed_train.data import dirichlet_mixtures
+from edge_embed_train.evaluate import DevSet, read_sets, score
+from edge_embed_train.merge import merge
+from edge_embed_train.recipe import AdaptStage, Recipe, StudentStage, TrainStage, read_recipe
+from edge_embed_train.run.card import write_card
+from edge_embed_train.run.folder import RunFolder, replace_directory
+from edge_embed_train.run.inputs import Teacher, prepare_inputs
+from edge_embed_train.run.plots import plot_metrics
+from edge_embed_train.run.training import cuda, load_model, run_stage
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run made.
+
+    Attributes:
+        model: The checkpoint: sentence-transformers loads it and `edge_embed convert` takes it.
+        scores: On the development sets, by stage and set.
+    """
+
+    model: Path
+    scores: dict[str, dict[str, float]]
+
+
+def train(recipe_path: str | Path, output: str | Path) -> Trained:
+    """Runs a recipe. The same call goes on where an earlier one was stopped.
+
+    Under torchrun every process calls it; the first one writes.
+
+    Args:
+        recipe_path: The TOML file.
+        output: The directory of the run.
+
+    Raises:
+        InputError: If the recipe or its data cannot be used, or the directory is of another recipe.
+        CheckpointError: If a model cannot be read.
+        TrainingError: If the loss is not a number, or something cannot be written. What was saved stays.
+    """
+    recipe = read_recipe(recipe_path)
+    sets = read_sets(recipe.dev)
+    return Run(recipe, Path(output).expanduser(), sets).finish()
+
+
+class Run:
+    """One run of a recipe.
+
+    Args:
+        recipe: The recipe.
+        output: The directory.
+        sets: The development sets.
+    """
+
+    def __init__(self, recipe: Recipe, output: Path, sets: list[DevSet]) -> None:
+        from accelerate import PartialState
+
+        self._state = PartialState(cpu=not cuda())
+        self.recipe, self.sets = recipe, sets
+        with self._first():
+            self.folder = RunFolder(output, recipe, writes=self._state.is_main_process)
+        self.teacher = Teacher(recipe.teacher) if recipe.teacher else None
+
+    @contextmanager
+    def _first(self) -> Iterator[None]:
+        """Lets the writing process go first; the others then find what it has written."""
+        with self._state.main_process_first():
+            yield
+
+    def finish(self) -> Trained:
+        """Runs what is left of the stages."""
+        place: str | Path = self.recipe.model
+        for number, stage in enumerate(self.recipe.stages, 1):
+            target = self.folder.stage(number, stage)
+            if not self.folder.is_finished(stage.name):
+                if isinstance(stage, TrainStage):
+                    self._train(stage, place, target)
+                else:
+                    with self._first():
+                        if self._state.is_main_process:
+                            self._make(stage, place, target)
+                self._state.wait_for_everyone()
+                self.folder.finish(stage.name)
+            place = target / "model"
+        scores = self._scores()
+        if self._state.is_main_process:
+            self._publish(Path(place), scores)
+        self._state.wait_for_everyone()
+        return Trained(self.folder.model, scores)
+
+    def _make(self, stage: StudentStage | AdaptStage, place: str | Path, target: Path) -> None:
+        """Runs a stage that makes the model."""
+        if isinstance(stage, StudentStage):
+            from edge_embed_train.student import make_student
+
+            assert self.teacher is not None  # the recipe was checked
+            make_student(self.recipe, stage, self.teacher.name, target / "model", self.folder)
+        else:
+            from edge_embed_train.adapt import adapt
+
+            adapt(self.recipe, stage, place, target, self.folder)
+        if self.sets:
+            scores = score(load_model(target / "model"), self.sets, batch_size=self.recipe.teacher_batch_size)
+            self.folder.log(stage=stage.name, event="finished", scores=scores)
+
+    def _train(self, stage: TrainStage, place: str | Path, target: Path) -> None:
+        with self._first():
+            prompts: Mapping[str, str] = load_model(place).prompts or {}
+            inputs = prepare_inputs(self.recipe, stage, self.folder, self.teacher, prompts)
+        options: dict[str, Any] = {"inputs": inputs, "sets": self.sets}
+        if stage.kind != "soup":
+            run_stage(self.recipe, stage, stage.name, self.folder, place, target, **options)
+            return
+        mixtures = [
+            inputs.shares,
+            *dirichlet_mixtures(
+                inputs.shares,
+                stage.members - 1,
+                concentration=stage.concentration,
+                seed=self.recipe.seed,
+            ),
+        ]
+        parents = [target / f"member-{number}" for number in range(1, stage.members + 1)]
+        for number, (parent, shares) in enumerate(zip(parents, mixtures, strict=True), 1):
+            key = f"{stage.name}-{number}"
+            if not self.folder.is_finished(key):
+                run_stage(self.recipe, stage, key, self.folder, place, parent, shares=shares, **options)
+                self._state.wait_for_everyone()
+                self.folder.finish(key)
+        if self._state.is_main_process:
+            shutil.rmtree(target / "model", ignore_errors=True)
+            places = [parent / "model" for parent in parents]
+            merged = merge(places, target / "model") if len(places) > 1 else None
+            if merged is None:
+                shutil.copytree(places[0], target / "model")
+            scores = (
+                score(load_model(target / "model"), self.sets, batch_size=self.recipe.teacher_batch_size)
+                if self.sets
+                else {}
+            )
+            self.folder.log(stage=stage.name, event="finished", scores=scores, mixtures=mixtures)
+
+    def _scores(self) -> dict[str, dict[str, float]]:
+        return {
+            record["stage"]: record["scores"]
+            for record in self.folder.records()
+            if record.get("event") == "finished" and record.get("scores")
+        }
+
+    def _publish(self, place: Path, scores: Mapping[str, Mapping[str, float]]) -> None:
+        """Copies the last stage's model to the result, with its card."""
+        scratch = self.folder.model.with_name("model.part")
+        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.copytree(place, scratch)
+        write_card(scratch, self.recipe, scores)
+        replace_directory(scratch, self.folder.model)
+        plot_metrics(self.folder.records(), self.folder.path / "metrics.png")

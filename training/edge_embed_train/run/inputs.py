@@ -1,0 +1,180 @@
+"""What a training stage is fed: tables, teacher vectors, hard negatives, and the prompts before the texts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from edge_embed.errors import InputError
+from edge_embed.progress import progress_bar
+from edge_embed_train.data import (
+    StoredVectors,
+    Table,
+    build_table,
+    mine_negatives,
+    proportions,
+    teacher_vectors,
+)
+from edge_embed_train.recipe import DataSet, Recipe, TrainStage
+from edge_embed_train.run.folder import RunFolder
+
+Advance = Callable[[int], object]
+
+
+class Teacher:
+    """The recipe's teacher, loaded when it is first asked.
+
+    Args:
+        name: A directory or a hub id.
+        device: Where it computes; None lets sentence-transformers choose.
+    """
+
+    def __init__(self, name: str, device: str | None = None) -> None:
+        self.name, self._device = name, device
+
+    @cached_property
+    def model(self) -> Any:
+        """The model."""
+        from sentence_transformers import SentenceTransformer
+
+        try:
+            return SentenceTransformer(self.name, device=self._device)
+        except (OSError, ValueError) as error:
+            raise InputError(f"the teacher {self.name} cannot be loaded", got=str(error)[:200]) from error
+
+    @property
+    def dimension(self) -> int:
+        """Of its vectors."""
+        return int(self.model.get_embedding_dimension())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names its weights."""
+        digest = hashlib.blake2b(digest_size=8)
+        files = sorted(Path(self.name).rglob("*.safetensors")) if Path(self.name).is_dir() else []
+        for file in files:
+            digest.update(file.read_bytes())
+        if not files:
+            digest.update(self.name.encode())
+        return digest.hexdigest()
+
+
+@dataclass
+class StageInputs:
+    """What one stage is fed.
+
+    Attributes:
+        tables: By name; with hard negatives if the stage mines them.
+        shares: Share of batches of each table, in the same order.
+        prompts: By table and column.
+        vectors: The teacher's, if the loss needs them.
+    """
+
+    tables: dict[str, Table]
+    shares: list[float]
+    prompts: dict[str, dict[str, str]]
+    vectors: StoredVectors | None = field(default=None)
+
+    def datasets(self) -> dict[str, Any]:
+        """Returns the tables as data sets whose row numbers count through all of them."""
+        found, first = {}, 0
+        for name, table in self.tables.items():
+            found[name] = table.dataset(first)
+            first += table.rows
+        return found
+
+
+def prepare_inputs(
+    recipe: Recipe, stage: TrainStage, folder: RunFolder, teacher: Teacher | None, prompts: Mapping[str, str]
+) -> StageInputs:
+    """Builds everything that a stage is fed, or takes it from an earlier run.
+
+    Args:
+        recipe: The recipe.
+        stage: The stage.
+        folder: Where it is kept.
+        teacher: The teacher, if there is one.
+        prompts: The model's prompts by name.
+
+    Raises:
+        InputError: If data cannot be used for the stage.
+    """
+    inputs = StageInputs({}, [], {})
+    store = StoredVectors(teacher.dimension) if teacher is not None and stage.loss.needs_teacher else None
+    first = 0
+    for name in stage.data:
+        with progress_bar(None, f"reading {name}", unit="row") as advance:
+            table = build_table(name, recipe.data[name].source, folder.data, advance)
+        _check_table(table, stage)
+        columns, negatives = [], None
+        if stage.needs_teacher and teacher is not None:
+            with progress_bar(table.rows * len(table.columns), f"teacher vectors of {name}") as advance:
+                columns = teacher_vectors(
+                    lambda: teacher.model,
+                    teacher.fingerprint,
+                    table,
+                    folder.teacher,
+                    prompts=_prompts_of(
+                        recipe.data[name], teacher_prompts(teacher, recipe.data[name]), table
+                    ),
+                    batch_size=recipe.teacher_batch_size,
+                    advance=advance,
+                )
+        if stage.hard_negatives is not None and table.columns == ("query", "positive"):
+            with progress_bar(table.rows, f"hard negatives of {name}", unit="row") as advance:
+                table, negatives = mine_negatives(
+                    table,
+                    columns[0],
+                    columns[1],
+                    folder.data,
+                    margin=stage.hard_negatives.margin,
+                    among=stage.hard_negatives.among,
+                    seed=recipe.seed,
+                    advance=advance,
+                )
+        if store is not None:
+            store.add(first, columns, negatives)
+        first += table.rows
+        inputs.tables[name] = table
+        inputs.prompts[name] = _prompts_of(recipe.data[name], prompts, table)
+    sizes = proportions([table.rows for table in inputs.tables.values()], stage.mixture_temperature)
+    named = [
+        stage.shares.get(name, 0.0 if stage.shares else size)
+        for name, size in zip(inputs.tables, sizes, strict=True)
+    ]
+    inputs.shares = [share / sum(named) for share in named]
+    inputs.vectors = store
+    return inputs
+
+
+def teacher_prompts(teacher: Teacher, data: DataSet) -> Mapping[str, str]:
+    """Returns the teacher's prompts, none where the data set names none."""
+    named = data.query_prompt or data.positive_prompt
+    return dict(teacher.model.prompts or {}) if named else {}
+
+
+def _prompts_of(data: DataSet, prompts: Mapping[str, str], table: Table) -> dict[str, str]:
+    names = {"query": data.query_prompt, "positive": data.positive_prompt, "negative": data.positive_prompt}
+    return {
+        column: prompts[name]
+        for column in table.columns
+        if (name := names[column]) is not None and prompts.get(name)
+    }
+
+
+def _check_table(table: Table, stage: TrainStage) -> None:
+    if table.rows < 2:
+        raise InputError(
+            f"the data set {table.name} is too small", got=f"{table.rows} row", expected="2 rows or more"
+        )
+    if stage.loss.needs_positives and "positive" not in table.columns and not stage.loss.needs_teacher:
+        raise InputError(
+            f"the data set {table.name} has no positives, which the contrastive loss of {stage.name} needs",
+            got=", ".join(table.columns),
+            expected="query and positive",
+            fix="name pairs, or set loss.nce = 0 and give the stage a teacher",
+        )

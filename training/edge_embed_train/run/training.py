@@ -1,0 +1,268 @@
+"""One training stage: from a checkpoint to a checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edge_embed.errors import InputError, TrainingError
+from edge_embed.progress import progress_bar
+from edge_embed_train.data import MixtureBatchSampler
+from edge_embed_train.evaluate import DevSet, score
+from edge_embed_train.losses import CachedEmbeddingLoss, EmbeddingLoss
+from edge_embed_train.qat import quantize_model, restore_model, trainable_recipe
+from edge_embed_train.recipe import Recipe, TrainStage
+from edge_embed_train.run.folder import RunFolder, last_checkpoint, replace_directory, step_of
+from edge_embed_train.run.inputs import StageInputs
+from edge_embed_train.run.trainer import DevEvaluator, Reporter, StageTrainer
+
+LOGS = 50
+"""Lines of metrics in a stage, about."""
+
+KEPT = 2
+"""Checkpoints that are kept: the newest, and the one before it until the newest is whole."""
+
+
+def load_model(place: str | Path) -> Any:
+    """Returns a sentence-transformers model in float32.
+
+    Raises:
+        InputError: If there is none.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        with quiet():
+            model = SentenceTransformer(
+                str(place), model_kwargs={"dtype": torch.float32}, device=None if cuda() else "cpu"
+            )
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"the model {place} cannot be loaded", got=str(error)[:200]) from error
+    for name, parameter in model.named_parameters():
+        if ".pooler." in name:  # BERT's next-sentence head, which no sentence vector reads
+            parameter.requires_grad_(False)
+    return model
+
+
+def cuda() -> bool:
+    """Tells whether there is a CUDA device."""
+    return torch.cuda.is_available()
+
+
+def build_loss(model: Any, stage: TrainStage, inputs: StageInputs) -> Any:
+    """Returns the stage's loss.
+
+    Raises:
+        InputError: If the teacher's vectors have another dimension than the model's.
+    """
+    dimension = model.get_embedding_dimension()
+    if stage.loss.matching and inputs.vectors is not None and inputs.vectors.dimension != dimension:
+        raise InputError(
+            "the teacher's vectors have another dimension than the model's",
+            got=f"{inputs.vectors.dimension} and {dimension}",
+            expected="equal dimensions",
+            fix="give the model a last Dense module of the teacher's dimension, or use loss.relational",
+        )
+    vectors = inputs.vectors if stage.loss.needs_teacher else None
+    if 0 < stage.mini_batch_size < stage.batch_size:
+        return CachedEmbeddingLoss(model, stage.loss, vectors, stage.mini_batch_size)
+    return EmbeddingLoss(model, stage.loss, vectors)
+
+
+def make_trainer(
+    recipe: Recipe,
+    stage: TrainStage,
+    key: str,
+    model: Any,
+    inputs: StageInputs,
+    checkpoints: Path,
+    *,
+    shares: Sequence[float] | None = None,
+    sets: Sequence[DevSet] = (),
+    callbacks: Sequence[Any] = (),
+) -> StageTrainer:
+    """Returns a trainer that is ready to run.
+
+    Args:
+        recipe: The recipe.
+        stage: The stage.
+        key: What metrics call it.
+        model: What it trains.
+        inputs: What it is fed.
+        checkpoints: Where checkpoints are kept.
+        shares: Other shares of the tables than the stage's own.
+        sets: Development sets.
+        callbacks: More of them.
+    """
+    from sentence_transformers import SentenceTransformerTrainingArguments
+    from transformers import EarlyStoppingCallback
+
+    logs = max(1, stage.steps // LOGS)
+    every = stage.save_every or max(1, stage.steps // 10)
+    evaluates = bool(sets and stage.evaluate_every)
+    if stage.patience:
+        every = stage.evaluate_every  # the best checkpoint is one of those that were evaluated
+    sampler = partial(
+        MixtureBatchSampler,
+        shares=list(shares or inputs.shares),
+        lengths=[table.lengths() for table in inputs.tables.values()],
+        steps=stage.steps,
+    )
+    prompts = {name: each for name, each in inputs.prompts.items() if each}
+    arguments = SentenceTransformerTrainingArguments(
+        output_dir=str(checkpoints),
+        max_steps=stage.steps,
+        # With `split_batches` this is the batch of all processes together.
+        per_device_train_batch_size=stage.batch_size,
+        accelerator_config={"split_batches": True},
+        learning_rate=stage.learning_rate,
+        lr_scheduler_type=stage.schedule if stage.schedule != "constant" else "constant_with_warmup",
+        warmup_steps=round(stage.warmup * stage.steps),
+        weight_decay=stage.weight_decay,
+        logging_steps=logs,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=-(-every // logs) * logs if not stage.patience else every,
+        save_total_limit=KEPT,
+        eval_strategy="steps" if evaluates else "no",
+        eval_steps=stage.evaluate_every or None,
+        load_best_model_at_end=bool(stage.patience),
+        metric_for_best_model="eval_mean" if stage.patience else None,
+        greater_is_better=True if stage.patience else None,
+        seed=recipe.seed,
+        bf16=cuda() and torch.cuda.is_bf16_supported(),
+        use_cpu=not cuda(),
+        disable_tqdm=True,
+        report_to=[],
+        dataloader_num_workers=min(8, (os.cpu_count() or 1) // 2) if cuda() else 0,
+        dataloader_drop_last=True,
+        ddp_find_unused_parameters=False,
+        multi_dataset_batch_sampler=sampler,
+        prompts=prompts or None,
+    )
+    stops = [EarlyStoppingCallback(early_stopping_patience=stage.patience)] if stage.patience else []
+    with quiet():
+        trainer = StageTrainer(
+            checkpoints,
+            model=model,
+            args=arguments,
+            train_dataset=inputs.datasets(),
+            loss=build_loss(model, stage, inputs),
+            evaluator=DevEvaluator(sets, recipe.teacher_batch_size) if evaluates else None,
+            callbacks=[*callbacks, *stops],
+        )
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def run_stage(
+    recipe: Recipe,
+    stage: TrainStage,
+    key: str,
+    folder: RunFolder,
+    start: str | Path,
+    target: Path,
+    inputs: StageInputs,
+    sets: Sequence[DevSet],
+    shares: Sequence[float] | None = None,
+) -> Mapping[str, float]:
+    """Trains a stage, from its newest checkpoint if it was begun before, and writes its model.
+
+    Args:
+        recipe: The recipe.
+        stage: The stage.
+        key: What the run calls it.
+        folder: Of the run.
+        start: The checkpoint that it starts from.
+        target: The directory of the stage.
+        inputs: What it is fed.
+        sets: Development sets.
+        shares: Other shares of the tables than the stage's own.
+
+    Returns:
+        The scores of the result.
+
+    Raises:
+        TrainingError: If the loss is not a number, or the disk is full.
+    """
+    torch.manual_seed(recipe.seed)  # weights that the checkpoint lacks are drawn
+    model = load_model(start)
+    longest = model.max_seq_length
+    restore_model(model, forget=not stage.quantize)
+    if stage.quantize:
+        quantize_model(model, trainable_recipe(stage.quantize))
+    if stage.max_tokens:
+        model.max_seq_length = min(longest, stage.max_tokens)
+    checkpoints = target / "checkpoints"
+    last = last_checkpoint(checkpoints)
+    folder.forget_after(key, step_of(last) if last else 0)
+    with progress_bar(stage.steps, key, unit="step") as advance:
+        if last:
+            advance(step_of(last))
+        reporter = Reporter(folder, key, advance)
+        trainer = make_trainer(
+            recipe,
+            stage,
+            key,
+            model,
+            inputs,
+            checkpoints,
+            shares=shares,
+            sets=sets,
+            callbacks=[reporter],
+        )
+        with quiet():
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
+    scores = score(model, sets, batch_size=recipe.teacher_batch_size) if sets and folder.writes else {}
+    restore_model(model)
+    model.max_seq_length = longest
+    if folder.writes:
+        save_model(model, target / "model")
+        folder.log(stage=key, event="finished", steps=trainer.state.global_step, scores=scores)
+    return scores
+
+
+def save_model(model: Any, target: Path) -> None:
+    """Writes a checkpoint, complete or not at all.
+
+    Raises:
+        TrainingError: If it cannot be written.
+    """
+    scratch = target.with_name(f"{target.name}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        model.save_pretrained(str(scratch), create_model_card=False)
+        replace_directory(scratch, target)
+    except OSError as error:
+        raise TrainingError(
+            f"the model cannot be written to {target}",
+            got=str(error),
+            fix="free disk space and run the same command again: it goes on from its last checkpoint",
+        ) from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps the libraries' notes away from the user: what matters is an error or a metric of ours."""
+    from transformers.utils import logging as bars
+
+    loggers = [logging.getLogger(name) for name in ("sentence_transformers", "transformers", "accelerate")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        bars.enable_progress_bar()
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

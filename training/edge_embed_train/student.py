@@ -1,0 +1,206 @@
+"""Make a small student of a teacher: its words, a few narrow Gemma 3 layers, its dimension.
+
+The tokenizer is the teacher's WordPiece, cut to the pieces that the texts use most. The token table begins as
+the first principal components of the teacher's own table; a new vocabulary and a random table did worse
+at equal training (docs/training.md). The layers are random.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from edge_embed.errors import CheckpointError, InputError
+from edge_embed.progress import progress_bar
+from edge_embed_train.data import build_table
+
+if TYPE_CHECKING:
+    from edge_embed_train.recipe import Recipe, StudentStage
+    from edge_embed_train.run.folder import RunFolder
+
+BATCH = 1024
+"""Texts that are tokenized together."""
+
+TABLE_SCALE = 0.05
+"""Standard deviation of the token table at the beginning; Gemma multiplies it by the square root of the
+width.
+"""
+
+SPECIAL = ("pad", "unk", "cls", "sep", "mask")
+"""BERT's special tokens, as transformers names them."""
+
+WINDOW = 512
+"""As EmbeddingGemma's: longer than any input of the student, so every token sees every other."""
+
+
+def make_student(recipe: Recipe, stage: StudentStage, teacher: str, target: Path, folder: RunFolder) -> Path:
+    """Writes the student, not yet trained.
+
+    Args:
+        recipe: The recipe.
+        stage: Its shape.
+        teacher: A sentence-transformers directory or hub id with a WordPiece tokenizer.
+        target: The checkpoint to write.
+        folder: Of the run.
+
+    Raises:
+        CheckpointError: If the teacher's tokenizer is no WordPiece.
+        InputError: If the shape does not fit the teacher.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    from edge_embed_train.run.training import save_model
+
+    torch.manual_seed(recipe.seed)
+    model = SentenceTransformer(teacher, device="cpu")
+    dimension = int(model.get_embedding_dimension())
+    table: Tensor = model[0].model.get_input_embeddings().weight.detach().float()
+    if not stage.dense or stage.dense[-1] != dimension:
+        raise InputError(
+            "the student's last Dense module does not give the teacher's dimension",
+            got=str(stage.dense[-1] if stage.dense else stage.hidden),
+            expected=str(dimension),
+        )
+    if stage.hidden > table.shape[1]:
+        raise InputError(
+            "the student is wider than the teacher's token table",
+            got=str(stage.hidden),
+            expected=f"at most {table.shape[1]}",
+        )
+    tables = [build_table(n, recipe.data[n].source, folder.data, lambda _: None) for n in stage.data]
+    texts = (table.texts(column) for table in tables for column in table.columns)
+    kept, spec = cut_vocabulary(model.tokenizer, texts, stage.vocabulary)
+    student = _build(stage, spec, principal_components(table, stage.hidden)[kept], target.parent)
+    save_model(student, target)
+    return target
+
+
+def cut_vocabulary(
+    tokenizer: Any, texts: Iterable[Sequence[str]], size: int
+) -> tuple[list[int], dict[str, Any]]:
+    """Returns the ids of the pieces that are kept, and the cut tokenizer as the content of tokenizer.json.
+
+    Kept are special tokens, all single characters, and the pieces that the texts use most.
+
+    Args:
+        tokenizer: A fast tokenizer of transformers, WordPiece.
+        texts: Sequences of texts.
+        size: Pieces to keep.
+
+    Raises:
+        CheckpointError: If the tokenizer is no WordPiece.
+    """
+    spec: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
+    if spec["model"]["type"] != "WordPiece":
+        raise CheckpointError(
+            "a student takes its teacher's WordPiece tokenizer",
+            got=spec["model"]["type"],
+            expected="WordPiece",
+        )
+    vocabulary: dict[str, int] = spec["model"]["vocab"]
+    special = {entry["content"] for entry in spec["added_tokens"]}
+    counts: Counter[int] = Counter()
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    with progress_bar(None, "counting pieces") as advance:
+        for each in texts:
+            for start in range(0, len(each), BATCH):
+                part = list(each[start : start + BATCH])
+                for encoding in backend.encode_batch_fast(part, add_special_tokens=False):
+                    counts.update(encoding.ids)
+                advance(len(part))
+    unused = {piece for piece in special if piece.startswith("[unused")}
+
+    def rank(entry: tuple[str, int]) -> tuple[int, int, int]:
+        piece, number = entry
+        if piece in special and piece not in unused:
+            return (0, 0, number)
+        single = len(piece.removeprefix("##")) == 1
+        return (1 if single and piece not in unused else 2, -counts[number], number)
+
+    ordered = sorted(vocabulary.items(), key=rank)[:size]
+    pieces = sorted(ordered, key=lambda entry: entry[1])  # [PAD] stays 0
+    numbers = {piece: number for number, (piece, _) in enumerate(pieces)}
+    spec["model"]["vocab"] = numbers
+    spec["added_tokens"] = [
+        {**entry, "id": numbers[entry["content"]]}
+        for entry in spec["added_tokens"]
+        if entry["content"] in numbers
+    ]
+    spec["truncation"] = spec["padding"] = None
+    _renumber(spec.get("post_processor"), numbers)
+    return [number for _, number in pieces], spec
+
+
+def _renumber(processor: dict[str, Any] | None, numbers: dict[str, int]) -> None:
+    """Gives the tokens that a post-processor adds their new ids, in place."""
+    if processor is None:
+        return
+    for part in processor.get("processors", []):
+        _renumber(part, numbers)
+    for key in ("cls", "sep"):  # of BertProcessing
+        if isinstance(processor.get(key), list):
+            processor[key][1] = numbers[processor[key][0]]
+    for token in processor.get("special_tokens", {}).values() if processor.get("special_tokens") else []:
+        token["ids"] = [numbers[name] for name in token["tokens"]]
+
+
+def principal_components(table: Tensor, width: int) -> Tensor:
+    """Returns the first principal components of a token table, ``(rows, width)``, of one overall scale."""
+    centred = (table - table.mean(0)).double()
+    _, vectors = torch.linalg.eigh(centred.T @ centred)
+    components = centred @ vectors.flip(-1)[:, :width]
+    scaled: Tensor = components * (TABLE_SCALE / components.std())
+    return scaled.float()
+
+
+def _build(stage: StudentStage, spec: dict[str, Any], table: Tensor, scratch: Path) -> Any:
+    """Returns the student as a sentence-transformers model."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
+    from tokenizers import Tokenizer
+    from transformers import Gemma3TextConfig, Gemma3TextModel, PreTrainedTokenizerFast
+
+    vocabulary = spec["model"]["vocab"]
+    config = Gemma3TextConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=stage.hidden,
+        intermediate_size=stage.inner,
+        num_hidden_layers=stage.layers,
+        num_attention_heads=stage.heads,
+        num_key_value_heads=1,
+        head_dim=stage.head_dim,
+        query_pre_attn_scalar=stage.head_dim,
+        max_position_embeddings=stage.max_tokens,
+        sliding_window=WINDOW,
+        layer_types=["full_attention"] * stage.layers,
+        use_bidirectional_attention=True,
+        pad_token_id=vocabulary["[PAD]"],
+        bos_token_id=vocabulary["[CLS]"],
+        eos_token_id=vocabulary["[SEP]"],
+    )
+    encoder = Gemma3TextModel(config)
+    with torch.no_grad():
+        encoder.embed_tokens.weight.copy_(table)
+        encoder.embed_tokens.weight[vocabulary["[PAD]"]] = 0.0
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(spec)),
+        model_max_length=stage.max_tokens,
+        **{f"{name}_token": f"[{name.upper()}]" for name in SPECIAL if f"[{name.upper()}]" in vocabulary},
+    )
+    bare = scratch / "encoder"
+    encoder.save_pretrained(bare)
+    tokenizer.save_pretrained(bare)
+    modules: list[Any] = [Transformer(str(bare), max_seq_length=stage.max_tokens)]
+    modules.append(Pooling(stage.hidden, pooling_mode="mean"))
+    for before, after in pairwise((stage.hidden, *stage.dense)):
+        modules.append(Dense(before, after, bias=False, activation_function=torch.nn.Identity()))
+    return SentenceTransformer(modules=[*modules, Normalize()], device="cpu")
