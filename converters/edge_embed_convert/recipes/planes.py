@@ -8,14 +8,18 @@ coarser's. Together they carry some seven and a half bits a weight, in two produ
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from edge_embed.errors import RecipeError
-from edge_embed_convert.graph.rewrite import EmbeddingModel
 from edge_embed_convert.recipes.grammar import Recipe
 from edge_embed_convert.recipes.placement import scheme_of
 from edge_embed_convert.source.weights import linear
+
+if TYPE_CHECKING:
+    from edge_embed_convert.graph.rewrite import EmbeddingModel
 
 LARGEST = 7
 """The largest int4 value that ai-edge-quantizer uses: its scale is absmax / 7, symmetric."""

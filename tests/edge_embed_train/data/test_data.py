@@ -66,6 +66,23 @@ def test_filters_columns_and_limits(tmp_path: Path) -> None:
     assert rows[0].texts == ("?", "!")
 
 
+def test_a_data_set_of_the_hub_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def load_dataset(*names: Any, **options: Any) -> Any:
+        asked.append((names, options))
+        if names[0] == "no/such":
+            raise FileNotFoundError("no such data set")
+        return iter({"question": f"q {i}", "positive": f"p {i}"} for i in range(10**12))
+
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    source = Source(hub="some/pairs", subset="en", columns={"query": "question"}, limit=3)
+    assert [row.texts for row in read_rows(source)] == [(f"q {i}", f"p {i}") for i in range(3)]
+    assert asked == [(("some/pairs", "en"), {"split": "train", "revision": None, "streaming": True})]
+    with pytest.raises(InputError, match="no/such"):
+        list(read_rows(Source(hub="no/such")))
+
+
 @pytest.mark.parametrize(
     ("records", "message"),
     [

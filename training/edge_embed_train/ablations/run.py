@@ -155,7 +155,7 @@ def _trained(ablation: Ablation, arm: Arm, settings: Settings, seed: int, work: 
     if not recipe.is_file() or recipe.read_text("utf-8") != text:
         shutil.rmtree(directory / "run", ignore_errors=True)
         recipe.write_text(text, "utf-8")
-    model = train(recipe, directory / "run").model
+    model = train(recipe, directory / "run", cache=work / "cache").model
     stages = directory / "run" / "stages"
     parts = {part: next(stages.glob(f"*-soup/{part}/model")) for part in arm.parts}
     return {arm.name: model, **parts}

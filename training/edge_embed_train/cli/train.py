@@ -29,6 +29,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="directory of the run (default: the recipe's name without its ending)",
     )
     parser.add_argument(
+        "--cache",
+        metavar="DIR",
+        type=Path,
+        help="where tables and teacher vectors are kept, for several runs (default: the run's directory)",
+    )
+    parser.add_argument(
         "--dry-run",
         action="store_true",
         help="run a few steps of every stage, tell steps, time and memory, and leave nothing behind",
@@ -55,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
             )
             print(f"{stage.name} ({stage.kind}): {stage.steps} steps{time}, {stage.memory / 1e6:.0f} MB")
         return 0
-    trained = train(args.recipe, args.output or args.recipe.with_suffix(""))
+    trained = train(args.recipe, args.output or args.recipe.with_suffix(""), cache=args.cache)
     if args.json:
         options.print_json({"model": str(trained.model), "scores": trained.scores}, indent=1)
         return 0

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from edge_embed.errors import RecipeError
+from edge_embed_convert.families.gemma3.scales import BRANCH_SCALE, RESIDUAL_SCALE
 
 TABLE = "embedding"
 """The group of the token table."""
@@ -76,9 +77,6 @@ Entry = tuple[nn.Module, str, tuple[float, ...]]
 
 
 def _gemma3(encoder: Any) -> Iterator[Entry]:
-    # The graphs import the exporter, which takes seconds.
-    from edge_embed_convert.families.gemma3.encoder import BRANCH_SCALE, RESIDUAL_SCALE
-
     config = encoder.config
     yield encoder.embed_tokens, TABLE, (config.hidden_size**0.5 / RESIDUAL_SCALE,)
     branch = (1 / BRANCH_SCALE,)

@@ -33,7 +33,7 @@ class Trained:
     scores: dict[str, dict[str, float]]
 
 
-def train(recipe_path: str | Path, output: str | Path) -> Trained:
+def train(recipe_path: str | Path, output: str | Path, *, cache: str | Path | None = None) -> Trained:
     """Runs a recipe. The same call goes on where an earlier one was stopped.
 
     Under torchrun every process calls it; the first one writes.
@@ -41,6 +41,7 @@ def train(recipe_path: str | Path, output: str | Path) -> Trained:
     Args:
         recipe_path: The TOML file.
         output: The directory of the run.
+        cache: Where tables and teacher vectors are kept, for several runs; by default in the run's directory.
 
     Raises:
         InputError: If the recipe or its data cannot be used, or the directory is of another recipe.
@@ -49,7 +50,8 @@ def train(recipe_path: str | Path, output: str | Path) -> Trained:
     """
     recipe = read_recipe(recipe_path)
     sets = read_sets(recipe.dev)
-    return Run(recipe, Path(output).expanduser(), sets).finish()
+    kept = None if cache is None else Path(cache).expanduser()
+    return Run(recipe, Path(output).expanduser(), sets, kept).finish()
 
 
 class Run:
@@ -59,15 +61,16 @@ class Run:
         recipe: The recipe.
         output: The directory.
         sets: The development sets.
+        cache: Where tables and teacher vectors are kept; None for the directory.
     """
 
-    def __init__(self, recipe: Recipe, output: Path, sets: list[DevSet]) -> None:
+    def __init__(self, recipe: Recipe, output: Path, sets: list[DevSet], cache: Path | None = None) -> None:
         from accelerate import PartialState
 
         self._state = PartialState(cpu=not cuda())
         self.recipe, self.sets = recipe, sets
         with self._first():
-            self.folder = RunFolder(output, recipe, writes=self._state.is_main_process)
+            self.folder = RunFolder(output, recipe, writes=self._state.is_main_process, cache=cache)
         self.teacher = Teacher(recipe.teacher) if recipe.teacher else None
 
     @contextmanager

@@ -35,14 +35,16 @@ class RunFolder:
         path: The directory; made if it is absent.
         recipe: What runs.
         writes: Whether this process writes: one of several does.
+        cache: Where tables and teacher vectors are kept, for several runs; by default in the directory.
 
     Raises:
         InputError: If the directory is of a run of another recipe.
         TrainingError: If it cannot be written.
     """
 
-    def __init__(self, path: Path, recipe: Recipe, *, writes: bool = True) -> None:
+    def __init__(self, path: Path, recipe: Recipe, *, writes: bool = True, cache: Path | None = None) -> None:
         self.path, self.recipe, self.writes = path, recipe, writes
+        self.cache = cache or path
         text = recipe.path.read_bytes()
         digest = hashlib.sha256(text).hexdigest()
         state = path / "run.json"
@@ -74,12 +76,12 @@ class RunFolder:
     @property
     def data(self) -> Path:
         """Where tables are kept."""
-        return self.path / "data"
+        return self.cache / "data"
 
     @property
     def teacher(self) -> Path:
         """Where teacher vectors are kept."""
-        return self.path / "teacher"
+        return self.cache / "teacher"
 
     @property
     def metrics(self) -> Path:

@@ -12,6 +12,7 @@ set, and the teacher's weights in int8, one scale per row: a quarter of the byte
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import io
 import json
 import lzma
@@ -24,6 +25,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 GIVEN = HERE / "given"
+CARRIED = ("sentence_transformers", "datasets", "dill", "multiprocess")
+"""Packages of this environment that travel along; the other machine has torch, transformers and the rest."""
+
 LIMIT = 64 * 2**20
 """Bytes that travel to a machine in one go."""
 
@@ -31,10 +35,10 @@ RUN = """\
 # Makes edge-embed-mini. Takes about ten minutes on one GPU.
 set -e
 cd "$(dirname "$0")"
-export PYTHONPATH="$PWD:$PWD/converters:$PWD/training"
-python training/recipes/mini/prepare.py --unpack-teacher
-python -c "import sys; from edge_embed.cli import main; sys.exit(main(sys.argv[1:]))" \\
-  train training/recipes/mini/recipe.toml -o "${OUT:-.}/mini"
+export PYTHONPATH="$PWD:$PWD/converters:$PWD/training:$PWD/vendor"
+python3 training/recipes/mini/prepare.py --unpack-teacher
+python3 -c "import os; from edge_embed_train.run import train; \\
+print(train('training/recipes/mini/recipe.toml', os.environ.get('OUT', '.') + '/mini'))"
 """
 
 
@@ -83,6 +87,13 @@ def pack(archive: Path, text: Path, teacher: Path, dev: Path) -> int:
             for member in files:
                 tar.addfile(member, files.extractfile(member) if member.isfile() else None)
         _add(tar, "run.sh", RUN.encode())
+        for name in CARRIED:
+            package = Path(str(importlib.util.find_spec(name).origin)).parent  # type: ignore[union-attr]
+            for file in package.rglob("*"):
+                if file.is_file() and "__pycache__" not in file.parts:
+                    _add(tar, f"vendor/{name}/{file.relative_to(package)}", file.read_bytes())
+            for facts in package.parent.glob(f"{name}-*.dist-info/METADATA"):  # versions are asked for
+                _add(tar, f"vendor/{facts.parent.name}/METADATA", facts.read_bytes())
         place = "training/recipes/mini/given"
         wanted: dict[str, list[dict[str, object]]] = {}
         for data in recipe.data.values():
@@ -110,13 +121,15 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 def _rows(path: Path, filters: list[dict[str, object]]) -> bytes:
     """Returns the rows of a file that any of the recipe's filters keeps, compressed again."""
-    kept = []
+    kept, whole = [], True
     with lzma.open(path, "rt", encoding="utf-8") as lines:
         for line in lines:
             record = json.loads(line)
             if any(all(record.get(k) == v for k, v in where.items()) for where in filters):
                 kept.append(line)
-    return lzma.compress("".join(kept).encode(), preset=9)
+            else:
+                whole = False
+    return path.read_bytes() if whole else lzma.compress("".join(kept).encode())
 
 
 def pack_teacher(teacher: Path, path: Path) -> None:

@@ -22,19 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from edge_embed_convert.families.gemma3 import Gemma3Config
+from edge_embed_convert.families.gemma3.scales import BRANCH_SCALE, RESIDUAL_SCALE
 from edge_embed_convert.layers.common import MASKED, RMSNorm, attend, bmm_4d, padding_bias, token_mask
 from edge_embed_convert.layers.rotary import RotaryNorm, rotary_tables
 from edge_embed_convert.source.weights import Weights, linear, scaled
-
-RESIDUAL_SCALE = 512.0
-"""What the residual stream is divided by: a power of two, so that the division itself is exact."""
-
-BRANCH_SCALE = 16.0
-"""What attention and feed-forward outputs are divided by ahead of their post-norm.
-
-The post-norm is scale-invariant too; without this the squares of a branch's outliers would overflow
-float16 inside it.
-"""
 
 LOCAL_FROM = 4
 """From how many window radii on a sliding layer computes by blocks. Measured at 512, 1024 and 2048 tokens
