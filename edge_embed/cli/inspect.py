@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _sizes(model: ModelFile) -> dict[str, int]:
     """Returns the bytes of every part of the file; the parts add up to the file."""
-    from edge_embed.cli.graph import graph_sizes
+    from edge_embed.engine.litert.sizes import graph_sizes
 
     sizes = {f"graph: {part}": n for part, n in graph_sizes(model.path, model.manifest.graph.bytes).items()}
     sizes |= {name: len(model.read(name)) for name in model.names}

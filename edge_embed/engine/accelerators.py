@@ -36,7 +36,7 @@ CPU, GPU, NPU, AUTO = "cpu", "gpu", "npu", "auto"
 PREFERRED = (NPU, GPU)
 """What "auto" tries ahead of the CPU, in this order."""
 
-LABELS = {CPU: "the CPU", GPU: "the GPU", NPU: "the NPU"}
+NAMES = {CPU: "the CPU", GPU: "the GPU", NPU: "the NPU"}
 
 _ABSENT = {
     GPU: "install the GPU's driver, on Linux its Vulkan driver and libvulkan1, so that vulkaninfo lists it; "
@@ -78,7 +78,7 @@ class Acceleration:
     passed_over: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        words = [LABELS[self.ran_on].removeprefix("the ")]
+        words = [NAMES[self.ran_on].removeprefix("the ")]
         if self.device:
             words.append(f"({self.device})")
         if not self.complete:
@@ -139,7 +139,7 @@ class AcceleratedEngine(Engine):
     def _compile(self, file: ModelFile, accelerator: str, num_threads: int) -> CompiledFile:
         from edge_embed.engine.litert.gpu_graph import read_graph  # numpy work that only this needs
 
-        manifest, name = file.manifest, LABELS[accelerator]
+        manifest, name = file.manifest, NAMES[accelerator]
         _refuse_blocks(manifest, accelerator)
         graph = read_graph(file.path, manifest.graph.bytes)
         float16 = manifest.graph.fp16_safe
@@ -222,7 +222,7 @@ def _open(
         if not software:
             _refuse_software(accelerator)
         if self_check:
-            backend = f"LiteRT on {LABELS[accelerator]}: {engine.acceleration}"
+            backend = f"LiteRT on {NAMES[accelerator]}: {engine.acceleration}"
             check_every_bucket(engine, file.manifest, backend, engine.acceleration.float16)
         file.require_unchanged()
     except BaseException:
@@ -252,9 +252,9 @@ def _acceleration(lines: Sequence[str], accelerator: str, complete: bool, float1
     divided = accelerated_operators(lines)
     if absent or not (complete or any(divided) or (accelerator == NPU and not divided)):
         raise AcceleratorError(
-            f"{LABELS[accelerator]} runs nothing of the graph",
+            f"{NAMES[accelerator]} runs nothing of the graph",
             got=absent or "; ".join(outside) or "all of it on the CPU",
-            expected=f"a graph on {LABELS[accelerator]}",
+            expected=f"a graph on {NAMES[accelerator]}",
             fix=_ABSENT[accelerator],
         )
     device, software = _adapter if _adapter and accelerator == GPU else (None, False)
@@ -276,7 +276,7 @@ def _refuse_blocks(manifest: Manifest, accelerator: str) -> None:
 def _warn_if_incomplete(acceleration: Acceleration, name: str) -> None:
     if not acceleration.complete:
         warn(
-            f"{LABELS[acceleration.ran_on]} runs {name} only in part; on the CPU: "
+            f"{NAMES[acceleration.ran_on]} runs {name} only in part; on the CPU: "
             f"{'; '.join(acceleration.outside) or 'LiteRT does not say what'}. Data goes back and forth "
             "for each part, which can be slower than the CPU alone.",
             AcceleratorWarning,

@@ -1,10 +1,10 @@
 """LiteRT's C interface, called through ctypes: the graph of one signature, compiled and run.
 
 LiteRT's Python wrapper takes a model as a path or as `bytes`, compiles all its signatures at once and holds
-Python's lock while one runs. Its C library takes any memory. So a graph can be a private mapping of the file
-in which only one signature is left (`flatbuffer.keep_only`), compiled when a text of its length comes; other
-threads run meanwhile; and less than half of the code is loaded. The interface is that of LiteRT 2.3 (its
-headers are litert/c/*.h). LiteRT does not promise to keep it: `python_api` runs files on other versions.
+Python's global lock while one runs. Its C library takes any memory. So a graph can be a private mapping of
+the file that holds only one signature (`flatbuffer.keep_only`), compiled when a text of its length comes;
+other threads run meanwhile; and less than half of the code is loaded. The interface is that of LiteRT 2.3
+(its headers are litert/c/*.h). LiteRT does not promise to keep it: `python_api` runs files on other versions.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _STATUS = {
 
 _ALIGNMENT = 64  # LITERT_HOST_MEMORY_BUFFER_ALIGNMENT
 _OPTIONS_OF_THE_CPU = b"xnnpack"
-"""Under this name the CPU's options are found, a text in TOML."""
+"""The name under which LiteRT finds the options of the CPU, which are a text in TOML."""
 
 _library: Any = None
 _environment: c_void_p | None = None
@@ -236,7 +236,7 @@ def _shared_environment() -> c_void_p:
     global _environment  # noqa: PLW0603 - one per process, as LiteRT wants it
     if _environment is None:
         options = (_EnvironmentOption * 2)(
-            # No plug-in of a GPU or an NPU is looked for.
+            # LiteRT does not look for plug-ins of GPUs and NPUs.
             _EnvironmentOption(_AUTO_REGISTER_ACCELERATORS, _ANY_INT, _CPU),
             _EnvironmentOption(_MIN_LOGGER_SEVERITY, _ANY_INT, _SEVERITY_ERROR),
         )

@@ -1,8 +1,8 @@
-"""Just enough of the LiteRT flatbuffer to read its signatures and to leave only one of them in it.
+"""Reads the signatures of a LiteRT flatbuffer, and removes all of them but one.
 
-A flatbuffer's lists are vectors of offsets, so all but one signature and its subgraph are taken out by
-writing a count and an offset into two of them; nothing moves. Constants are named by their place in the
-model's list of buffers, which stays whole: graphs that were cut out of one file share its packed weights.
+A flatbuffer's lists are vectors of offsets. Writing a count and an offset into two of them leaves one
+signature and its subgraph; nothing moves. Operators name constants by their place in the model's list of
+buffers, which stays whole, so graphs made from one file in this way share its packed weights.
 Field numbers are those of the published schema (tflite/schema/schema.fbs).
 """
 
@@ -46,7 +46,7 @@ class Signature:
 
 
 def mapped(path: str | os.PathLike[str] | int, size: int | None = None) -> mmap.mmap:
-    """Maps a flatbuffer privately: what is written there stays there, the rest is the file's own pages.
+    """Maps a flatbuffer into private memory: writing there does not change the file.
 
     Args:
         path: The file, or a descriptor of it.
@@ -79,7 +79,7 @@ def signatures(data: Bytes) -> dict[str, Signature]:
 
 
 def keep_only(data: Bytes, name: str) -> None:
-    """Takes every signature but one out of a flatbuffer, and every subgraph but its own.
+    """Removes every signature but one from a flatbuffer, and every subgraph but its own.
 
     Raises:
         ModelFileError: If there is no such signature, or the flatbuffer is damaged.

@@ -1,11 +1,10 @@
-"""The graph as LiteRT's GPU delegate reads it right: a scale for every row of a quantized table.
+"""The graph in the form that LiteRT's GPU delegate reads correctly: a scale for every row of a table.
 
-A table whose rows have their scales in a constant of their own is, to the format, quantized with one scale
-for all of it. The CPU reads that so. The GPU delegate (seen with LiteRT 2.3, WebGPU) takes the list of
-scales for one per row whatever its length, so that every row but the first one comes out as zeros, and
-nobody says so. Here such tables get their one scale again for every row: a list behind the graph, and
-eight bytes in it that point there. Only the accelerators' graph has it, because on the CPU LiteRT copies
-that list for every bucket.
+Our files keep the row scales of a quantized table in a constant of its own. To the format the table itself
+then has one scale. The CPU reads it so. The GPU delegate (seen with LiteRT 2.3, WebGPU) takes any list of
+scales for one scale per row, so it returns zeros for every row but the first, without an error. Here such a
+table gets its one scale repeated for every row: a list at the end of the graph, and eight bytes that point
+there. The file itself does not have this list, because on the CPU LiteRT copies it for every bucket.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _EMBEDDING_LOOKUP = 7
 
 
 def read_graph(path: str | os.PathLike[str], size: int) -> bytes:
-    """Returns the flatbuffer at the start of a model file, its tables with a scale per row.
+    """Returns the flatbuffer at the start of a model file, with a scale for every row of its tables.
 
     Args:
         path: The model file.
