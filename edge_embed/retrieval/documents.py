@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from edge_embed.errors import InputError
@@ -34,13 +35,13 @@ class Source:
     kind: str
     metadata: str
 
-    @property
+    @cached_property
     def text_hash(self) -> bytes:
         """Hash of what the vectors depend on."""
         parts = json.dumps([self.title, self.kind, self.text], ensure_ascii=False)
         return hashlib.sha256(parts.encode("utf-8")).digest()[:16]
 
-    @property
+    @cached_property
     def content_hash(self) -> bytes:
         """Hash of all of it: the hash of the text, then one of the metadata."""
         return self.text_hash + hashlib.sha256(self.metadata.encode("utf-8")).digest()[:16]

@@ -86,7 +86,7 @@ def create(database: Database, options: Options, model: Encoder | None) -> None:
 
     def fill(connection: sqlite3.Connection) -> None:
         schema.create(connection)
-        schema.create_lexical(connection, "words" if settings.lexical == "auto" else settings.lexical)
+        schema.create_lexical(connection, settings.lexical)
         settings.save(connection)
 
     database.create(fill)

@@ -33,51 +33,54 @@ MOST_CHARACTERS = 10_000
 
 TITLE_WEIGHT, TEXT_WEIGHT = 1.0, 1.0
 
+TRIGRAMS = "trigrams"
+
+_LATIN_MARKS = re.compile("([a-z])[\u0300-\u036f]+")
 _WORD = re.compile(r"[^\W_]+")
 
 
-def words_of(text: str) -> list[str]:
-    """Returns the words of a text as the query and the snippet see them, in order."""
-    return _WORD.findall(text)
-
-
 def fold(word: str) -> str:
-    """Returns a word without case and diacritics, as FTS5's unicode61 indexes it."""
+    """Returns a word in lower case and without the diacritics of Latin letters, as unicode61 indexes it."""
     if word.isascii():
         return word.lower()
-    decomposed = unicodedata.normalize("NFKD", word.lower())
-    return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
+    bare = _LATIN_MARKS.sub(r"\1", unicodedata.normalize("NFD", word.lower()))
+    return unicodedata.normalize("NFC", bare)
+
+
+def key_of(term: str, lexical: str) -> str:
+    """Returns a term as the full-text table spells it."""
+    return term.lower() if lexical == TRIGRAMS else fold(term)
 
 
 def terms_of(query: str, lexical: str) -> list[str]:
-    """Returns the distinct terms of a query: folded words, or runs of three characters with "trigrams"."""
-    query = query[:MOST_CHARACTERS].replace("\0", " ")
-    if lexical != "trigrams":
-        # Marks that combine belong to their letter, in scripts where they are vowels.
-        folded = [fold(word) for word in _WORD.findall(unicodedata.normalize("NFC", query))]
-    else:
-        folded = [
-            word[start : start + 3]
-            for word in (found.lower() for found in _WORD.findall(query))
-            for start in range(len(word) - 2)
-        ]
-    return list(dict.fromkeys(filter(None, folded)))
+    """Returns the distinct terms of a query as they are written there.
+
+    Args:
+        query: The query.
+        lexical: "trigrams" for runs of three characters; anything else for words.
+    """
+    # Composed, so that no mark stands alone and parts a word.
+    words = _WORD.findall(unicodedata.normalize("NFC", query[:MOST_CHARACTERS].replace("\0", " ")))
+    if lexical == TRIGRAMS:
+        words = [word[start : start + 3] for word in words for start in range(len(word) - 2)]
+    return list({key_of(word, lexical): word for word in reversed(words)}.values())[::-1]
 
 
-def choose_terms(connection: sqlite3.Connection, terms: list[str], chunks: int) -> list[str]:
+def choose_terms(connection: sqlite3.Connection, terms: list[str], lexical: str, chunks: int) -> list[str]:
     """Returns the terms that are worth their cost, rarest first; at least one if there is one."""
+    keys = {term: key_of(term, lexical) for term in terms}
     stored = connection.execute(
         "SELECT term, chunks FROM frequent WHERE term IN (SELECT value FROM json_each(?))",
-        [json.dumps(terms, ensure_ascii=False)],
+        [json.dumps([*keys.values()], ensure_ascii=False)],
     )
     counts = dict(stored.fetchall())
-    terms = [term for term in terms if term not in FUNCTION_WORDS] or terms
+    terms = [term for term in terms if keys[term] not in FUNCTION_WORDS] or terms
     # Python's sort is stable: terms that are not common keep the order of the query.
-    ordered = sorted(terms, key=lambda term: counts.get(term, 0))
+    ordered = sorted(terms, key=lambda term: counts.get(keys[term], 0))
     chosen: list[str] = []
     rows = 0
     for term in ordered[:MOST_TERMS]:
-        count = counts.get(term, 0)
+        count = counts.get(keys[term], 0)
         rows += count
         if chosen and (rows > MOST_ROWS or count > COMMON_SHARE * chunks):
             break

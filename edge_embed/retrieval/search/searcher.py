@@ -106,10 +106,10 @@ class Searcher:
                 fix="open the index again",
             )
         terms = lexical.terms_of(request.text, settings.lexical)
-        terms = lexical.choose_terms(connection, terms, state.chunks)
+        terms = lexical.choose_terms(connection, terms, settings.lexical, state.chunks)
         run = _Run(connection, view, request, terms, self._allowed(connection, view, request))
         ranked = run.ranked()
-        return _hits(connection, ranked, terms, request, inside_words=settings.lexical == "trigrams")
+        return _hits(connection, ranked, terms, request, inside_words=settings.lexical == lexical.TRIGRAMS)
 
     def _allowed(
         self, connection: sqlite3.Connection, view: View | None, request: Request

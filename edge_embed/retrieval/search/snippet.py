@@ -33,7 +33,7 @@ def snippet(
 
     Args:
         text: The chunk's text.
-        terms: Terms of the query, folded, as `terms_of` gives them.
+        terms: Terms of the query, as `terms_of` gives them.
         inside_words: Whether terms are found inside words too, as the terms of "trigrams" must be.
         length: About how many characters of the text.
         marks: What goes before and after each term that was found.
@@ -55,7 +55,7 @@ def _spans(text: str, terms: Sequence[str], inside_words: bool) -> list[Span]:
     """Returns where the terms are, in order."""
     folded, places = _folded(text, marks=inside_words)
     spans = []
-    for term in terms:
+    for term in {(word.lower() if inside_words else fold(word)) for word in terms}:
         at = folded.find(term)
         while at >= 0:
             end = at + len(term)

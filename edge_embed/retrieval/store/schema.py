@@ -84,8 +84,9 @@ CREATE VIEW chunk_texts AS
     FROM chunks c JOIN documents d ON d.id = c.document;
 """
 
-LEXICAL = {"words": "unicode61 remove_diacritics 2", "trigrams": "trigram"}
-"""FTS5's tokenizer for each choice of `lexical`."""
+_WORDS = "unicode61 remove_diacritics 2"
+LEXICAL = {"words": _WORDS, "trigrams": "trigram", "auto": _WORDS}
+"""FTS5's tokenizer for each choice of `lexical`; "auto" is settled by the first documents."""
 
 
 def create_lexical(connection: sqlite3.Connection, lexical: str) -> None:

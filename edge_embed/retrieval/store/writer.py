@@ -34,6 +34,9 @@ from edge_embed.retrieval.store.vectors import (
 Places = npt.NDArray[np.int64]
 """Which rows of a block."""
 
+_TOGETHER = 200
+"""Documents whose texts are in memory together when they are deleted."""
+
 RECOUNT = 1.5
 """Common words are counted again when the index has grown by this factor since."""
 
@@ -108,9 +111,20 @@ class Writer:
             vectors: Unit vectors of all their chunks in order, ``(chunks, dimension)``.
         """
         self.delete([document.name for document in documents])
+        (last,) = self._connection.execute("SELECT coalesce(max(id), 0) FROM documents").fetchone()
+        rows = range(last + 1, last + 1 + len(documents))
+        self._connection.executemany(
+            "INSERT INTO documents (id, name, content_hash, title, kind, metadata, text) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                (row, d.name, d.content_hash, d.title, d.kind, d.metadata, d.text)
+                for row, d in zip(rows, documents, strict=True)
+            ],
+        )
         owners: list[int] = []
-        for document in documents:
-            row = self._put_document(document, self.state.next_slot + len(owners))
+        for row, document in zip(rows, documents, strict=True):
+            self._put_fields(row, document.metadata)
+            self._put_chunks(row, document, self.state.next_slot + len(owners))
             owners += [row] * len(document.chunks)
         self._append(np.asarray(owners, np.int32), vectors)
         self._change(documents=len(documents))
@@ -127,13 +141,18 @@ class Writer:
 
     def delete(self, names: Iterable[str]) -> int:
         """Removes documents with all that belongs to them; returns how many there were."""
+        wanted = list(names)
+        groups = (wanted[start : start + _TOGETHER] for start in range(0, len(wanted), _TOGETHER))
+        return sum(map(self._delete, groups))
+
+    def _delete(self, names: Sequence[str]) -> int:
         execute = self._connection.execute
         rows, slots = [], []
-        for name in names:
-            found = execute("SELECT id, title, text FROM documents WHERE name = ?", [name]).fetchone()
-            if found is None:
-                continue
-            row, title, text = found
+        found = execute(
+            "SELECT id, title, text FROM documents WHERE name IN (SELECT value FROM json_each(?))",
+            [json.dumps(names, ensure_ascii=False)],
+        )
+        for row, title, text in found.fetchall():
             rows.append((row,))
             old = execute("SELECT id, start, stop, headings FROM chunks WHERE document = ?", [row]).fetchall()
             # FTS5 keeps no text of its own here and must be handed the text that it forgets.
@@ -230,25 +249,6 @@ class Writer:
         """Stores the chunks and vectors of a document that is in the file already."""
         self._put_chunks(row, document, self.state.next_slot)
         self._append(np.full(len(vectors), row, np.int32), vectors)
-
-    def _put_document(self, document: NewDocument, first: int) -> int:
-        cursor = self._connection.execute(
-            "INSERT INTO documents (name, content_hash, title, kind, metadata, text) "
-            "VALUES (?, ?, ?, ?, ?, ?)",
-            [
-                document.name,
-                document.content_hash,
-                document.title,
-                document.kind,
-                document.metadata,
-                document.text,
-            ],
-        )
-        row = cursor.lastrowid
-        assert row is not None
-        self._put_fields(row, document.metadata)
-        self._put_chunks(row, document, first)
-        return row
 
     def _put_chunks(self, row: int, document: NewDocument, first: int) -> None:
         chunks, words = [], []
