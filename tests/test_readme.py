@@ -18,10 +18,10 @@ NUMBER = re.compile(r"[-+]?\d[\d,.]*(e[-+]?\d+)?")
 
 
 def _transcript() -> list[tuple[str, str]]:
-    """Returns (command, output) pairs of the block that the README marks as a transcript."""
-    block = re.search(r"<!-- transcript.*?-->\n```console\n(.*?)```", README, re.DOTALL)
-    assert block
-    steps = re.split(r"^\$ ", block.group(1), flags=re.MULTILINE)[1:]
+    """Returns (command, output) pairs of the blocks that the README marks as transcripts."""
+    blocks = re.findall(r"<!-- transcript.*?-->\n```console\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) == 2
+    steps = [step for block in blocks for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]]
     pairs = [step.partition("\n") for step in steps]
     return [(command, output) for command, _, output in pairs]
 
@@ -49,11 +49,13 @@ def _run(arguments: list[str], directory: Path) -> str:
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The examples' directory as `make demo` leaves it."""
     directory = tmp_path_factory.mktemp("readme") / "examples"
-    ours = shutil.ignore_patterns("*.tflite", "all-MiniLM-L6-v2", "*.npy")
+    ours = shutil.ignore_patterns("*.tflite", "all-MiniLM-L6-v2", "*.npy", "notes.db*")
     shutil.copytree(ROOT / "examples", directory, ignore=ours)
     printed = _run(["demo.py"], directory)
     assert "passed" in printed
     assert "Mars looks red" in printed
+    assert "notes/flat.md, characters 0 to" in printed
+    (directory / "notes.db").unlink()  # the README begins without it
     return directory
 
 
@@ -67,9 +69,9 @@ def test_transcript_and_python_example(workplace: Path) -> None:
         assert _masked(output) == _masked(expected), command
 
     examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert examples
-    for example in examples:
-        assert "[[0." in _run(["-c", example], workplace)
+    assert len(examples) == 2
+    for example, answer in zip(examples, ("[[0.", "[1] Bicycle > Flat tyre"), strict=True):
+        assert answer in _run(["-c", example], workplace)
 
 
 def test_results_are_those_on_file() -> None:
