@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_embed.cli import options
+from edge_embed.errors import InputError
 from edge_embed.progress import step_bar
 
 SUMMARY = "score models on a task, beside their fp32 source"
@@ -22,7 +23,8 @@ data, told apart by its layout:
 
 examples:
   edge_embed eval model.int8.tflite model.mixed.tflite --source path/to/checkpoint --data scifact sts.tsv
-  edge_embed eval model.int8.tflite --data scifact --dims 768,256,128 --output quality.md,quality.png"""
+  edge_embed eval model.int8.tflite --data scifact --dims 768,256,128 --output quality.md,quality.png
+  edge_embed eval model.int8.tflite --data scifact --through-index --output index.md"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +46,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N,…",
         type=_dims,
         help="cut vectors to these dimensions (default: each model's own)",
+    )
+    parser.add_argument(
+        "--through-index",
+        action="store_true",
+        help="put each retrieval set into an index and search it by meaning, by words and by both, beside an "
+        "exact search",
     )
     parser.add_argument(
         "--resamples",
@@ -72,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
     from edge_embed_bench.quality import report as reports
     from edge_embed_bench.quality.evaluate import evaluate
 
+    if args.through_index:
+        return _through_index(args)
     for path in args.output:
         reports.check_output(path)
     with step_bar("evaluating") as progress:
@@ -96,11 +106,35 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _through_index(args: argparse.Namespace) -> int:
+    from edge_embed_bench.quality import through_index
+
+    if args.dims or args.source:
+        raise InputError(
+            "--through-index compares searches of one model", fix="leave --dims and --source out"
+        )
+    for path in args.output:
+        through_index.check_output(path)
+    with step_bar("evaluating") as progress:
+        report = through_index.evaluate_through_index(
+            args.models, args.data, resamples=args.resamples, num_threads=args.threads, progress=progress
+        )
+    report = replace(report, command=_command(args))
+    for path in args.output:
+        through_index.write(report, path)
+    if args.json:
+        print(through_index.to_json(report), end="")
+    else:
+        print(through_index.to_markdown(report), end="")
+    return 0
+
+
 def _command(args: argparse.Namespace) -> str:
     """Returns the command line that measures the same, with names for places: nobody else has ours."""
     words = ["edge_embed", "eval", *(Path(model).name for model in args.models)]
     words += ["--data", *(Path(data).name for data in args.data)]
     words += ["--source", Path(args.source).name] if args.source else []
+    words += ["--through-index"] if args.through_index else []
     words += ["--dims", ",".join(map(str, args.dims))] if args.dims else []
     words += ["--threads", str(args.threads)] if args.threads else []
     return shlex.join([*words, "--resamples", str(args.resamples)])

@@ -82,18 +82,27 @@ def score_retrieval(
         best = top(scores, RANKED)
         for key, row, places in zip(data.query_ids[start : start + _ROWS], scores, best, strict=True):
             run[key] = {data.document_ids[i]: float(row[i]) for i in places}
+    return score_run(data, run, resamples)
+
+
+def score_run(data: Retrieval, run: dict[str, dict[str, float]], resamples: int) -> Outcome:
+    """Scores rankings: for each query id the scores of the documents found, best first, at most `RANKED`."""
     first_ten = {key: dict(list(ranked.items())[:10]) for key, ranked in run.items()}
     evaluator = pytrec_eval.RelevanceEvaluator(data.qrels, {"ndcg_cut.1,10", "recall.10,100"})
     found = evaluator.evaluate(run)
     ranks = pytrec_eval.RelevanceEvaluator(data.qrels, {"recip_rank"}).evaluate(first_ten)
+    nothing: dict[str, float] = {}  # of a query for which nothing was found
     names = {
         "ndcg@10": "ndcg_cut_10",
         "ndcg@1": "ndcg_cut_1",
         "recall@10": "recall_10",
         "recall@100": "recall_100",
     }
-    each = {name: np.array([found[key][theirs] for key in data.query_ids]) for name, theirs in names.items()}
-    each["mrr@10"] = np.array([ranks[key]["recip_rank"] for key in data.query_ids])
+    each = {
+        name: np.array([found.get(key, nothing).get(theirs, 0.0) for key in data.query_ids])
+        for name, theirs in names.items()
+    }
+    each["mrr@10"] = np.array([ranks.get(key, nothing).get("recip_rank", 0.0) for key in data.query_ids])
     return Outcome(
         {name: float(values.mean()) for name, values in each.items()}, _draw_means(each["ndcg@10"], resamples)
     )
