@@ -45,6 +45,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force", action="store_true", help="save a file that failed verification, marked so"
     )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="say how the checkpoint would be converted, from its configuration alone; convert nothing",
+    )
+    parser.add_argument(
+        "--prompt",
+        metavar="NAME=TEXT",
+        type=_prompt,
+        action="append",
+        default=[],
+        help="a prompt that the checkpoint does not name, such as query='query: '; may be repeated",
+    )
+    parser.add_argument(
+        "--default-prompt",
+        metavar="NAME",
+        help="the prompt for texts that are embedded without a prompt's name",
+    )
     budget = parser.add_argument_group("budget of --recipe auto, exactly one")
     budget.add_argument("--max-size", metavar="SIZE", type=_size, help="bytes of the file, or 17MB, 16MiB")
     budget.add_argument(
@@ -74,6 +92,8 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0 if the file was verified, 1 if it was saved in spite of failing.
     """
+    if args.check:
+        return _run_check(args)
     if args.recipe == "auto" or any(getattr(args, key) is not None for key in (*BUDGETS, "report")):
         return _run_auto(args)
     # Imported here: the help must not wait for numpy and torch.
@@ -108,6 +128,55 @@ def run(args: argparse.Namespace) -> int:
             f"buckets {', '.join(map(str, manifest.buckets))}"
         )
     return 0 if manifest.parity.passed else 1
+
+
+def _run_check(args: argparse.Namespace) -> int:
+    """Prints what a conversion would make.
+
+    Returns:
+        0 if the checkpoint can be converted as far as its configuration tells, 1 if not.
+    """
+    from dataclasses import asdict
+
+    from edge_embed.errors import CheckpointError, RecipeError
+    from edge_embed_convert.check import check
+
+    recipe = None if args.recipe == "auto" else args.recipe
+    try:
+        plan = check(
+            args.source,
+            recipe=recipe,
+            buckets=args.buckets,
+            name=args.name,
+            **_checkpoint_options(args),
+        )
+    except (CheckpointError, RecipeError) as error:
+        if args.json:
+            options.print_json({"convertible": False, "reason": str(error)}, indent=1)
+        else:
+            print(f"{args.source} cannot be converted: {error}")
+        return 1
+    if args.json:
+        options.print_json({"convertible": True, **asdict(plan)}, indent=1)
+        return 0
+    prompts = ", ".join(
+        f"{name}{' (default)' if name == plan.default_prompt_name else ''}" for name in plan.prompts
+    )
+    print(
+        f"{plan.name} can be converted as {plan.family} (model_type {plan.model_type}), as far as its "
+        "configuration tells\n"
+        f"  recipe      {plan.recipe} ({plan.spec})\n"
+        f"  buckets     {', '.join(map(str, plan.buckets))}\n"
+        f"  embedding   {' + '.join(plan.pooling)} pooling, {plan.dimension} dimensions\n"
+        f"  prompts     {prompts or 'none'}\n"
+        f"  file        about {plan.file_bytes / 1e6:.1f} MB "
+        f"for {plan.parameters / 1e6:.1f} million weights\n"
+        f"  memory      about {plan.memory_bytes / 1e6:.0f} MB beside the weights to run it, "
+        f"{plan.conversion_bytes / 1e9:.1f} GB to convert it"
+    )
+    for note in plan.notes:
+        print(f"note: {note}")
+    return 0
 
 
 BUDGETS = ("max_size", "min_cosine", "max_loss")
@@ -194,13 +263,45 @@ def verify_against_source(model_path: Path, source: str, args: argparse.Namespac
 
 
 def _checkpoint_options(args: argparse.Namespace) -> CheckpointOptions:
-    return {
+    found: CheckpointOptions = {
         "pooling": args.pooling,
         "max_tokens": args.max_tokens,
         "sliding_window": args.sliding_window,
         "without_dense": args.without_dense,
         "revision": args.revision,
     }
+    if "prompt" in args:  # verify takes the prompts of the file
+        found["prompts"] = _prompts(args)
+        found["default_prompt"] = args.default_prompt
+    return found
+
+
+def _prompts(args: argparse.Namespace) -> dict[str, str]:
+    """Returns the prompts of the command line by name.
+
+    Raises:
+        InputError: If a name is there twice.
+    """
+    from edge_embed.errors import InputError
+
+    names = [name for name, _ in args.prompt]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(
+            "a prompt is named twice",
+            got=" ".join(f"--prompt {name}={text!r}" for name, text in args.prompt if name in twice),
+            expected="each name once",
+            fix="give each prompt a name of its own",
+        )
+    return dict(args.prompt)
+
+
+def _prompt(text: str) -> tuple[str, str]:
+    """Parses a prompt such as query='query: ', for argparse."""
+    name, equals, prompt = text.partition("=")
+    if not equals or not name.strip():
+        raise argparse.ArgumentTypeError(f"expected NAME=TEXT such as query='query: ', got {text!r}")
+    return name.strip(), prompt
 
 
 def _lengths(text: str) -> list[int]:

@@ -13,6 +13,7 @@ from edge_embed.errors import ConversionError
 from edge_embed.model_file.manifest import Manifest
 from edge_embed.progress import Step, Ticker
 from edge_embed_convert.buckets import buckets_for
+from edge_embed_convert.choices import choose_recipe
 from edge_embed_convert.recipes.grammar import Recipe
 from edge_embed_convert.source.checkpoint import CheckpointOptions, load
 
@@ -76,10 +77,7 @@ def convert(
     ticker = Ticker(progress, 1)
     ticker("reading the checkpoint")
     checkpoint = load(source, **options)
-    family, trained = checkpoint.family, checkpoint.trained_recipe
-    # Training with quantization in the loop has put the weights where min-max rounding is best, so that
-    # a known name stands for the plain recipe: no balance and no GPTQ.
-    chosen = Recipe.parse(recipe or trained or family.default_recipe, {} if trained else family.recipes)
+    chosen = choose_recipe(checkpoint, recipe)
     lengths = buckets_for(checkpoint.max_tokens, buckets)
     label = name or checkpoint.id.rsplit("/", 1)[-1]
     target = target_path(output, f"{label}.{chosen.label}.tflite")
@@ -107,7 +105,7 @@ def convert(
         graph = job.quantize(chosen)
         manifest = job.verify(graph, chosen)
         job.save(graph, manifest, target)
-    return Conversion(target, manifest, (job.tokenizer.note,) if job.tokenizer.note else ())
+    return Conversion(target, manifest, (*checkpoint.notes, job.tokenizer.note))
 
 
 def target_path(output: str | Path | None, default_name: str) -> Path:

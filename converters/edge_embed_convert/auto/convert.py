@@ -95,7 +95,7 @@ def convert_auto(
         manifest = job.verify(graph, recipe)
         job.save(graph, manifest, target)
     return Search(
-        Conversion(target, manifest, (job.tokenizer.note,) if job.tokenizer.note else ()),
+        Conversion(target, manifest, (*checkpoint.notes, job.tokenizer.note)),
         budget,
         winner,
         tuple(searcher.trials),

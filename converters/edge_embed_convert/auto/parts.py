@@ -16,6 +16,7 @@ from torch import Tensor
 from edge_embed_convert.auto.budget import Score
 from edge_embed_convert.auto.search import Choice
 from edge_embed_convert.auto.simulate import Simulation
+from edge_embed_convert.check import stored_bytes
 from edge_embed_convert.graph.rewrite import EmbeddingModel
 from edge_embed_convert.graph.weights import TABLE
 from edge_embed_convert.recipes.calibrate.rounding import Moments
@@ -72,14 +73,6 @@ def parts_of(model: EmbeddingModel) -> list[Part]:
 
 def _layer(path: str) -> int:
     return int(path.split(".")[-2])
-
-
-def stored_bytes(shape: Sequence[int], scheme: Scheme) -> int:
-    """Returns how many bytes a weight takes, its scales included."""
-    rows, columns = shape
-    if scheme.block:
-        return rows * columns * scheme.bits // 8 + rows * (columns // scheme.block) * 2
-    return rows * columns * scheme.bits // 8 + (4 * rows if scheme.integer else 0)
 
 
 class Sensitivity:

@@ -46,7 +46,8 @@ def verify_file(
     checkpoint = load(source, **options)
     same = {
         "dimension": checkpoint.dimension,
-        "prompts": checkpoint.prompts,
+        # The file may have prompts that were added at its conversion.
+        "prompts": {**manifest.prompts, **checkpoint.prompts},
         "max_tokens": checkpoint.max_tokens,
     }
     for what, value in same.items():
@@ -60,6 +61,6 @@ def verify_file(
     texts = [ProbeText(probe.text, probe.prompt_name) for probe in file.probes()]
     ticker = Ticker(progress, 1 + 2 * len(texts))
     ticker("loading the source model")
-    probes = ask_source(Reference(checkpoint), texts, checkpoint.prompts, manifest.buckets, ticker)
+    probes = ask_source(Reference(checkpoint), texts, manifest.prompts, manifest.buckets, ticker)
     parity = measure(path, probes, manifest.parity.thresholds, num_threads, ticker)
     return parity, checkpoint.weights_sha256() == manifest.source.sha256

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
@@ -27,9 +28,13 @@ from edge_embed_convert.source.modules import (
     check_widths,
     read_modules,
 )
+from edge_embed_convert.source.prompts import merged_prompts, missing_prompts
 
 TRAINED_RECIPE = "quantization_aware_recipe"
 """The entry of config.json with the recipe that quantization-aware training was for."""
+
+TAKEN_IN = ("nomic_bert",)
+"""Model types that transformers computes now itself, whose released checkpoints still name their old code."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class Checkpoint:
         licence_files: Files of licence terms and notices to hand on.
         sliding_window: The user's override of the window.
         without_dense: The user says that no Dense modules belong to it.
+        notes: What the user should know of it.
     """
 
     path: Path
@@ -79,6 +85,7 @@ class Checkpoint:
     licence_files: tuple[Path, ...]
     sliding_window: int | None = None
     without_dense: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def dense(self) -> tuple[Dense, ...]:
@@ -117,6 +124,8 @@ class CheckpointOptions(TypedDict, total=False):
         sliding_window: Overrides `sliding_window` of a Gemma checkpoint.
         without_dense: Accepts an EmbeddingGemma checkpoint that has no Dense modules.
         revision: Hub revision: a branch, tag or commit.
+        prompts: Prompts by name that the checkpoint does not have.
+        default_prompt: The name of the prompt used when none is named, where the checkpoint has no default.
     """
 
     pooling: str | None
@@ -124,6 +133,8 @@ class CheckpointOptions(TypedDict, total=False):
     sliding_window: int | None
     without_dense: bool
     revision: str | None
+    prompts: Mapping[str, str] | None
+    default_prompt: str | None
 
 
 def load(source: str | Path, **options: Unpack[CheckpointOptions]) -> Checkpoint:
@@ -141,21 +152,19 @@ def load(source: str | Path, **options: Unpack[CheckpointOptions]) -> Checkpoint
     modules = read_modules(path, pooling)
     transformer = modules.transformer
     config = read_object(transformer / "config.json", "the encoder's configuration")
+    _check_code(config)
     family = family_of(config)
     encoder = family.parse(config, options.get("sliding_window"))
     bert_config = read_optional(transformer / "sentence_bert_config.json")
-    st_config = read_optional(path / "config_sentence_transformers.json")
-    prompts = _prompts(st_config)
-    default_prompt = st_config.get("default_prompt_name")
-    if default_prompt is not None and default_prompt not in prompts:
-        raise CheckpointError(
-            "default_prompt_name names no prompt",
-            got=repr(default_prompt),
-            expected=", ".join(prompts) or "null",
-        )
+    st_config = read_optional(path / "config_sentence_transformers.json", unique=True)
+    prompts, default_prompt = merged_prompts(
+        st_config, options.get("prompts") or {}, options.get("default_prompt")
+    )
+    name = str(source) if commit else Path(os.path.abspath(path)).name
+    note = missing_prompts(path, name, prompts)
     checkpoint = Checkpoint(
         path=path,
-        id=str(source) if commit else Path(os.path.abspath(path)).name,
+        id=name,
         revision=commit,
         transformer_path=transformer,
         config=config,
@@ -174,9 +183,22 @@ def load(source: str | Path, **options: Unpack[CheckpointOptions]) -> Checkpoint
         licence_files=_licence_files(path),
         sliding_window=options.get("sliding_window"),
         without_dense=options.get("without_dense", False),
+        notes=(note,) if note else (),
     )
     _check_dense(checkpoint)
     return checkpoint
+
+
+def _check_code(config: Mapping[str, Any]) -> None:
+    """Refuses a checkpoint whose encoder is code of its own; by that name transformers has another."""
+    code = config.get("auto_map")
+    if code and config.get("model_type") not in TAKEN_IN:
+        raise CheckpointError(
+            "the checkpoint asks for code of its own, which is never run",
+            got=f"auto_map {code!r} in config.json"[:200],
+            expected="a model that transformers has itself",
+            fix="use a checkpoint that needs no trust_remote_code",
+        )
 
 
 def _check_dense(checkpoint: Checkpoint) -> None:
@@ -206,15 +228,6 @@ def _max_tokens(
     if not 0 < asked <= min(known):
         raise CheckpointError("maximum length out of range", got=str(asked), expected=f"1 to {min(known)}")
     return asked
-
-
-def _prompts(st_config: dict[str, Any]) -> dict[str, str]:
-    prompts = st_config.get("prompts") or {}
-    if not isinstance(prompts, dict) or not all(isinstance(p, str) for p in prompts.values()):
-        raise CheckpointError(
-            "prompts in config_sentence_transformers.json are malformed", got=repr(prompts)[:80]
-        )
-    return dict(prompts)
 
 
 def _similarity(st_config: dict[str, Any]) -> str:

@@ -8,6 +8,9 @@ from typing import Any
 
 from edge_embed.errors import CheckpointError
 
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "sentencepiece.bpe.model", "vocab.txt", "vocab.json")
+"""The files one of which a tokenizer must have."""
+
 
 def read_text(file: Path) -> str:
     """Returns a file's text.
@@ -21,24 +24,39 @@ def read_text(file: Path) -> str:
         raise CheckpointError(f"cannot read {file}", got=str(error)) from error
 
 
-def read_json(file: Path) -> Any:
+def read_json(file: Path, *, unique: bool = False) -> Any:
     """Returns a file's content.
+
+    Args:
+        file: The file.
+        unique: Refuses an object that names a key twice, of which JSON readers keep the last.
 
     Raises:
         CheckpointError: If it cannot be read or is not JSON.
     """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise CheckpointError(
+                f"{file} names a key twice", got=", ".join(twice), fix="keep one entry for each name"
+            )
+        return dict(pairs)
+
     try:
-        return json.loads(read_text(file))
+        return json.loads(read_text(file), object_pairs_hook=once if unique else None)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} is not valid JSON", got=str(error)) from error
 
 
-def read_object(file: Path, what: str) -> dict[str, Any]:
+def read_object(file: Path, what: str, *, unique: bool = False) -> dict[str, Any]:
     """Returns the object that a file holds.
 
     Args:
         file: The file.
         what: What it describes, for the message if it is missing.
+        unique: Refuses a key that is there twice.
 
     Raises:
         CheckpointError: If it is missing, cannot be read, or holds something else.
@@ -47,15 +65,15 @@ def read_object(file: Path, what: str) -> dict[str, Any]:
         raise CheckpointError(
             f"{what} is missing", got=f"no {file}", fix="copy the whole checkpoint directory"
         )
-    value = read_json(file)
+    value = read_json(file, unique=unique)
     if not isinstance(value, dict):
         raise CheckpointError(f"{file} is not a JSON object", got=type(value).__name__)
     return value
 
 
-def read_optional(file: Path) -> dict[str, Any]:
-    """Returns the object that a file holds, empty if there is no such file."""
-    return read_object(file, file.name) if file.is_file() else {}
+def read_optional(file: Path, *, unique: bool = False) -> dict[str, Any]:
+    """Returns the object that a file holds, empty if there is no such file; see `read_object`."""
+    return read_object(file, file.name, unique=unique) if file.is_file() else {}
 
 
 def weight_files(directory: Path) -> list[Path]:

@@ -34,16 +34,13 @@ from edge_embed.errors import CheckpointError
 from edge_embed.model_file.manifest import TokenizerRecord
 from edge_embed.names import SENTENCEPIECE, TOKENIZERS, UNIGRAM
 from edge_embed_convert.source import sentencepiece_bpe, sentencepiece_unigram
-from edge_embed_convert.source.files import read_optional
+from edge_embed_convert.source.files import TOKENIZER_FILES, read_optional
 from edge_embed_convert.source.loaded_tokenizer import load_tokenizer
 from edge_embed_convert.source.sentencepiece_bpe import Ids, difference
 from edge_embed_convert.source.tokenizer_texts import HOSTILE_TEXTS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-FILES = ("tokenizer.json", "tokenizer.model", "sentencepiece.bpe.model", "vocab.txt", "vocab.json")
-"""The files one of which a tokenizer must have."""
 
 _Around = tuple[list[int], list[int]]
 """The ids before and after every text."""
@@ -104,11 +101,11 @@ def convert_tokenizer(
             puts ids around a text in a way that a fixed prefix and suffix cannot express.
     """
     checkpoint = _checkpoint(directory, lowercase)
-    if not any((directory / name).is_file() for name in FILES):
+    if not any((directory / name).is_file() for name in TOKENIZER_FILES):
         raise CheckpointError(
             f"{directory} has no tokenizer",
             got="none of the files",
-            expected=" or ".join(FILES),
+            expected=" or ".join(TOKENIZER_FILES),
             fix="copy the tokenizer's files from the original checkpoint",
         )
     loaded = load_tokenizer(directory, lowercase=checkpoint.lowercase)
