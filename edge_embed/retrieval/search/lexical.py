@@ -22,7 +22,7 @@ from edge_embed.retrieval.store.vectors import Floats
 MOST_TERMS = 64
 """Terms of a query beyond these are left out, commonest first."""
 
-MOST_ROWS = 4000
+MOST_ROWS = 3000
 """Words are taken, rarest first, until so many rows would be scored."""
 
 COMMON_SHARE = 0.4

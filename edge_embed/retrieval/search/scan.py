@@ -24,10 +24,10 @@ EXACT_BELOW = 4096
 LEAST_DIMENSION = 64
 """Below, sign bits tell too little apart, and int8 is small enough."""
 
-CANDIDATES, LEAST_CANDIDATES = 8, 250
+CANDIDATES, LEAST_CANDIDATES = 4, 200
 """Slots that the last pass scores: so many for each wanted hit, and at least so many."""
 
-WIDER = 8
+WIDER = 5
 """The first pass leaves so many times the slots that the second leaves."""
 
 _STRIP = 32768

@@ -163,12 +163,20 @@ class _Run:
         else:
             ranked = self._fused(depth)
         if request.least is not None:
+            self._complete(ranked)
             bound = ranked.text_scores if request.mode == "text" else ranked.vector_scores
             ranked.slots = [slot for slot in ranked.slots if bound[slot] >= request.least]
         if request.diversity and self._view is not None:
             self._diversify(ranked)
         ranked.slots = ranked.slots[: request.count]
+        self._complete(ranked)
         return ranked
+
+    def _complete(self, ranked: _Ranked) -> None:
+        """Computes the cosines of slots that only the words have found."""
+        missing = [slot for slot in ranked.slots if slot not in ranked.vector_scores]
+        if missing and self._request.mode == "hybrid":
+            ranked.vector_scores.update(self._cosines(missing))
 
     def _fused(self, depth: int) -> _Ranked:
         sides = [self._by_vector(depth), self._by_words(depth)]
@@ -183,10 +191,7 @@ class _Run:
                     chosen[owners[slot]] = (rank, slot)
         scores = {slot: fused[owner] for owner, (_, slot) in chosen.items()}
         slots = sorted(scores, key=lambda slot: (-scores[slot], slot))
-        ranked = _Ranked(slots, scores, dict(sides[0].scores), sides[1].scores)
-        if missing := [slot for slot in slots if slot not in ranked.vector_scores]:
-            ranked.vector_scores.update(self._cosines(missing))
-        return ranked
+        return _Ranked(slots, scores, dict(sides[0].scores), sides[1].scores)
 
     def _owners(self, slots: list[int]) -> dict[int, int]:
         """Returns what counts as one hit: the document of each slot, or the slot itself."""

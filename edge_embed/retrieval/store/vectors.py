@@ -96,6 +96,11 @@ class CodeBlock:
         """Returns the block's bytes."""
         return self.scales.astype(_FLOAT).tobytes() + self.codes.tobytes()
 
+    def padded(self, size: int) -> CodeBlock:
+        """Returns the block with zeros up to `size` vectors."""
+        missing = size - len(self.scales)
+        return CodeBlock(np.pad(self.scales, (0, missing)), np.pad(self.codes, ((0, missing), (0, 0))))
+
     @classmethod
     def unpack(cls, data: bytes, dimension: int) -> CodeBlock:
         """Reads a block; a length that does not fit raises `ValueError`."""
