@@ -25,7 +25,7 @@ from edge_embed_bench.retrieval.report import markdown, table
 from edge_embed_bench.retrieval.workload import NEIGHBOURS, Workload, embed, make
 from edge_embed_bench.worker.process import Launch, WorkerProcess, here
 
-TURN = 5
+TURN = 20
 """Queries that an engine answers before the next has its turn."""
 
 

@@ -22,8 +22,8 @@ from edge_embed.retrieval.store.vectors import Floats
 MOST_TERMS = 64
 """Terms of a query beyond these are left out, commonest first."""
 
-MOST_ROWS = 3000
-"""Words are taken, rarest first, until so many rows would be scored."""
+MOST_ROWS, ROWS_SHARE = 3000, 1 / 100
+"""Words are taken, rarest first, until so many rows, or this share of all, would be scored."""
 
 COMMON_SHARE = 0.4
 """A word in more than this share of the chunks is left out if there is any other."""
@@ -78,11 +78,11 @@ def choose_terms(connection: sqlite3.Connection, terms: list[str], lexical: str,
     # Python's sort is stable: terms that are not common keep the order of the query.
     ordered = sorted(terms, key=lambda term: counts.get(keys[term], 0))
     chosen: list[str] = []
-    rows = 0
+    rows, most = 0, max(MOST_ROWS, chunks * ROWS_SHARE)
     for term in ordered[:MOST_TERMS]:
         count = counts.get(keys[term], 0)
         rows += count
-        if chosen and (rows > MOST_ROWS or count > COMMON_SHARE * chunks):
+        if chosen and (rows > most or count > COMMON_SHARE * chunks):
             break
         chosen.append(term)
     return chosen
