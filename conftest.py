@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_embed.engine.weight_cache import default_directory
+from edge_embed.engine.cache_directory import default_directory
 
 CACHE = default_directory()
 """The user's own cache, read before the tests get caches of their own: downloads of the targets are there."""

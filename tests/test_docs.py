@@ -41,3 +41,14 @@ def test_explained_messages_are_messages_of_the_program() -> None:
     assert len(explained) > 10
     unknown = [message for message in explained if not any(message in text for text in said)]
     assert not unknown
+
+
+def test_no_document_holds_a_placeholder() -> None:
+    pages = [*ROOT.glob("*.md"), *DOCS.glob("*.md"), *(ROOT / "android_demo").glob("*.md")]
+    placeholder = re.compile(r"\b(?:PEAK|ANON|TBD|TODO|FIXME|XXX|N/A)\d*\b|\?\?\?|\{\{|<<[A-Z]|lorem ipsum")
+    found = {
+        f"{page.name}: {match.group()}"
+        for page in pages
+        for match in placeholder.finditer(page.read_text(encoding="utf-8"))
+    }
+    assert not found

@@ -17,11 +17,17 @@ import hashlib
 import json
 import os
 import platform
-import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_embed.engine.cache_directory import (
+    default_directory,
+    distrust,
+    evict,
+    packing_lock,
+    size_limit,
+    sweep,
+)
 from edge_embed.engine.cpu import CpuEngine
 from edge_embed.engine.litert.installed import library_version
 from edge_embed.engine.packed_weights import IN_MEMORY
@@ -36,9 +42,6 @@ RECORD_SCHEMA = 1
 FILES_KEPT = 16
 """How many verified files one record remembers."""
 
-ORPHAN_AGE = 600.0
-"""Seconds after which a weights file that no record names cannot belong to a process that still builds it."""
-
 _RECORD_LIMIT = 4 << 20
 
 
@@ -51,6 +54,8 @@ class Record:
         state: The weights file's identity when it was finished.
         answer: The probe's exact answer, as `encode_vector` writes it.
         files: Model files that were hashed and hold this graph, oldest first.
+        schema: The version of this record.
+        model: The model's name, for lists of the cache.
     """
 
     weights: str
@@ -58,20 +63,7 @@ class Record:
     answer: str
     files: list[Identity]
     schema: int = RECORD_SCHEMA
-
-
-def default_directory() -> Path | None:
-    """Returns where packed weights go unless the user says otherwise; None without a home directory."""
-    if chosen := os.environ.get("EDGE_EMBED_CACHE"):
-        return Path(os.path.abspath(os.path.expanduser(chosen)))
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(base):  # the XDG specification: a relative one is to be ignored
-        return Path(base) / "edge_embed"
-    home = os.path.expanduser("~")
-    if not os.path.isabs(home):
-        return None
-    parts = ("Library", "Caches") if sys.platform == "darwin" else (".cache",)
-    return Path(home, *parts, "edge_embed")
+    model: str = ""
 
 
 def entry_key(manifest: Manifest) -> str:
@@ -100,9 +92,24 @@ def open_engine(file: ModelFile, num_threads: int, weight_cache: str | Path, sel
     if directory is None:
         _warn_unkept("no home directory", None)
         return _open_in_memory(file, num_threads, self_check)
-    entry = Entry(directory, entry_key(file.manifest))
+    if reason := distrust(directory):
+        _warn_once(directory, reason)
+        return _open_in_memory(file, num_threads, self_check)
+    limit = size_limit()
+    entry = Entry(directory, entry_key(file.manifest), file.manifest.name)
+    sweep(directory)
     engine = _open_cached(entry, file, num_threads, self_check)
-    return engine or _open_and_pack(entry, file, num_threads, self_check)
+    if engine is not None:
+        return engine
+    with contextlib.suppress(OSError):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with packing_lock(directory):
+        # Another process may have packed these weights while this one waited.
+        engine = _open_cached(entry, file, num_threads, self_check)
+        engine = engine or _open_and_pack(entry, file, num_threads, self_check)
+    if limit is not None:
+        evict(directory, limit, keep=entry.key)
+    return engine
 
 
 def _open_in_memory(file: ModelFile, num_threads: int, self_check: bool, verified: bool = False) -> CpuEngine:
@@ -141,6 +148,8 @@ def _open_cached(entry: Entry, file: ModelFile, num_threads: int, self_check: bo
         # Where the record cannot be written the next load hashes again, which costs time and nothing else.
         with contextlib.suppress(OSError):
             entry.store(dataclasses.replace(record, files=[*record.files, file.identity][-FILES_KEPT:]))
+    else:
+        entry.mark_used()
     return engine
 
 
@@ -188,9 +197,8 @@ def _proved(engine: CpuEngine, file: ModelFile, self_check: bool) -> CpuEngine:
 class Entry:
     """The files of one key in a cache directory. Methods may raise `OSError` unless they say otherwise."""
 
-    def __init__(self, directory: Path, key: str) -> None:
-        self.directory = directory
-        self.key = key
+    def __init__(self, directory: Path, key: str, model: str = "") -> None:
+        self.directory, self.key, self.model = directory, key, model
         self._path = directory / f"{key}.json"
 
     def load(self) -> Record | None:
@@ -219,6 +227,11 @@ class Entry:
             return False
         # Without inode and device: a restored or copied cache is as good.
         return (state.size, state.mtime_ns) == (record.state.size, record.state.mtime_ns)
+
+    def mark_used(self) -> None:
+        """Notes that the entry was used now, by the record's time; raises nothing."""
+        with contextlib.suppress(OSError):  # a read-only cache
+            os.utime(self._path)
 
     def store(self, record: Record) -> None:
         """Writes the record in one step."""
@@ -249,20 +262,12 @@ class Entry:
             os.close(descriptor)
         if state.size == 0:
             raise OSError("the packed weights were not written")
-        self.store(Record(weights.name, state, encode_vector(answer), [model]))
-        self._sweep(weights.name)
+        self.store(Record(weights.name, state, encode_vector(answer), [model], model=self.model))
 
     def drop(self, record: Record) -> None:
         """Removes the entry as far as it can be removed; raises nothing."""
         _discard(self._path)
         _discard(self.directory / record.weights)
-
-    def _sweep(self, current: str) -> None:
-        """Removes this key's weights files that no process can still be building; raises nothing."""
-        with contextlib.suppress(OSError):  # another process sweeps at the same time
-            for path in self.directory.glob(f"{self.key}-*.weights"):
-                if path.name != current and time.time() - path.stat().st_mtime > ORPHAN_AGE:
-                    _discard(path)
 
 
 def _processor() -> str:
@@ -285,6 +290,20 @@ def _processor() -> str:
     )
     # Sets, because big and little cores differ and their order is nobody's promise.
     return "\n".join(sorted({line for line in text.splitlines()[:-1] if line.startswith(wanted)}))
+
+
+_warned: set[Path] = set()
+
+
+def _warn_once(directory: Path, reason: str) -> None:
+    """Warns, once in a process, that a cache directory is not used."""
+    if directory not in _warned:
+        _warned.add(directory)
+        warn(
+            f"the cache directory {directory} is not used: {reason}. This process packs its own copy of the "
+            f"weights. Run chmod go-w on it, or set EDGE_EMBED_CACHE to a directory of your own.",
+            WeightCacheWarning,
+        )
 
 
 def _warn_unkept(reason: str, directory: Path | None) -> None:

@@ -99,7 +99,7 @@ def compare(
         failures=failures,
         probes=len(file),
         neighbours_k=k,
-        thresholds=dict(thresholds),
+        thresholds=judged,
         buckets=_per_bucket(cosines, np.asarray(lengths)),
         cosine_mean=figures["cosine_mean"],
         cosine_min=figures["cosine_min"],

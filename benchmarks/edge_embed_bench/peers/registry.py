@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_embed.engine.weight_cache import default_directory
+from edge_embed.engine.cache_directory import default_directory
 from edge_embed.errors import InputError
 from edge_embed.progress import progress_bar
 from edge_embed_bench.choices import choose

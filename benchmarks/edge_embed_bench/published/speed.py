@@ -22,7 +22,7 @@ from pathlib import Path
 
 import edge_embed
 import edge_embed_bench
-from edge_embed.engine.weight_cache import default_directory
+from edge_embed.engine.cache_directory import default_directory
 from edge_embed.errors import EdgeEmbedError, InputError
 from edge_embed.progress import progress_bar, step_bar
 from edge_embed_bench.choices import choose

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_embed.engine.weight_cache import default_directory
+from edge_embed.engine.cache_directory import default_directory
 from edge_embed.errors import InputError
 from edge_embed.model_file import file, manifest
 from edge_embed.progress import Step

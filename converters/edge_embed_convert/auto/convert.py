@@ -12,7 +12,7 @@ from pathlib import Path
 
 from typing_extensions import Unpack
 
-from edge_embed.engine.weight_cache import default_directory
+from edge_embed.engine.cache_directory import default_directory
 from edge_embed.progress import Step, Ticker
 from edge_embed_convert.auto.budget import Budget, Search
 from edge_embed_convert.auto.journal import Journal

@@ -127,3 +127,14 @@ def test_the_report_shows_every_figure_and_failure(unit):
     assert all(label in text for label in LABELS.values())
     assert all(f"FAILED: {failure}" in text for failure in parity.failures)
     assert format_report(run(unit, unit)).endswith("passed")
+
+
+def test_a_bound_that_does_not_apply_is_not_printed():
+    source = np.array([[3.0, 0.0], [0.0, 2.0]])  # a model without Normalize
+    report = compare(
+        source * 1.005, source, [16, 16], token_mismatches=0, thresholds={"norm_error_max": 1e-3}, k=1
+    )
+    assert report.passed
+    assert "norm_error_max" not in report.thresholds
+    (line,) = [line for line in format_report(report).splitlines() if "norm error" in line]
+    assert "at most" not in line

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge_embed import Embedder, Index
-from edge_embed.engine.weight_cache import default_directory
+from edge_embed.engine.cache_directory import default_directory
 from edge_embed.serve.app import create_app
 from edge_embed_bench.targets.browser import tools as browser_tools
 

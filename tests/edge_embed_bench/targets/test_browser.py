@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_embed.engine.weight_cache import default_directory
+from edge_embed.engine.cache_directory import default_directory
 from edge_embed.errors import InputError
 from edge_embed.model_file.file import ModelFile
 from edge_embed_bench.errors import TargetError

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edge_embed import Embedder
-from edge_embed.engine.weight_cache import default_directory
+from edge_embed.engine.cache_directory import default_directory
 from edge_embed.errors import InputError
 from edge_embed_bench.errors import TargetError
 from edge_embed_bench.records.model import Model

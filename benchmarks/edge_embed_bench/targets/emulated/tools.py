@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edge_embed.engine.weight_cache import default_directory
+from edge_embed.engine.cache_directory import default_directory
 from edge_embed.errors import InputError
 from edge_embed_bench.errors import TargetError
 
