@@ -56,6 +56,54 @@ def test_imports_point_one_way(package: str) -> None:
     assert not wrong
 
 
+def _private_imports(path: Path, room: tuple[str, ...]) -> set[str]:
+    """Returns the names with an underscore that a module imports from another room or package."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in PACKAGES:
+            parts = tuple(node.module.split("."))
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                own = alias.name.split(".")[0] in PACKAGES and alias.name.split(".")[0] != room[0]
+                if own and any(part.startswith("_") for part in alias.name.split(".")):
+                    found.add(alias.name)
+            continue
+        else:
+            continue
+        other_package = parts[0] != room[0]
+        if other_package and any(part.startswith("_") for part in parts):
+            found.add(node.module)
+        if other_package or parts[: len(room)] != room:
+            found |= {f"{node.module}.{n}" for n in names if n.startswith("_") and not n.startswith("__")}
+    return found
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_names_with_an_underscore_stay_in_their_room(package: str) -> None:
+    wrong = {
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in _modules(package)
+        for name in _private_imports(path, (package, *path.relative_to(PACKAGES[package]).parts[:-1]))
+    }
+    assert not wrong
+
+
+def test_a_private_import_is_seen(tmp_path: Path) -> None:
+    file = tmp_path / "x.py"
+    file.write_text(
+        "from edge_embed._version import __version__\n"
+        "from edge_embed.text.prompts import _hidden\n"
+        "import edge_embed._version\n"
+        "from edge_embed_convert.pipeline import convert\n"
+    )
+    assert _private_imports(file, ("edge_embed_convert",)) == {
+        "edge_embed._version",
+        "edge_embed.text.prompts._hidden",
+    }
+    assert _private_imports(file, ("edge_embed", "engine")) == {"edge_embed.text.prompts._hidden"}
+
+
 def test_runtime_imports_no_heavy_package_anywhere() -> None:
     wrong = {
         f"{path.name}: {name}"

@@ -22,7 +22,7 @@ from edge_embed.retrieval.options import Options, check_marks, check_query, chec
 from edge_embed.retrieval.search.searcher import Request
 from edge_embed.retrieval.store import schema
 from edge_embed.retrieval.store.database import Database
-from edge_embed.retrieval.store.maintenance import backup, check, vacuum
+from edge_embed.retrieval.store.maintenance import vacuum
 from edge_embed.retrieval.store.metadata import Where
 from edge_embed.retrieval.store.metadata import condition as where_condition
 from edge_embed.retrieval.store.settings import Encoder, Fingerprint, Settings
@@ -354,24 +354,6 @@ class Index(OpenIndex):
         with self._lock:
             self._model = loaded
             self._take(settings)
-
-    def backup(self, path: str | os.PathLike[str]) -> None:
-        """Copies the index to another file, while others read and write it.
-
-        Raises:
-            IndexFileError: If the copy cannot be written.
-        """
-        with self._database.translated():
-            backup(self._database, path)
-
-    def check(self) -> None:
-        """Reads the whole file and compares every checksum.
-
-        Raises:
-            IndexFileError: If something is damaged.
-        """
-        with self._database.translated():
-            check(self._database)
 
     def _check_vector(self, vector: npt.ArrayLike) -> Floats:
         row = np.asarray(vector, np.float32)

@@ -17,6 +17,7 @@ from edge_embed.retrieval.opening import recorded_model
 from edge_embed.retrieval.search.resident import Resident
 from edge_embed.retrieval.search.searcher import Searcher
 from edge_embed.retrieval.store.database import Database
+from edge_embed.retrieval.store.maintenance import backup, check
 from edge_embed.retrieval.store.metadata import Where
 from edge_embed.retrieval.store.metadata import condition as where_condition
 from edge_embed.retrieval.store.settings import Encoder, Settings, State
@@ -111,6 +112,24 @@ class OpenIndex:
             file_bytes=sum(part.stat().st_size for part in parts if part.exists()),
             resident_bytes=self._resident.nbytes,
         )
+
+    def backup(self, path: str | os.PathLike[str]) -> None:
+        """Copies the index to another file, while others read and write it.
+
+        Raises:
+            IndexFileError: If the copy cannot be written.
+        """
+        with self._database.translated():
+            backup(self._database, path)
+
+    def check(self) -> None:
+        """Reads the whole file and compares every checksum.
+
+        Raises:
+            IndexFileError: If something is damaged.
+        """
+        with self._database.translated():
+            check(self._database)
 
     def close(self) -> None:
         """Closes the file. Using the index afterwards is an error; closing it again is not."""
