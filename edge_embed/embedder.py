@@ -378,6 +378,7 @@ class Embedder:
             if self._engine is not None:
                 self._engine.close()
                 self._engine = None
+            self._file.close()
 
     def __enter__(self) -> Embedder:
         return self
@@ -413,17 +414,21 @@ class Embedder:
         if engine is not None and not self._closed:
             return engine
         with self._lock:
-            if self._closed:
-                raise RuntimeFailure(f"the model {self._file.path} is closed", fix="make a new Embedder")
+            self._require_open()
             if self._engine is None:
                 self._engine, self._acceleration = load_engine(
                     self._file, self._accelerator, self._num_threads, self._weight_cache, self._self_check
                 )
             return self._engine
 
+    def _require_open(self) -> None:
+        if self._closed:
+            raise RuntimeFailure(f"the model {self._file.path} is closed", fix="make a new Embedder")
+
     def _load_tokenizer(self) -> Tokenizer:
         with self._lock:
             if self._tokenizer is None:
+                self._require_open()
                 record = self.manifest.tokenizer
                 self._tokenizer = load_tokenizer(record, self._file.read(record.file))
             return self._tokenizer

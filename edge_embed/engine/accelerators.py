@@ -25,10 +25,10 @@ from edge_embed.engine.litert.log import (
 from edge_embed.engine.litert.python_api import CompiledFile, compile_for_accelerator
 from edge_embed.engine.litert.signatures import check_signatures
 from edge_embed.engine.uninterrupted import uninterrupted
-from edge_embed.engine.watched_file import WatchedFile
 from edge_embed.errors import AcceleratorError, AcceleratorWarning, RuntimeFailure, SelfCheckError
 from edge_embed.model_file.file import ModelFile
 from edge_embed.model_file.manifest import Manifest, Vector
+from edge_embed.model_file.open_file import OpenFile
 from edge_embed.proof.self_check import check_every_bucket
 from edge_embed.warn import warn
 
@@ -103,7 +103,7 @@ class AcceleratedEngine(Engine):
         super().__init__(file.manifest)
         self.acceleration = Acceleration(accelerator, accelerator)
         self._graph: CompiledFile | None = None
-        self._file = WatchedFile(file.path, file.manifest.graph)
+        self._file = OpenFile(file.path, file.manifest.graph)
         with mapped(self._file.descriptor) as data:
             check_signatures(signatures(data), file.manifest)
         self._graph = self._compile(file, accelerator, num_threads)

@@ -32,9 +32,9 @@ from edge_embed.engine.litert.signatures import check_signatures
 from edge_embed.engine.packed_weights import BY_DESCRIPTOR, PackedWeights
 from edge_embed.engine.parallel import SHORT
 from edge_embed.engine.uninterrupted import uninterrupted
-from edge_embed.engine.watched_file import WatchedFile
 from edge_embed.errors import LiteRtVersionWarning, ModelFileError, RuntimeFailure, WeightCacheWarning
 from edge_embed.model_file.manifest import Manifest, Vector
+from edge_embed.model_file.open_file import OpenFile
 from edge_embed.names import signature_name
 from edge_embed.warn import warn
 
@@ -83,7 +83,7 @@ class CpuEngine(Engine):
         self._lock = threading.Condition()  # only for threads that no interrupt reaches
         self._weights = PackedWeights(weight_cache)
         # The file that was opened is the file that later buckets come from, whatever the path holds then.
-        self._file = WatchedFile(path, manifest.graph)
+        self._file = OpenFile(path, manifest.graph)
         self._release = weakref.finalize(self, _release, self._graphs, self._file, self._weights)
         self._release.atexit = False  # the process ends anyway, and LiteRT would say so
         with mapped(self._file.descriptor) as data:
@@ -209,7 +209,7 @@ class CpuEngine(Engine):
         return FileGraph(self._compiled, length)
 
 
-def _release(graphs: list[AnyGraph], file: WatchedFile, weights: PackedWeights) -> None:
+def _release(graphs: list[AnyGraph], file: OpenFile, weights: PackedWeights) -> None:
     quietly(lambda: [graph.close() for graph in graphs])
     graphs.clear()
     weights.close()

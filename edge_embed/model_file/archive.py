@@ -68,11 +68,17 @@ def opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise ModelFileError(f"{path} is not a file", expected="a .tflite file", fix="check the path")
-    with os.fdopen(descriptor, "rb") as handle:
-        try:
-            yield handle
-        except OSError as error:
-            raise ModelFileError(f"cannot read the model file {path}", got=reason(error)) from error
+    with os.fdopen(descriptor, "rb") as handle, reading(path):
+        yield handle
+
+
+@contextlib.contextmanager
+def reading(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns what the system reports while a model file is read into a `ModelFileError`."""
+    try:
+        yield
+    except OSError as error:
+        raise ModelFileError(f"cannot read the model file {path}", got=reason(error)) from error
 
 
 def read_directory(handle: BinaryIO, size: int, path: Path) -> dict[str, Member]:
@@ -160,10 +166,8 @@ def _locate(handle: BinaryIO, info: zipfile.ZipInfo, size: int, path: Path) -> M
     return Member(info.header_offset, offset, info.file_size, info.CRC)
 
 
-def read_member(handle: BinaryIO, path: Path, name: str, member: Member) -> bytes:
-    """Returns a member's data, checked against its checksum."""
-    handle.seek(member.offset)
-    data = handle.read(member.size)
+def check_member(data: bytes, path: Path, name: str, member: Member) -> bytes:
+    """Returns a member's data after checking them against its checksum."""
     if len(data) != member.size or zlib.crc32(data) != member.crc:
         raise _damaged(path, f"the content of {name!r} does not match its checksum")
     return data

@@ -22,12 +22,13 @@ from edge_embed.model_file.archive import (
     IDENTIFIER,
     REPAIR,
     Member,
+    check_member,
     opened,
     read_directory,
-    read_member,
     reason,
 )
 from edge_embed.model_file.manifest import Manifest, Vector, decode_vector
+from edge_embed.model_file.open_file import OpenFile
 from edge_embed.model_file.schema import from_json
 from edge_embed.names import MANIFEST_NAME, PROBES_NAME
 
@@ -88,11 +89,12 @@ class ModelFile:
     """
 
     def __init__(
-        self, path: Path, manifest: Manifest, identity: Identity, members: dict[str, Member]
+        self, file: OpenFile, manifest: Manifest, identity: Identity, members: dict[str, Member]
     ) -> None:
-        self.path = path
+        self.path = Path(file.path)
         self.manifest = manifest
         self.identity = identity
+        self._file = file
         self._members = members
 
     @classmethod
@@ -104,10 +106,12 @@ class ModelFile:
             ManifestError: If its manifest is malformed or of a newer schema.
         """
         absolute = Path(os.path.abspath(os.fspath(path)))
-        with opened(absolute) as handle:
-            identity = Identity.of(os.fstat(handle.fileno()))
+        file = OpenFile(absolute)
+        identity = Identity.of(os.fstat(file.descriptor))
+        with file.reader() as handle:
             members = read_directory(handle, identity.size, absolute)
-            text = read_member(handle, absolute, MANIFEST_NAME, members[MANIFEST_NAME])
+        member = members[MANIFEST_NAME]
+        text = check_member(file.read(member.size, member.offset), absolute, MANIFEST_NAME, member)
         try:
             manifest = Manifest.from_json(text)
         except ManifestError as error:
@@ -121,7 +125,8 @@ class ModelFile:
                 got=f"a graph of {manifest.graph.bytes} bytes before members from byte {first}",
                 fix=REPAIR,
             )
-        return cls(absolute, manifest, identity, members)
+        file.graph = manifest.graph
+        return cls(file, manifest, identity, members)
 
     @property
     def names(self) -> list[str]:
@@ -135,15 +140,16 @@ class ModelFile:
     def read(self, name: str) -> bytes:
         """Returns a member's content, checked against its checksum.
 
+        It comes from the file that was opened, also if another has taken its name.
+
         The tokenizer is also checked against the hash in the manifest.
 
         Raises:
             ModelFileError: If there is no such member or its content is damaged.
         """
         member = self._member(name)
-        with opened(self.path) as handle:
-            self._require_same(os.fstat(handle.fileno()))
-            data = read_member(handle, self.path, name, member)
+        self._file.require_unchanged()
+        data = check_member(self._file.read(member.size, member.offset), self.path, name, member)
         record = self.manifest.tokenizer
         if name == record.file and hashlib.sha256(data).hexdigest() != record.sha256:
             raise ModelFileError(
@@ -160,23 +166,19 @@ class ModelFile:
         Raises:
             ModelFileError: If they differ, or the file was replaced after it was opened.
         """
-        digest = hashlib.sha256()
-        with opened(self.path) as handle:
-            self._require_same(os.fstat(handle.fileno()))
-            left = self.manifest.graph.bytes
-            while left > 0:
-                chunk = handle.read(min(left, _CHUNK))
-                if not chunk:
-                    break
-                digest.update(chunk)
-                left -= len(chunk)
-        if digest.hexdigest() != self.manifest.graph.sha256:
+        digest = self._file.hash_graph()
+        self._file.require_unchanged()
+        if digest != self.manifest.graph.sha256:
             raise ModelFileError(
                 f"the graph in {self.path} is damaged",
-                got=f"sha256 {digest.hexdigest()}",
+                got=f"sha256 {digest}",
                 expected=self.manifest.graph.sha256,
                 fix=REPAIR,
             )
+
+    def close(self) -> None:
+        """Closes the file. What was read of it stays. Calling it again does nothing."""
+        self._file.close()
 
     def require_unchanged(self) -> None:
         """Checks that the path still holds the file that was opened.

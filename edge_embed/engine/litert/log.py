@@ -210,15 +210,24 @@ def _sort(content: bytes, log: Log) -> bytes:
     return b"".join(others)
 
 
-def _after_fork_in_child() -> None:
-    if _streams is not None:
-        for variable, address in zip(_streams.variables, _streams.originals, strict=True):
-            variable.value = address
+def _before_fork() -> None:
+    _lock.acquire()  # a fork waits until no capture is running
+
+
+def _after_fork_in_parent() -> None:
     _lock.release()
 
 
+def _after_fork_in_child() -> None:
+    global _lock  # noqa: PLW0603 - an interrupt may have ended the wait for the lock of the parent's thread
+    _lock = threading.RLock()
+    if _streams is not None:
+        _streams.logs.clear()
+        for variable, address in zip(_streams.variables, _streams.originals, strict=True):
+            variable.value = address
+
+
 if hasattr(os, "register_at_fork"):
-    # A fork waits until no capture is running.
     os.register_at_fork(
-        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_after_fork_in_child
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
     )

@@ -185,6 +185,21 @@ def test_a_model_file_that_nobody_wrote_to_goes_on(tiny_model, tmp_path, change)
         assert np.isfinite(model.encode_tokens(LONG)).all()
 
 
+@pytest.mark.parametrize("change", ["replace", "unlink"])
+def test_a_file_that_lost_its_name_before_the_first_text_goes_on(tiny_model, tmp_path, change):
+    path = tmp_path / "model.tflite"
+    shutil.copy(tiny_model, path)
+    with Embedder(tiny_model, weight_cache="memory") as model:
+        expected = model.encode("the red planet")
+    with Embedder(path, weight_cache="memory") as model:
+        if change == "unlink":
+            path.unlink()
+        else:
+            (tmp_path / "new").write_bytes(b"another")
+            os.replace(tmp_path / "new", path)
+        assert np.array_equal(model.encode("the red planet"), expected)
+
+
 def test_a_model_file_that_is_overwritten_during_a_run_gives_no_vector(tiny_model, tmp_path, monkeypatch):
     path = tmp_path / "model.tflite"
     shutil.copy(tiny_model, path)

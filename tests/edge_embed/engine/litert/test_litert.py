@@ -117,6 +117,34 @@ def test_what_comes_late_and_what_is_long(capfd):
     assert capfd.readouterr().err == "mine\n"
 
 
+@needs_capture
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_child_forked_during_a_capture_can_print_and_capture(capfd):
+    """As when an interrupt ended the fork's wait for the capture."""
+    inside, leave = threading.Event(), threading.Event()
+
+    def capture():
+        with captured_log():
+            inside.set()
+            leave.wait(30)
+
+    thread = threading.Thread(target=capture)
+    thread.start()
+    inside.wait(30)
+    child = ctypes.PyDLL(None).fork()  # without Python's hooks, which would wait
+    if not child:
+        log._after_fork_in_child()
+        c_print("of the child\n")
+        with captured_log() as captured:
+            c_print("ERROR: x\n")
+        os._exit(len(captured.errors) - 1)
+    leave.set()
+    thread.join()
+    assert os.waitpid(child, 0)[1] == 0
+    assert capfd.readouterr().err == "of the child\n"
+
+
 def test_another_c_library_leaves_everything_visible(monkeypatch, capfd):
     def fail():
         raise AttributeError("gnu_get_libc_version")
