@@ -1,6 +1,15 @@
 """Train sentence encoders by EmbeddingGemma's recipe (arXiv 2509.20354), for `edge_embed convert`.
 
-Rooms, each with its public names in its own `__init__`:
+Rooms and modules, each with its public names in its own docstring:
 
-    losses   contrastive loss, spread-out regularizer, embedding matching, Matryoshka
+    recipe      the TOML file that describes a run, read and checked
+    run         runs a recipe, goes on where it was stopped, estimates time and memory
+    data        rows, tables on disk, teacher vectors, hard negatives, batches
+    losses      contrastive loss, spread-out regularizer, embedding matching, Matryoshka
+    qat         quantization in the loop, equal to the file bit for bit
+    adapt       a Gemma 3 decoder becomes an encoder
+    student     a small student of a teacher
+    merge       the average of checkpoints
+    evaluate    scores on development sets
+    ablations   the paper's ablations on small models
 """

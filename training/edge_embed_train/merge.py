@@ -23,6 +23,7 @@ from edge_embed.errors import CheckpointError, ConversionError
 from edge_embed_convert.source.checkpoint import Checkpoint, load
 from edge_embed_convert.source.modules import HeadModule, Normalize
 from edge_embed_train.evaluate import read_sets, score
+from edge_embed_train.quiet import quiet
 
 IGNORED = ("transformers_version", "torch_dtype", "dtype", "_name_or_path", "architectures")
 """Entries of config.json that say how a checkpoint was saved, not what it computes."""
@@ -94,7 +95,9 @@ def merge(
 def _scores(place: Path, sets: Sequence[Any], batch_size: int) -> dict[str, float]:
     from sentence_transformers import SentenceTransformer
 
-    return score(SentenceTransformer(str(place)), sets, batch_size=batch_size)
+    with quiet():
+        model = SentenceTransformer(str(place))
+    return score(model, sets, batch_size=batch_size)
 
 
 def _check_target(target: Path) -> None:

@@ -1,8 +1,7 @@
 """Make a small student of a teacher: its words, a few narrow Gemma 3 layers, its dimension.
 
 The tokenizer is the teacher's WordPiece, cut to the pieces that the texts use most. The token table begins as
-the first principal components of the teacher's own table; a new vocabulary and a random table did worse
-at equal training (docs/training.md). The layers are random.
+the first principal components of the teacher's own table. The layers are random.
 """
 
 from __future__ import annotations

@@ -18,8 +18,10 @@ from edge_embed.errors import RecipeError
 from edge_embed.progress import Ticker
 from edge_embed_convert import convert
 from edge_embed_convert.graph.export import export
-from edge_embed_convert.graph.rewrite import build
-from edge_embed_convert.recipes.grammar import Scheme
+from edge_embed_convert.graph.rewrite import EmbeddingModel, build
+from edge_embed_convert.graph.weights import find_projections
+from edge_embed_convert.recipes.grammar import Recipe, Scheme
+from edge_embed_convert.recipes.placement import projections
 from edge_embed_convert.recipes.planes import round_to_int4, split_planes
 from edge_embed_convert.recipes.quantize import quantize
 from edge_embed_convert.source.checkpoint import load
@@ -88,18 +90,27 @@ def _bytes(weight: np.ndarray) -> Iterator[bytes]:
     return (row.tobytes() for row in np.ascontiguousarray(weight + 0.0))  # no negative zeros
 
 
-def _float_graph(directory: Path, path: Path, planes: str | None = None) -> Path:
+Graph = tuple[Path, EmbeddingModel]
+
+
+def _float_graph(directory: Path, path: Path, planes: str | None = None) -> Graph:
     model = build(load(directory), 0)
     if planes is not None:
         split_planes(model, trainable_recipe(planes))
     export(model, BUCKETS, path, Ticker(lambda step, done, total: None, 1))
-    return path
+    return path, model
+
+
+def _quantized(graph: Graph, recipe: Recipe) -> Counter[bytes]:
+    path, model = graph
+    weights = {name: layer.weight.detach() for name, layer in projections(model).items()}
+    return _rows_of(quantize(path, recipe, model, find_projections(path, weights)))
 
 
 @pytest.fixture(scope="module")
 def float_graphs(
     tiny_gemma: Path, tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
+) -> dict[str, Graph]:
     scratch = tmp_path_factory.mktemp("graphs")
     return {p.name: _float_graph(p, scratch / f"{p.name}.tflite") for p in (tiny_gemma, tiny_bert)}
 
@@ -107,18 +118,18 @@ def float_graphs(
 @pytest.mark.parametrize("recipe", ["int8", "int4", "mixed", "int4-block32"])
 @pytest.mark.parametrize("family", ["gemma", "bert"])
 def test_training_computes_with_the_weights_of_the_file(
-    family: str, recipe: str, tiny_gemma: Path, tiny_bert: Path, float_graphs: dict[str, Path]
+    family: str, recipe: str, tiny_gemma: Path, tiny_bert: Path, float_graphs: dict[str, Graph]
 ) -> None:
     directory, parsed = {"gemma": tiny_gemma, "bert": tiny_bert}[family], trainable_recipe(recipe)
     weights = quantized_weights(_load(directory), parsed).values()
     expected = Counter(row for weight in weights for row in _bytes(weight.numpy()))
-    assert _rows_of(quantize(float_graphs[directory.name], parsed, load(directory).family)) == expected
+    assert _quantized(float_graphs[directory.name], parsed) == expected
 
 
 def test_int8_per_block_is_the_sum_of_two_planes(tiny_gemma: Path, tmp_path: Path) -> None:
     parsed = trainable_recipe("int8-block32")
     graph = _float_graph(tiny_gemma, tmp_path / "planes.tflite", "int8-block32")
-    rows = _rows_of(quantize(graph, parsed, load(tiny_gemma).family))
+    rows = _quantized(graph, parsed)
     for place in places_of(_load(tiny_gemma)):
         if place.group == TABLE:
             planes = [stored(place.written(), parsed.embedding)]

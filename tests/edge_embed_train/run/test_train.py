@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import multiprocessing
 import os
 import random
 import socket
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ from sentence_transformers import SentenceTransformer
 
 from edge_embed.errors import InputError, TrainingError
 from edge_embed_convert.source.checkpoint import load
-from edge_embed_train.run import estimate, train
+from edge_embed_train.cli import train as command
+from edge_embed_train.run import train
 from edge_embed_train.run.folder import last_checkpoint
 
 WORDS = (  # noqa: SIM905 - a list says no more
@@ -181,16 +184,24 @@ def test_two_processes_equal_one(place: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(ours[name], weight, rtol=0, atol=1e-5)
 
 
-def test_an_estimate_leaves_nothing_behind(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_command_estimates_and_leaves_nothing_behind(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    stages = estimate(_recipe(place, "dry", _stage("distill", 7), _stage("soup", 5, more="members = 2")))
-    assert [(s.name, s.steps) for s in stages] == [("distill", 7), ("soup", 10)]
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    recipe = _recipe(place, "dry", _stage("distill", 7), _stage("soup", 5, more="members = 2"))
+    parser = argparse.ArgumentParser()
+    command.configure(parser)
+    before = sorted(place.iterdir())
+    capsys.readouterr()
+    assert command.run(parser.parse_args([str(recipe), "--dry-run", "--json"])) == 0
+    stages = json.loads(capsys.readouterr().out)
+    assert [(s["name"], s["steps"]) for s in stages] == [("distill", 7), ("soup", 10)]
     for stage in stages:
-        assert stage.seconds_per_step is not None
-        assert stage.seconds == pytest.approx(stage.steps * stage.seconds_per_step)
-        assert stage.memory > 1e8
+        assert stage["seconds"] == pytest.approx(stage["steps"] * stage["seconds_per_step"])
+        assert stage["memory"] > 1e8
+    assert sorted(place.iterdir()) == before
+    assert not list((tmp_path / "scratch").iterdir())
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(place: Path, tmp_path: Path) -> None:

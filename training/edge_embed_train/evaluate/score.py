@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge_embed.names import DOCUMENT_PROMPTS, QUERY_PROMPTS
 from edge_embed.text.plan import task_prompt_name
 from edge_embed_train.evaluate.sets import DevSet, Pairs
+from edge_embed_train.quiet import quiet
 
 SIMILARITY_PROMPTS = ("STS",)
 """Under what names models keep the prompt for sentence similarity."""
@@ -28,7 +27,7 @@ def score(
     """
     prompts: Mapping[str, str] = model.prompts or {}
     training = model.training
-    with _quiet():
+    with quiet():
         scores = {
             each.name: (_spearman if isinstance(each, Pairs) else _ndcg)(
                 model, each, prompts, batch_size, truncate_dim
@@ -84,15 +83,3 @@ def _ndcg(model: Any, ranking: Any, prompts: Mapping[str, str], batch: int, dime
         truncate_dim=dimension,
     )
     return float(evaluator(model)["cosine_ndcg@10"])
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the evaluators' own progress lines away from the user."""
-    logger = logging.getLogger("sentence_transformers")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -12,6 +12,7 @@ from typing import Any
 from edge_embed_train.data import dirichlet_mixtures
 from edge_embed_train.evaluate import DevSet, read_sets, score
 from edge_embed_train.merge import merge
+from edge_embed_train.quiet import quiet
 from edge_embed_train.recipe import AdaptStage, Recipe, StudentStage, TrainStage, read_recipe
 from edge_embed_train.run.card import write_card
 from edge_embed_train.run.folder import RunFolder, replace_directory
@@ -90,7 +91,8 @@ class Run:
                 else:
                     with self._first():
                         if self._state.is_main_process:
-                            self._make(stage, place, target)
+                            with quiet():
+                                self._make(stage, place, target)
                 self._state.wait_for_everyone()
                 self.folder.finish(stage.name)
             place = target / "model"

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from edge_embed_train.evaluate import read_sets
+from edge_embed_train.quiet import quiet
 from edge_embed_train.recipe import Recipe, StudentStage, TrainStage, read_recipe
 from edge_embed_train.run.folder import RunFolder
 from edge_embed_train.run.inputs import Teacher, prepare_inputs
@@ -113,7 +114,8 @@ def _stages(recipe: Recipe, folder: RunFolder) -> list[StageEstimate]:
             folder.stage(number, stage) / "checkpoints",
             callbacks=[clock.callback()],
         )
-        trainer.train()
+        with quiet():
+            trainer.train()
         members = stage.members if stage.kind == "soup" else 1
         rows = sum(table.rows for table in inputs.tables.values())
         steps = stage.steps * members

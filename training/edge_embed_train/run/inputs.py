@@ -19,6 +19,7 @@ from edge_embed_train.data import (
     proportions,
     teacher_vectors,
 )
+from edge_embed_train.quiet import quiet
 from edge_embed_train.recipe import DataSet, Recipe, TrainStage
 from edge_embed_train.run.folder import RunFolder
 
@@ -42,7 +43,8 @@ class Teacher:
         from sentence_transformers import SentenceTransformer
 
         try:
-            return SentenceTransformer(self.name, device=self._device)
+            with quiet():
+                return SentenceTransformer(self.name, device=self._device)
         except (OSError, ValueError) as error:
             raise InputError(f"the teacher {self.name} cannot be loaded", got=str(error)[:200]) from error
 

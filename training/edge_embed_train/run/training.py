@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from edge_embed_train.data import MixtureBatchSampler
 from edge_embed_train.evaluate import DevSet, score
 from edge_embed_train.losses import CachedEmbeddingLoss, EmbeddingLoss
 from edge_embed_train.qat import quantize_model, restore_model, trainable_recipe
+from edge_embed_train.quiet import quiet
 from edge_embed_train.recipe import Recipe, TrainStage
 from edge_embed_train.run.folder import RunFolder, last_checkpoint, replace_directory, step_of
 from edge_embed_train.run.inputs import StageInputs
@@ -240,7 +239,8 @@ def save_model(model: Any, target: Path) -> None:
     scratch = target.with_name(f"{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        model.save_pretrained(str(scratch), create_model_card=False)
+        with quiet():
+            model.save_pretrained(str(scratch), create_model_card=False)
         replace_directory(scratch, target)
     except OSError as error:
         raise TrainingError(
@@ -248,21 +248,3 @@ def save_model(model: Any, target: Path) -> None:
             got=str(error),
             fix="free disk space and run the same command again: it goes on from its last checkpoint",
         ) from error
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps the libraries' notes away from the user: what matters is an error or a metric of ours."""
-    from transformers.utils import logging as bars
-
-    loggers = [logging.getLogger(name) for name in ("sentence_transformers", "transformers", "accelerate")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    bars.disable_progress_bar()
-    try:
-        yield
-    finally:
-        bars.enable_progress_bar()
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -32,7 +32,7 @@ LIMIT = 64 * 2**20
 """Bytes that travel to a machine in one go."""
 
 RUN = """\
-# Makes edge-embed-mini. Takes about ten minutes on one GPU.
+# Makes edge-embed-mini on a machine with a GPU. Not yet run on one.
 set -e
 cd "$(dirname "$0")"
 export PYTHONPATH="$PWD:$PWD/converters:$PWD/training:$PWD/vendor"
