@@ -1,16 +1,24 @@
-# Everything installs into .venv here; nothing else on the machine is touched.
+# Everything installs into .venv here. Only FETCH=1 changes the machine: it installs Debian's packages.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: docs demo test test-android lint full bench clean
+.PHONY: demo test test-devices test-pythons test-android lint full bench docs clean
 
 demo: $(VENV)/.demo ## convert the real all-MiniLM-L6-v2, show its parity, search a small collection and a folder of notes
 	$(BIN)/python examples/demo.py
 
-test: $(VENV)/.test lint ## what continuous integration runs
-	$(BIN)/python -m pytest
+test: $(VENV)/.test lint ## style, types, and every test that needs Python packages alone
+	$(BIN)/python -m pytest -m "not device" --strict-skips
+
+test-devices: $(VENV)/.test ## ssh, emulated ARM processors, a browser, a GPU in software; FETCH=1 installs them
+	EDGE_EMBED_CACHE=$(abspath $(VENV))/devices tests/devices.sh $(BIN)/python $(if $(FETCH),--fetch)
+
+test-pythons: ## the runtime's tests on every CPython from 3.10 on that this machine has
+	tests/pythons.sh $(VENV)/pythons
+
+# More groups of tests go here, each one target that .ci/run calls as well.
 
 test-android: ## compile the Android demo and test its core on the JVM; FETCH=1 fetches the tools
 	android_demo/test.sh $(if $(FETCH),--fetch)

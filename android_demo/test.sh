@@ -2,7 +2,8 @@
 # Compiles the demo and runs its core's tests on this machine's Java, without Gradle and without an SDK.
 #
 #   ./test.sh           says what is missing, and otherwise tests
-#   ./test.sh --fetch   also fetches what is missing: the Kotlin compiler from npm, JUnit from Debian
+#   ./test.sh --fetch   also fetches what is missing: the Kotlin compiler from npm, JUnit from Debian, and,
+#                       as root on Debian, installs Java and npm
 #
 # TOOLS is where fetched tools are kept.
 set -euo pipefail
@@ -15,6 +16,13 @@ KOTLIN=$TOOLS/package/lib
 
 fetch() {
     mkdir -p "$TOOLS"
+    local programs=()
+    command -v java >/dev/null || programs+=(openjdk-17-jre-headless)
+    command -v npm >/dev/null || programs+=(npm)
+    if ((EUID == 0 && ${#programs[@]})); then
+        apt-get update -qq >&2
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${programs[@]}" >&2
+    fi
     if [[ ! -f $KOTLIN/kotlin-compiler.jar ]]; then
         npm pack --silent --pack-destination "$TOOLS" "kotlin-compiler@$KOTLIN_VERSION" >&2
         tar -xzf "$TOOLS/kotlin-compiler-$KOTLIN_VERSION.tgz" -C "$TOOLS"
@@ -57,7 +65,7 @@ junit >/dev/null || missing+=("JUnit 4 (Debian: junit4)")
 if ((${#missing[@]})); then
     printf 'test-android needs:\n' >&2
     printf '  %s\n' "${missing[@]}" >&2
-    printf 'to fetch them: android_demo/test.sh --fetch (needs npm, apt-get and the network; java you install)\n' >&2
+    printf 'to fetch them: android_demo/test.sh --fetch (needs npm, apt-get and the network)\n' >&2
     exit 3
 fi
 

@@ -1,6 +1,6 @@
 """Shared fixtures: a tiny graph, two tiny tokenizers, and model files made of them. Nothing is downloaded.
 
-The graph is converted once per session. It has signatures for `BUCKETS`, a table of `VOCABULARY` rows, and
+The graph has signatures for `BUCKETS`, a table of `VOCABULARY` rows, and
 vectors of `DIMENSION` numbers; the order of the tokens matters to it and padding does not.
 """
 
@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import sys
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -71,47 +69,9 @@ def cache_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
 
 
 @pytest.fixture(scope="session")
-def tiny_graph(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The flatbuffer."""
-    import torch
-
-    torch.manual_seed(7)
-    path = tmp_path_factory.mktemp("graph") / "tiny.tflite"
-    limit = sys.getrecursionlimit()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the converter's, about its own future
-            import litert_torch
-
-            encoder, converter = _tiny_encoder(), litert_torch
-            for length in BUCKETS:
-                sample = {"tokens": torch.ones(1, length, dtype=torch.int32)}
-                converter = converter.signature(f"embed_{length}", encoder, sample_kwargs=sample)
-            converter.convert(lightweight_conversion=True).export(str(path))
-    finally:
-        # The converter raises the limit so far that deeply nested JSON overflows the stack of C instead.
-        sys.setrecursionlimit(limit)
-    return path.read_bytes()
-
-
-def _tiny_encoder() -> Any:
-    import torch
-    from torch import nn
-
-    class Tiny(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.table = nn.Parameter(torch.randn(VOCABULARY, 16))
-            self.places = nn.Parameter(torch.randn(BUCKETS[-1], 16))
-            self.layers = nn.Sequential(nn.Linear(16, 64), nn.Tanh(), nn.Linear(64, DIMENSION))
-
-        def forward(self, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
-            real = (tokens != 0).float().unsqueeze(-1)
-            hidden = nn.functional.embedding(tokens, self.table) + self.places[: tokens.shape[1]]
-            pooled = (self.layers(hidden) * real).sum(1) / real.sum(1).clamp(min=1.0)
-            return {"embedding": pooled * torch.rsqrt((pooled * pooled).sum(-1, keepdim=True) + 1e-12)}
-
-    return Tiny().eval()
+def tiny_graph() -> bytes:
+    """The flatbuffer, which `golden/tiny_graph.py` made; a test of the converter compares the two."""
+    return (Path(__file__).parent / "golden" / "tiny.tflite").read_bytes()
 
 
 @pytest.fixture(scope="session")

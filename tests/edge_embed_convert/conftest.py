@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
+from edge_embed_convert import job
 from edge_embed_convert.families import family_named
 from edge_embed_convert.gate.probe_texts import SENTENCES
 from edge_embed_convert.graph.rewrite import EmbeddingModel, build
@@ -20,8 +21,18 @@ from edge_embed_convert.pipeline import Conversion, convert
 from edge_embed_convert.random_checkpoint import write_random_checkpoint
 from edge_embed_convert.source import checkpoint as checkpoints
 
+from .kept_exports import KeptExports
+
 VOCABULARY = 600
 GEMMA_BUCKETS, BERT_BUCKETS = [16, 32, 72], [16, 64]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kept_exports(pytestconfig: pytest.Config) -> Iterator[None]:
+    """Conversions share what they export: a graph that was exported before, also in another session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job, "export", KeptExports(pytestconfig.cache.mkdir("exports")))
+        yield
 
 
 @pytest.fixture(scope="session")

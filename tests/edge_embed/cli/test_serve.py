@@ -18,6 +18,9 @@ import pytest
 from edge_embed.cli.serve import read_keys
 from edge_embed.errors import InputError
 
+pytest.importorskip("uvicorn")
+pytest.importorskip("starlette")
+
 
 @pytest.fixture
 def start(tiny_model):
