@@ -6,7 +6,7 @@ Other rooms may use:
 - `base.Engine`: what an engine can do;
 - `cpu.CpuEngine`: the engine of the CPU without cache and checks, with `packed_weights.IN_MEMORY`;
 - `accelerators.Acceleration`: what runs a loaded model;
-- `weight_cache`: where packed weights are kept, and the commands that list and remove them;
+- `weight_cache`: packed weights on disk; `cache_directory`: where they are kept, listed and removed;
 - `parallel`: many texts at once; `uninterrupted`: work that Ctrl-C cannot break off;
 - `litert`: what the project knows about LiteRT.
 """

@@ -25,7 +25,13 @@ from edge_embed.engine.litert.log import (
 from edge_embed.engine.litert.python_api import CompiledFile, compile_for_accelerator
 from edge_embed.engine.litert.signatures import check_signatures
 from edge_embed.engine.uninterrupted import uninterrupted
-from edge_embed.errors import AcceleratorError, AcceleratorWarning, RuntimeFailure, SelfCheckError
+from edge_embed.errors import (
+    AcceleratorError,
+    AcceleratorWarning,
+    ModelFileError,
+    RuntimeFailure,
+    SelfCheckError,
+)
 from edge_embed.model_file.file import ModelFile
 from edge_embed.model_file.manifest import Manifest, Vector
 from edge_embed.model_file.open_file import OpenFile
@@ -125,14 +131,16 @@ class AcceleratedEngine(Engine):
         graph = self._graph
         if graph is None or graph.closed:
             raise closed_error(self._name)
-        self._file.require_unchanged()
         what = "LiteRT cannot run the graph"
-        if not graph.has_run(length):
-            return call_litert(what, lambda: graph.run(length, ids))
         try:
+            self._file.require_unchanged()
+            if not graph.has_run(length):
+                return call_litert(what, lambda: graph.run(length, ids))
             return uninterrupted(lambda: graph.run(length, ids))
-        except GraphClosedError:
-            raise closed_error(self._name) from None
+        except (GraphClosedError, ModelFileError, RuntimeFailure):
+            if graph.closed:
+                raise closed_error(self._name) from None
+            raise
         except WRAPPER_ERRORS as error:
             raise RuntimeFailure(what, got=str(error)) from error
 

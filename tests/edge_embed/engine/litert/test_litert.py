@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import edge_embed
 from edge_embed.engine.litert import log
 from edge_embed.engine.litert.delegate import partitions
 from edge_embed.engine.litert.flatbuffer import keep_only, mapped, signatures
@@ -26,6 +28,13 @@ def c_print(text, stream=0):
     address = ctypes.c_void_p.in_dll(libc, log._VARIABLES[stream]).value
     libc.fputs(text.encode(), ctypes.c_void_p(address))
     libc.fflush(ctypes.c_void_p(address))
+
+
+def test_only_this_room_imports_litert():
+    package = Path(edge_embed.__file__).parent
+    room = package / "engine" / "litert"
+    users = [p for p in package.rglob("*.py") if "ai_edge_litert" in p.read_text() and room not in p.parents]
+    assert users == []
 
 
 @needs_capture
