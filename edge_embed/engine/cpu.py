@@ -47,7 +47,7 @@ class CpuEngine(Engine):
     """A model file's graph on the CPU.
 
     A bucket has one graph that splits its work between all threads, and up to `workers` that run on one
-    thread each, beside each other. Who asks for a graph that is busy waits for it.
+    thread each, beside each other. A text waits while the graph that it needs is busy.
 
     Args:
         path: The model file.
@@ -74,10 +74,9 @@ class CpuEngine(Engine):
         self._num_threads = num_threads
         self._graphs: list[AnyGraph] = []
         self._shared: dict[int, AnyGraph] = {}  # by bucket: split between all threads
-        self._idle: dict[int, list[AnyGraph]] = collections.defaultdict(
-            list
-        )  # by bucket: on one thread each, not running
-        self._made: collections.Counter[int] = collections.Counter()  # by bucket: on one thread each
+        # By bucket, on one thread each: those that do not run, and how many there are.
+        self._idle: dict[int, list[AnyGraph]] = collections.defaultdict(list)
+        self._made: collections.Counter[int] = collections.Counter()
         self._compiled: CompiledFile | None = None  # all buckets at once, without the C interface
         self._closed = False
         self._lock = threading.Condition()  # only for threads that no interrupt reaches
@@ -85,7 +84,7 @@ class CpuEngine(Engine):
         # The file that was opened is the file that later buckets come from, whatever the path holds then.
         self._file = OpenFile(path, manifest.graph)
         self._release = weakref.finalize(self, _release, self._graphs, self._file, self._weights)
-        self._release.atexit = False  # the process ends anyway, and LiteRT would say so
+        self._release.atexit = False  # the process ends anyway, and LiteRT would print to its log
         with mapped(self._file.descriptor) as data:
             check_signatures(signatures(data), manifest)
         self._register()
@@ -97,6 +96,8 @@ class CpuEngine(Engine):
     def abandon(self) -> None:
         """Forgets the graphs in a forked child: the threads of their delegates exist only in the parent."""
         if self._release.detach():
+            if self._compiled is not None:
+                self._compiled.abandon()
             self._weights.close()
             self._file.close()
 

@@ -1,9 +1,11 @@
 """The engine of the CPU: buckets compiled when they are needed, over weights that nobody takes away."""
 
 import ctypes
+import gc
 import mmap
 import os
 import shutil
+import signal
 import subprocess
 import threading
 
@@ -427,6 +429,25 @@ def test_another_version_notices_an_overwritten_file_as_well(tiny_model, tmp_pat
     overwrite(path, tiny_model.read_bytes())
     with pytest.raises(ModelFileError, match="changed while it was in use"):
         model.encode_tokens(SHORT)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_another_version_survives_a_fork(tiny_model, another_version):
+    with pytest.warns(LiteRtVersionWarning):
+        model = Embedder(tiny_model, num_threads=2, weight_cache="memory")
+    expected = model.encode_tokens(SHORT)
+    child = os.fork()
+    if not child:
+        signal.alarm(30)  # ends a child that waits for threads of its parent
+        gc.collect()
+        same = np.array_equal(model.encode_tokens(SHORT), expected)
+        del model
+        gc.collect()
+        os._exit(0 if same else 3)
+    assert os.waitpid(child, 0)[1] == 0
+    assert np.array_equal(model.encode_tokens(SHORT), expected)
+    model.close()
 
 
 def test_another_version_packs_changed_weights_again(tiny_model, tmp_path, another_version):
