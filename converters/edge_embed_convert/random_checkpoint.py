@@ -45,7 +45,7 @@ def write_random_checkpoint(
     """
     released = family.released
     config = {**released.config, **overrides}
-    hidden = int(config.get("hidden_size") or config["dim"])
+    hidden = int(config[released.width_key])
     generator = torch.Generator().manual_seed(seed)
     widths = [hidden, *(int(hidden * factor) for factor in released.dense)]
     dense = [f"{number}_Dense" for number in range(2, 1 + len(widths))]

@@ -1,8 +1,8 @@
-"""Parts: what a search decides about as one, what each may be stored as, and what that costs.
+"""Parts: groups of weights that a search stores alike, how each may be stored, and what that loses.
 
-In a small model a part is what one layer computes from one tensor: queries, keys and values; attention's
-output; the way up; the way down. In a large one it is all attention or feed-forward of a few layers. The
-embedding table is a part of its own.
+In a small model a part is what one layer computes from one tensor: queries and keys; values; attention's
+output; the first and the second step of the feed-forward. In a large model a part is all attention or all
+feed-forward of a few layers. The embedding table is one part.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from edge_embed_convert.recipes.grammar import CALIBRATED, MIN_MAX, Scheme
 from edge_embed_convert.recipes.placement import group_of, place_of, projection_at, projections
 
 MOST_PARTS = 26
-"""More parts than these take longer to measure; a model with more layers has them together."""
+"""The number of parts is kept below this, because each takes time to measure."""
 
 STORAGES = ("16", "8", "4b32", "4")
-"""What is tried for projections and table, finest first."""
+"""The schemes that are tried for projections and table, finest first."""
 
 TRIED = {"8": (MIN_MAX, CALIBRATED), "4b32": ("octav", CALIBRATED), "4": ("octav", CALIBRATED)}
-"""Algorithms that are compared for a projection; the table, which has no inputs, takes the first."""
+"""Algorithms that are compared for a projection; the table has no inputs and takes the first."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """What is decided about as one.
+    """Weights that are stored alike.
 
     Attributes:
         name: For tables and the journal.
@@ -51,7 +51,7 @@ class Part:
 def parts_of(model: EmbeddingModel) -> list[Part]:
     """Returns the parts of a model: the table, then the projections in order."""
     paths = list(projections(model))
-    layered = [path for path in paths if not path.startswith("head.")]
+    layered = [path for path in paths if ".layers." in path]
     layers = 1 + max((_layer(path) for path in layered), default=-1)
     together = -(-2 * layers // MOST_PARTS) if 4 * layers > MOST_PARTS else 0
 
@@ -76,11 +76,11 @@ def _layer(path: str) -> int:
 
 
 class Sensitivity:
-    """Measures what storing one part costs.
+    """Measures what each way to store a part loses.
 
     Args:
         simulation: Runs trials.
-        moments: What projections are fed by the texts that judge.
+        moments: Second moments of what projections read, over the measuring texts.
         remember: Returns a trial's score by its name, from a journal or by running it.
     """
 
@@ -96,8 +96,8 @@ class Sensitivity:
         """Returns every way to store a part with its bytes and its loss, coarsest first.
 
         Args:
-            part: What to store.
-            advance: Called ahead of each trial with its name.
+            part: The part.
+            advance: Called before each trial with its name.
         """
         found = []
         for storage in STORAGES:
@@ -118,9 +118,9 @@ class Sensitivity:
         return max(1 - score.cosine, 0.0)
 
     def scheme(self, part: Part, storage: str) -> Scheme:
-        """Returns the algorithm that errs least on texts that it was not fitted to, at a storage.
+        """Returns the scheme with the least error on texts that it was not fitted to.
 
-        Judged on the part's first projection: what its outputs lose, summed over the texts that judge.
+        Judged by the error of the outputs of the part's first projection, over the measuring texts.
         """
         plain = Scheme.parse(storage)
         if storage not in TRIED:

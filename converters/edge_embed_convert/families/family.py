@@ -1,4 +1,4 @@
-"""What a family of encoders is: everything that the rest of the package knows about one.
+"""What a family of encoders is: everything that the package knows about one.
 
 A family is a folder below `families` that exports `FAMILY`. Its `__init__` reads the configuration and needs
 no PyTorch; the graph lies beside it in `encoder.py` and is imported when a model is built.
@@ -69,6 +69,7 @@ class Released:
         tokenizer: The kind of its tokenizer: `wordpiece`, or `gemma` for a BPE with byte fallback.
         dense: Widths of the Dense modules after pooling, as multiples of the hidden size.
         prompts: Prompts of the released model by name.
+        width_key: The entry of config.json that states the length of a token's vector.
         extra_positions: How many rows of the position table no token uses (RoBERTa: 2).
     """
 
@@ -78,6 +79,7 @@ class Released:
     tokenizer: str
     dense: tuple[float, ...] = ()
     prompts: Mapping[str, str] = field(default_factory=dict)
+    width_key: str = "hidden_size"
     extra_positions: int = 0
 
 
@@ -108,6 +110,7 @@ class Family:
         adapt_reference: Changes the reference's configuration in transformers; gets the user's window.
         needs_dense: The Dense modules that every released checkpoint of the family has; empty if none.
         matryoshka: Dimensions that released models of the family are trained to be cut to.
+        default_max_tokens: The longest input if the user names none and the model takes longer ones.
     """
 
     name: str
@@ -126,6 +129,7 @@ class Family:
     adapt_reference: Callable[[Any, int | None], None] = _leave
     needs_dense: tuple[str, ...] = ()
     matryoshka: tuple[int, ...] = ()
+    default_max_tokens: int | None = None
 
 
 def positive(raw: Mapping[str, Any], key: str, default: int | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Load: what a checkpoint directory says about itself, read by its own files and taken at its word.
+"""Load: what the files of a checkpoint directory say about the model.
 
 A sentence-transformers directory is read through `modules.json`; a plain transformers directory works
 too once the pooling is named. Weights are not read here.
@@ -57,9 +57,9 @@ class Checkpoint:
         prompts: Prompt texts by name.
         default_prompt_name: The prompt used when none is named.
         similarity: The similarity function the checkpoint names.
-        lowercase: Whether text is lowercased ahead of the tokenizer.
+        lowercase: Whether text is lowercased before it is tokenized.
         licence: The licence's name from the model card, if there is one.
-        licence_files: Files of licence terms and notices to hand on.
+        licence_files: Files of licence terms and notices, which the model file carries.
         sliding_window: The user's override of the window.
         without_dense: The user says that no Dense modules belong to it.
         notes: What the user should know of it.
@@ -116,7 +116,7 @@ class Checkpoint:
 
 
 class CheckpointOptions(TypedDict, total=False):
-    """What a user says of a checkpoint beside its place; `load`, `convert` and `verify_file` take all of it.
+    """What a user may say about a checkpoint; `load`, `convert` and `verify_file` take all of it.
 
     Attributes:
         pooling: The pooling of a plain transformers directory; refused where modules.json names one.
@@ -174,7 +174,9 @@ def load(source: str | Path, **options: Unpack[CheckpointOptions]) -> Checkpoint
         pooling=modules.pooling,
         head=modules.head,
         dimension=check_widths(modules, encoder.hidden_size),
-        max_tokens=_max_tokens(transformer, encoder, bert_config, options.get("max_tokens")),
+        max_tokens=_max_tokens(
+            transformer, encoder, bert_config, options.get("max_tokens"), family.default_max_tokens
+        ),
         prompts=prompts,
         default_prompt_name=default_prompt,
         similarity=_similarity(st_config),
@@ -215,7 +217,11 @@ def _check_dense(checkpoint: Checkpoint) -> None:
 
 
 def _max_tokens(
-    transformer: Path, encoder: EncoderConfig, bert_config: dict[str, Any], asked: int | None
+    transformer: Path,
+    encoder: EncoderConfig,
+    bert_config: dict[str, Any],
+    asked: int | None,
+    default: int | None,
 ) -> int:
     tokenizer = read_optional(transformer / "tokenizer_config.json")
     limits = [encoder.max_positions, bert_config.get("max_seq_length")]
@@ -224,7 +230,7 @@ def _max_tokens(
     # A tokenizer without a limit says 1e30.
     known = [int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit < 1e9]
     if asked is None:
-        return min(known)
+        return min(known if default is None else [*known, default])
     if not 0 < asked <= min(known):
         raise CheckpointError("maximum length out of range", got=str(asked), expected=f"1 to {min(known)}")
     return asked

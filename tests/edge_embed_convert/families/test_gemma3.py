@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from edge_embed_convert.families.gemma3 import Gemma3Config, encoder
 from edge_embed_convert.families.gemma3.encoder import AttentionContext
+from edge_embed_convert.layers import windowed
 from edge_embed_convert.layers.common import token_mask
 from edge_embed_convert.layers.rotary import RotaryNorm
 from edge_embed_convert.source.checkpoint import load
@@ -256,7 +257,7 @@ def test_blocks_attend_as_the_whole_matrix(heads, groups, length, seven_layers) 
 def test_blocks_and_matrix_give_one_vector(monkeypatch, model, ours, random_ids) -> None:
     ids = random_ids(100)
     by_blocks = ours.run(model, ids, 120)
-    monkeypatch.setattr(encoder, "LOCAL_FROM", 10**6)
+    monkeypatch.setattr(windowed, "LOCAL_FROM", 10**6)
     assert _far(ours.run(model, ids, 120), by_blocks) <= 1e-6
 
 

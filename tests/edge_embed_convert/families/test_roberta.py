@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edge_embed.engine.base import partitions
+from edge_embed.engine.litert.delegate import partitions
 from edge_embed.errors import CheckpointError
 from edge_embed_convert.families.roberta import FAMILY, parse
 from edge_embed_convert.graph.rewrite import build, survives_float16

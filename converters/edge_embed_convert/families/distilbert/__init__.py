@@ -103,6 +103,7 @@ FAMILY = Family(
         },
         tensors=_tensors,
         tokenizer="wordpiece",
+        width_key="dim",
     ),
     tiny={
         "vocab_size": 600,

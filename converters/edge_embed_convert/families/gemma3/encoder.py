@@ -16,20 +16,15 @@ The rewrites against the transformers implementation, each exact:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
 from edge_embed_convert.families.gemma3 import Gemma3Config
 from edge_embed_convert.families.gemma3.scales import BRANCH_SCALE, RESIDUAL_SCALE
-from edge_embed_convert.layers.common import MASKED, RMSNorm, attend, bmm_4d, padding_bias, token_mask
-from edge_embed_convert.layers.rotary import RotaryNorm, rotary_tables
-from edge_embed_convert.source.weights import Weights, linear, scaled
-
-LOCAL_FROM = 4
-"""From how many window radii on a sliding layer computes by blocks. Measured at 512, 1024 and 2048 tokens
-(radius 256): below four radii the copies cost what the saved products gain."""
+from edge_embed_convert.layers.common import RMSNorm, attend, token_mask
+from edge_embed_convert.layers.rotary import RotaryNorm, half_of, rotary_tables
+from edge_embed_convert.layers.windowed import WindowedContext
+from edge_embed_convert.source.weights import Weights, scaled
 
 
 class Gemma3Layer(nn.Module):
@@ -45,7 +40,7 @@ class Gemma3Layer(nn.Module):
             attention.take_linear(f"{name}_proj", count * self.head_dim, hidden, bias=bias)
             for name, count in (("q", self.heads), ("k", self.kv_heads))
         )
-        self.qk_first, self.qk_second = (self._half((query, key), index) for index in (0, 1))
+        self.qk_first, self.qk_second = (half_of((query, key), index, self.head_dim) for index in (0, 1))
         self.value = attention.take_linear("v_proj", self.kv_heads * self.head_dim, hidden, bias=bias)
         self.qk_norm = RotaryNorm(self._qk_gain(attention, config.attention_scale), config.eps)
         self.output = scaled(
@@ -69,17 +64,6 @@ class Gemma3Layer(nn.Module):
         query = (1 + attention.take("q_norm.weight", self.head_dim)) * scale
         key = 1 + attention.take("k_norm.weight", self.head_dim)
         return torch.cat([query.expand(self.heads, -1), key.expand(self.kv_heads, -1)])
-
-    def _half(self, projections: Sequence[nn.Linear], index: int) -> nn.Linear:
-        """Returns one projection to the first or the second halves of all heads."""
-
-        def rows(tensors: Sequence[Tensor]) -> Tensor:
-            stacked = torch.cat(list(tensors))
-            halves = stacked.reshape(-1, 2, self.head_dim // 2, *stacked.shape[1:])
-            return halves[:, index].flatten(0, 1)
-
-        biases = [layer.bias for layer in projections if layer.bias is not None]
-        return linear(rows([layer.weight for layer in projections]), rows(biases) if biases else None)
 
     def forward(self, x: Tensor, context: AttentionContext) -> Tensor:
         x = x + self.post_attention_norm(self.output(self._attention(self.input_norm(x), context)))
@@ -130,8 +114,8 @@ class Gemma3(nn.Module):
         return self.norm(x), mask
 
 
-class AttentionContext:
-    """What all layers share for one input: rotary tables, additive biases, and the cut into blocks.
+class AttentionContext(WindowedContext):
+    """What all layers share for one input.
 
     Args:
         config: The encoder's configuration.
@@ -140,78 +124,12 @@ class AttentionContext:
 
     def __init__(self, config: Gemma3Config, mask: Tensor) -> None:
         length, dtype = mask.shape[1], mask.dtype
-        self._radius = config.window_radius
         rotary = {
             True: (config.rope_theta_local, 1.0),
             False: (config.rope_theta_global, config.rope_factor_global),
         }
-        self.tables = {
+        tables = {
             sliding: rotary_tables(length, config.head_dim, theta, factor, dtype)
             for sliding, (theta, factor) in rotary.items()
         }
-        self.padding = padding_bias(mask)
-        self.window = self.padding
-        self.blocks = 0
-        if not any(config.sliding) or length <= self._radius + 1:
-            return
-        if length < LOCAL_FROM * self._radius:
-            self.window = self.padding + window_bias(length, length, 0, self._radius).to(dtype)
-        else:
-            self.blocks = -(-length // self._radius)
-            self.window = self._block_bias(mask)
-
-    def attend_in_window(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Attends block by block: one radius of queries against the three radii of keys they can see.
-
-        Args:
-            query: ``(1, L, H, d)``.
-            key: ``(1, L, K, d)``.
-            value: ``(1, L, K, d)``.
-
-        Returns:
-            ``(1, L, H * d)``.
-        """
-        _, length, heads, dim = query.shape
-        whole = self.blocks * self._radius
-        query = nn.functional.pad(query, (0, 0, 0, 0, 0, whole - length)) if whole > length else query
-        query = query.reshape(self.blocks, self._radius, heads, dim)
-        out = attend(query, self._neighbours(key), self._neighbours(value), self.window)
-        return out.reshape(1, whole, heads * dim)[:, :length]
-
-    def _neighbours(self, x: Tensor) -> Tensor:
-        """Returns every block between its neighbours: ``(1, L, K, d)`` to ``(blocks, 3r, K, d)``."""
-        _, length, groups, dim = x.shape
-        radius, whole = self._radius, self.blocks * self._radius
-        x = nn.functional.pad(x, (0, 0, 0, 0, radius, radius + whole - length))
-        shifted = [x[:, i * radius : i * radius + whole] for i in range(3)]
-        return torch.cat([part.reshape(self.blocks, radius, groups, dim) for part in shifted], dim=1)
-
-    def _block_bias(self, mask: Tensor) -> Tensor:
-        """Returns padding and window for every block: ``(blocks, r, 1, 3r)``."""
-        radius, length = self._radius, mask.shape[1]
-        # In four dimensions, because GPUs pad no fewer.
-        wide = nn.functional.pad(mask[:, None, None], (radius, radius + self.blocks * radius - length))
-        padded = padding_bias(wide.reshape(1, -1))
-        shifted = [padded[..., i * radius : (i + self.blocks) * radius] for i in range(3)]
-        near = torch.cat([part.reshape(1, self.blocks, radius, 1) for part in shifted], dim=2)
-        # The delegate adds tensors that broadcast one way only; a product with ones brings the rows. They
-        # are computed, no bias being above 0, because GPUs take no constant as the left factor.
-        ones = shifted[1].reshape(1, self.blocks, radius, 1).clamp(min=1.0)
-        rows = bmm_4d(ones, near).reshape(self.blocks, radius, 1, 3 * radius)
-        return rows + window_bias(radius, 3 * radius, radius, radius).to(mask.dtype)
-
-
-def window_bias(queries: int, keys: int, offset: int, radius: int) -> Tensor:
-    """Returns the bias ``(1, queries, 1, keys)`` that hides keys more than `radius` away.
-
-    Args:
-        queries: Number of queries.
-        keys: Number of keys.
-        offset: The key index at which query 0 stands.
-        radius: The greatest distance that is seen.
-    """
-    # Arithmetic on floats, because the converter folds it into a constant; a comparison it leaves behind.
-    query = torch.arange(offset, offset + queries, dtype=torch.float32)[:, None]
-    key = torch.arange(keys, dtype=torch.float32)[None, :]
-    beyond = ((query - key).abs() - radius).clamp(min=0.0, max=1.0)
-    return beyond[None, :, None] * MASKED
+        super().__init__(mask, tables, config.window_radius if any(config.sliding) else None)
