@@ -1,1 +1,4 @@
-"""`--recipe auto`: finds the recipe by measuring. `convert` runs it, `report` shows what was tried."""
+"""The search for a recipe, `--recipe auto`.
+
+Others may use `convert.convert_auto`, and `Budget` and `Search` from `budget`.
+"""

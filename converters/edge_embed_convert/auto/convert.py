@@ -1,8 +1,9 @@
-"""Auto: the smallest file that keeps a quality, or the best that fits a size, found by measuring.
+"""Auto: finds, by measuring, the smallest file of a given quality or the best file of a given size.
 
-Each part of the model is stored in each way, alone, in a simulation; a knapsack puts the parts together; the
-few mixtures that matter are written, run by the real runtime and compared with the source, on texts that
-nothing was fitted to. Fixed recipes are measured beside them, and win where they are better.
+A simulation stores each part of the model in each possible way, one part at a time. A knapsack solver
+combines the parts. The few mixtures that matter are written to files, run by the real runtime and compared
+with the source, on texts that nothing was fitted to. Fixed recipes are measured too, and win if they are
+better.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def convert_auto(
         source: As for `pipeline.convert`, and so `output`, `buckets`, `name` and `num_threads`.
         output: The file to write, or a directory to write `NAME.auto.tflite` into.
         budget: What the file must keep to.
-        calibration: Text file, one text per line; by default texts of our own.
+        calibration: Text file, one text per line; by default the built-in texts.
         buckets: Input lengths.
         name: What the manifest calls the model.
         num_threads: Threads for the runtime while measuring.

@@ -1,7 +1,8 @@
-"""Journal: trials that were measured, so that a search goes on where it was stopped.
+"""Journal: remembers measured trials, so that a search that was stopped can continue.
 
-One JSON object a line, appended and flushed as each trial ends: a kill loses the trial that ran. A journal's
-name is a hash of all that its figures depend on, so that none is read for anything else.
+One JSON object a line, appended and flushed as each trial ends, so a killed process loses only the running
+trial. A journal's name is a hash of everything that its figures depend on, so it is never used for another
+model.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class Journal:
 
     Args:
         directory: Where journals are kept; None keeps nothing.
-        facts: All that the figures depend on, JSON values.
+        facts: Everything that the figures depend on, as JSON values.
     """
 
     def __init__(self, directory: Path | None, facts: Mapping[str, Any]) -> None:

@@ -113,7 +113,7 @@ WRITERS: dict[str, Callable[[Search], bytes]] = {
 
 
 def check_output(path: Path) -> None:
-    """Finds out ahead of a search what would keep a report from being written.
+    """Checks before a search that its report can be written.
 
     Raises:
         InputError: If its ending is unknown or its directory is missing.

@@ -1,7 +1,8 @@
-"""Search: which parts of a model take which scheme, when each part's loss is known and bytes are short.
+"""Search: chooses a scheme for each part of a model, from each part's loss and size.
 
-Losses of parts add up well (rounding errors are small and independent), so the best mixture for every size
-is a multiple-choice knapsack, solved exactly by dynamic programming over sizes.
+The loss of a mixture is close to the sum of the losses of its parts, because rounding errors are small and
+independent. So the best mixture for every size is a multiple-choice knapsack, solved exactly by dynamic
+programming over sizes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from edge_embed_convert.recipes.grammar import GROUPS, Recipe, Scheme
 
 UNIT = 2048
-"""Bytes that the search counts in."""
+"""The unit of the search's sizes, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Choice:
     Attributes:
         scheme: How.
         size: Bytes.
-        loss: What it costs alone, 1 less the mean cosine.
+        loss: One minus the mean cosine if only this part is stored so.
     """
 
     scheme: Scheme

@@ -1,8 +1,8 @@
 """Simulate: a recipe's arithmetic in PyTorch, so that a trial costs seconds and no export.
 
-Weights are put on the grid that they would have in the file, and the inputs of every integer projection are
-rounded to int8 row by row, as XNNPACK does while running. The front so simulated
-for all-MiniLM-L6-v2 and the files written near it agree to some 0.001 in mean cosine; the file is the judge.
+Weights are rounded to the grid that they would have in the file, and the inputs of every integer projection
+are rounded to int8 row by row, as XNNPACK does. For all-MiniLM-L6-v2 the simulated mean cosine and that of
+the written files agree to about 0.001. The file decides.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ CLIPPING = ("octav", "mse")
 
 
 class Simulation:
-    """A model whose weights may be stored otherwise for a while.
+    """A model whose weights can temporarily be stored in another way.
 
     Args:
-        model: The graph in float32. It is as it was whenever no trial runs.
-        moments: What each projection is fed by the calibration texts.
-        probes: The source's answers to the texts that judge.
+        model: The graph in float32. It is unchanged between trials.
+        moments: Second moments of what each projection reads, over the calibration texts.
+        probes: The source's answers to the measuring texts.
     """
 
     def __init__(self, model: EmbeddingModel, moments: Moments, probes: Sequence[Probe]) -> None:

@@ -1,7 +1,8 @@
-"""The fixed probe set: texts of our own that reach every bucket, padded and exact, in many scripts.
+"""The fixed probes: texts that reach every bucket, padded and exact, in many scripts.
 
-The sentences are short statements and questions on everyday subjects, so that a real model tells them
-apart and nearest neighbours mean something; the long probes are made of them, each from another start.
+The sentences are short statements and questions on everyday subjects, so that a real model gives them
+different vectors and nearest neighbours are meaningful. The long probes are made of these sentences, each
+beginning with another one.
 """
 
 from __future__ import annotations
@@ -45,18 +46,19 @@ SENTENCES = (
 )
 
 SELF_CHECK_TEXT = "The ferry to the island leaves at seven."
-"""What a file proves itself with at load: short, so that it costs one run of the smallest bucket."""
+"""The text of the self-check at load: short, so that it runs in the smallest bucket."""
 
 FILLERS = (" a", " 1", " \u4e00", ".")
-"""Appended in turn until a text has an exact number of tokens; the first is one token in most."""
+"""Appended one after another until a text has an exact number of tokens; the first is one token in most
+vocabularies."""
 
 MOST_REPEATS = 4
-"""Where a row of a filler merges, up to so many are tried for each token that is missing."""
+"""How many fillers are tried at most for each missing token, because repeated fillers may merge."""
 
 
 @dataclass(frozen=True)
 class ProbeText:
-    """A probe before it has vectors: the text, and the prompt it is asked with."""
+    """A probe without its vector: the text, and the name of its prompt."""
 
     text: str
     prompt_name: str | None
@@ -74,10 +76,10 @@ def probe_texts(
 
     Returns:
         Every sentence, with the prompts in turn; and for each bucket a text of exactly its length and
-        one that is just too long for the bucket below, or the nearest below that the vocabulary allows.
+        one that is just too long for the bucket below, or the longest that the vocabulary allows below that.
 
     Raises:
-        CheckpointError: If no text of ours reaches a bucket.
+        CheckpointError: If no text reaches a bucket.
     """
     names = [None, *(n for n in ("query", "document", "passage", "corpus") if n in prompts)]
     probes = [ProbeText(text, names[i % len(names)]) for i, text in enumerate(SENTENCES)]
@@ -103,12 +105,12 @@ def _check_reach(got: int, length: int, floor: int) -> None:
 
 
 def _text_of(tokens: int, start: int, count_tokens: Callable[[str], int]) -> str:
-    """Returns a text of `tokens` tokens, or the nearest below where no filling hits it exactly."""
+    """Returns a text of `tokens` tokens, or of fewer where no filler makes it exact."""
 
     def sentences(number: int) -> str:
         return " ".join(SENTENCES[(start + i) % len(SENTENCES)] for i in range(number))
 
-    # A sentence has at least one token, where a tokenizer makes any of it at all.
+    # A sentence has at least one token, unless the tokenizer makes none of any text.
     text = sentences(_most(tokens, lambda number: count_tokens(sentences(number)) <= tokens))
     for filler in FILLERS:
         missing = tokens - count_tokens(text)
@@ -119,7 +121,7 @@ def _text_of(tokens: int, start: int, count_tokens: Callable[[str], int]) -> str
 
 
 def _filling(text: str, filler: str, missing: int, tokens: int, count_tokens: Callable[[str], int]) -> int:
-    """Returns how often to append a filler so that the text comes as near to `tokens` as it can."""
+    """Returns how often to append a filler so that the text comes as close to `tokens` as possible."""
     if count_tokens(text + filler * missing) == tokens:
         return missing
     return _most(MOST_REPEATS * missing, lambda number: count_tokens(text + filler * number) <= tokens)

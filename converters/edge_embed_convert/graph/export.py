@@ -1,4 +1,4 @@
-"""Export: one float32 flatbuffer in which every bucket is a signature and all share every weight."""
+"""Export: one float32 flatbuffer with a signature for each bucket; all signatures share the weights."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def export(
 ) -> None:
     """Writes the float32 flatbuffer.
 
-    The largest bucket comes first: tools that know nothing of signatures run the first subgraph, and
-    there the longest is the only right one.
+    The largest bucket comes first, because tools that do not know signatures run the first subgraph, and only
+    the longest one is right for every text.
 
     Args:
         model: The graph; its parameters are shared by all signatures.

@@ -1,10 +1,10 @@
-"""Building blocks that the encoders share, written so that the XNNPACK delegate takes them whole.
+"""Building blocks that the encoders share, written so that the XNNPACK delegate runs all of them.
 
-Two rules hold throughout. Nothing depends on a value that is only known at run time except the
-tokens, so every shape is static. And every rewrite keeps each weight row's quantization grid: rows
-are stacked (fused projections) or scaled by one constant (the embedding table), never rescaled
-column by column, so that a checkpoint trained with quantization in the loop stays on its grid. Only a
-calibrated scheme does that, on its own account (see calibrate/balance.py).
+Two rules hold for all of them. Nothing but the tokens is known only at run time, so every shape is static.
+And every rewrite keeps the quantization grid of each weight row: rows are stacked (fused projections) or
+scaled by one constant (the embedding table), but never rescaled column by column. So a checkpoint that was
+trained with quantization in the loop stays on its grid. Only a calibrated scheme rescales columns (see
+calibrate/balance.py).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class RMSNorm(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """Layer normalization spelled out, so that it does not depend on what the converter fuses."""
+    """Layer normalization in single operations, so that it does not depend on what the converter fuses."""
 
     def __init__(self, weight: Tensor, bias: Tensor, eps: float) -> None:
         super().__init__()
@@ -65,12 +65,13 @@ class LayerNorm(nn.Module):
 class SplitNorm(nn.Module):
     """Layer normalization with two gains and no bias: one result stays, the other is read by projections.
 
-    What projections read may so be scaled channel by channel, their weights the other way, while what stays
-    in the residual stream is as it was. The second gain takes the place of the bias, so it costs nothing.
+    So the channels that projections read can be scaled, and their weights divided by the same constants,
+    while the residual stream stays as it was. The second gain replaces the bias, so the number of
+    operations is equal.
 
     Args:
-        gain: Of what stays.
-        read: Of what projections read.
+        gain: The gain of the residual stream.
+        read: The gain of what projections read.
         eps: Added to the variance.
     """
 
@@ -82,14 +83,14 @@ class SplitNorm(nn.Module):
 
     @classmethod
     def of(cls, norm: LayerNorm, readers: Sequence[nn.Linear], branch: nn.Linear, factor: float) -> SplitNorm:
-        """Splits a norm; its bias goes to where it would have been added.
+        """Splits a norm; its bias moves into the biases of the projections.
 
         Args:
             norm: The norm.
             readers: Projections that read it.
             branch: The projection whose result is added to it, at the branch's end.
-            factor: What the readers get is so many times as large, and their weights so many times smaller.
-                Not for a gain of equal numbers: the converter would work that one number into the weights.
+            factor: The readers' input is multiplied by it, and their weights are divided by it.
+                Not if all gains are equal: the converter would fold that one number into the weights.
         """
         gain = norm.weight.detach()
         read, share = gain * factor, 1 / factor

@@ -28,8 +28,8 @@ GELU: dict[str, Literal["none", "tanh"]] = {
 }
 
 FACTORS = 256
-"""Steps between 1 and 2 for what split norms are multiplied with, more than any model has norms. Gains alone
-may be equal: all are 1 where training left them alone."""
+"""Each split norm has a factor of its own between 1 and 2, in steps of one part in so many, more than any
+model has norms. Two gains may be equal without it: all are 1 if training did not change them."""
 
 
 class PostNormLayer(nn.Module):

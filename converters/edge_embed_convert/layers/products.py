@@ -1,7 +1,7 @@
 """A batched matrix product whose right factor is given by rows, for the delegate.
 
-litert-torch has the one that contracts the last dimension of both factors (`bmm_4d`). The values of attention
-come the other way round, and transposing them first is a copy of them all.
+litert-torch has a product that contracts the last dimension of both factors (`bmm_4d`). The values of
+attention are laid out the other way, and transposing them first would copy all of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 @torch.library.custom_op("edge_embed::bmm_rows", mutates_args=())
 def bmm_rows(lhs: Tensor, rhs: Tensor) -> Tensor:
-    """Multiplies ``(1, B, n, k)`` by ``(1, B, k, m)`` to ``(1, B, n, m)``; XNNPACK takes it as it is."""
+    """Multiplies ``(1, B, n, k)`` by ``(1, B, k, m)`` to ``(1, B, n, m)``; XNNPACK runs it directly."""
     return lhs @ rhs
 
 

@@ -16,8 +16,8 @@ MAX_DISTANCE = 128
 def relative_buckets(distances: Tensor, count: int) -> Tensor:
     """Returns the bucket of each distance, key position less query position.
 
-    One half of the buckets is for keys ahead of the query and one for those behind. In each half, one half of
-    the buckets has one distance each and the others widen logarithmically to `MAX_DISTANCE` (T5).
+    One half of the buckets is for keys before the query and one for keys after it. In each half, one half of
+    the buckets holds one distance each, and the others grow logarithmically up to `MAX_DISTANCE` (T5).
 
     Args:
         distances: Integers.

@@ -16,21 +16,21 @@ A scheme is a number of bits, with the block size where scales are per block and
     8b32    about int8, one scale per 32 weights, in two planes of int4 (see planes.py); not for e
     4b32    int4, one scale per 32 weights
 
-At 4 bits the way to find the scales may follow after a dot; without one the largest weight sets them:
+The algorithm that finds the scales may follow after a dot; without one the largest weight sets them:
 
-    4.octav, 4b32.octav   clipped where rounding and clipping together err least (OCTAV, arXiv 2206.06501)
+    4.octav, 4b32.octav   clipping where rounding and clipping together err least (OCTAV, arXiv 2206.06501)
     4.mse                 the multiple of the weights' root mean square that suits a normal distribution
-    4.gptq, 4b32.gptq     clipped so, and each weight rounded to make up for the rounding of those before it,
-    8.gptq                as far as calibration texts can tell (GPTQ, arXiv 2210.17323; calibrate/gptq.py);
-                          at 8 bits BERT's inputs are balanced ahead of it, too (calibrate/balance.py)
+    4.gptq, 4b32.gptq     clipping, then rounding whose errors cancel for the calibration texts
+    8.gptq                (GPTQ, arXiv 2210.17323; calibrate/gptq.py); at 8 bits the inputs of BERT and its
+                          relatives are balanced before (calibrate/balance.py)
 
 So `e4_a8_f4_p4` stores the table, the feed-forward and the projection in int4 and attention in int8.
 Groups may come in any order; all four must be named. Norm gains and biases stay in float32 always.
 
-A projection that differs from its group follows after a plus, as its layer, a dot, its name and its scheme:
-`e4_a8_f4_p4+0.down=8+11.output=4b32` (a Dense module after pooling: `dense.0=8`). That is how `--recipe auto`
-writes what it found.
-Activations are quantized to int8 while running where the weights are integers, row by row.
+A projection with another scheme than its group follows after a plus: its layer, a dot, its name and the
+scheme, as in `e4_a8_f4_p4+0.down=8+11.output=4b32` (a Dense module after pooling: `dense.0=8`). `--recipe
+auto` writes its results in this form. Where weights are integers, activations are quantized to int8 row by
+row while the model runs.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ CALIBRATED = "gptq"
 """The algorithm that needs calibration texts."""
 
 AUTO = "auto"
-"""What the option and the manifest call a recipe that a search found."""
+"""The name of a recipe that a search found, in the option and in the manifest."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Scheme:
 
     @property
     def storage(self) -> str:
-        """How the weights are stored, whatever found their scales: one of `SCHEMES`."""
+        """How the weights are stored, without the algorithm: one of `SCHEMES`."""
         return f"{self.bits}b{self.block}" if self.block else str(self.bits)
 
     @property
@@ -85,7 +85,7 @@ class Scheme:
         """Reads a scheme as the grammar spells it.
 
         Raises:
-            RecipeError: If it is none of `SCHEMES`, or none with such an algorithm.
+            RecipeError: If it is not in `SCHEMES`, or does not allow this algorithm.
         """
         storage, dot, algorithm = text.partition(".")
         if storage not in SCHEMES or (dot and storage not in ALGORITHMS.get(algorithm, ())):
@@ -98,11 +98,11 @@ class Scheme:
 SCHEMES = ("32", "16", "8", "4", "8b32", "4b32")
 
 ALGORITHMS = {"octav": ("4", "4b32"), "mse": ("4",), CALIBRATED: ("8", "4", "4b32")}
-"""Other ways to find scales, and what they apply to. At 8 bits clipping gains nothing: mean cosine of
+"""Other algorithms, and the schemes that they apply to. At 8 bits clipping gains nothing: mean cosine of
 all-MiniLM-L6-v2 0.9991 with min-max and with OCTAV, 0.9946 with MSE. With every projection of that model in
 int4 per channel, ai-edge-quantizer's OSCAR, Hadamard rotation and GPTQ got 0.937, 0.942 and 0.925 beside
 OCTAV's 0.937 (table in int8, other texts); the GPTQ here 0.974 beside OCTAV's 0.932 (table in float32). They
-are not in the grammar: no better, and Hadamard adds a rotation to the graph ahead of every product."""
+are not in the grammar: they are no better, and Hadamard adds a rotation before every product."""
 
 GROUPS = {"e": "embedding", "a": "attention", "f": "feed_forward", "p": "projection"}
 
@@ -152,7 +152,7 @@ class Recipe:
 
     @property
     def label(self) -> str:
-        """What a file of the recipe is called: its name, unless that goes on and on."""
+        """What a file of the recipe is called: its name, unless that is a long spelling."""
         return "layered" if self.overrides and self.name == self.spec else self.name
 
     @property
@@ -173,7 +173,7 @@ class Recipe:
     @property
     def thresholds(self) -> Thresholds:
         """The gate's demands, by the coarsest scheme in the recipe."""
-        # No block is a scale for a whole channel, the coarsest.
+        # Without blocks, a whole channel shares one scale, which is coarsest.
         return THRESHOLDS[min(self.schemes, key=lambda s: (s.bits, s.block)).storage]
 
     def record(self) -> RecipeRecord:
@@ -182,7 +182,7 @@ class Recipe:
         groups |= {place: asdict(scheme) for place, scheme in self.overrides}
         for scheme in groups.values():
             if scheme["algorithm"] == MIN_MAX:
-                del scheme["algorithm"]  # files have it only where it says something
+                del scheme["algorithm"]  # files hold only algorithms other than the default
         return RecipeRecord(name=self.name, spec=self.spec, groups=groups)
 
     @classmethod
@@ -191,7 +191,7 @@ class Recipe:
 
         Args:
             text: The name or spelling.
-            names: What known names stand for where it is not as in `RECIPES`: see `Family.recipes`.
+            names: Spellings of known names that differ from `RECIPES`: see `Family.recipes`.
 
         Raises:
             RecipeError: If it is neither, with the names that are known.
@@ -218,7 +218,7 @@ class Recipe:
             raise RecipeError(
                 f"the embedding table cannot be rounded by {CALIBRATED}",
                 got=f"e{table}",
-                expected="e4.octav: its rows are looked up, not multiplied, so no error can hide another",
+                expected="e4.octav: its rows are looked up, not multiplied, so errors cannot cancel",
             )
         return cls(name=text, **schemes, overrides=_overrides(text, differing))
 
@@ -229,7 +229,7 @@ def _overrides(text: str, parts: list[str]) -> tuple[tuple[str, Scheme], ...]:
         place, equals, scheme = part.partition("=")
         if not equals or not PLACE.fullmatch(place) or place in found:
             raise RecipeError(
-                "a projection of its own scheme is not spelled right",
+                "a scheme for a single projection is not spelled correctly",
                 got=f"{part!r} in {text!r}",
                 expected="LAYER.NAME=SCHEME, such as 0.down=8, each once",
             )
@@ -242,7 +242,7 @@ def _overrides(text: str, parts: list[str]) -> tuple[tuple[str, Scheme], ...]:
 
 
 PLACE = re.compile(r"\d+\.[a-z_]+|dense\.\d+")
-"""How a projection is spelled: its layer's number and its name, or `dense.` and its number in the head."""
+"""How a projection is named: its layer's number and its name, or `dense.` and its number in the head."""
 
 
 def _uniform(scheme: str) -> str:

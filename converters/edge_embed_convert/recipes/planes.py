@@ -1,9 +1,9 @@
 """Rewrite for int8 per block: a projection as the sum of two int4 planes.
 
 XNNPACK has no kernel for int8 weights with a scale per block (LiteRT refuses such a graph), but it has
-one for int4. So the weights are split into their int4 rounding and what that leaves: both planes are
-quantized to int4 with a scale per block, and the finer plane's step is about a fourteenth of the
-coarser's. Together they carry some seven and a half bits a weight, in two products.
+one for int4. So the weights are split into their int4 rounding and the difference to it. Both planes are
+quantized to int4 with a scale per block, and the step of the finer plane is about a fourteenth of the
+coarser one's. Together they hold about seven and a half bits a weight, in two products.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class TwoPlanes(nn.Module):
 
 
 def split_planes(model: EmbeddingModel, recipe: Recipe) -> None:
-    """Replaces, in place, every projection that the recipe wants in int8 per block.
+    """Replaces, in place, every projection that the recipe stores in int8 per block.
 
     Raises:
         RecipeError: If the rows of a projection are not a whole number of blocks.
@@ -61,7 +61,7 @@ def split_planes(model: EmbeddingModel, recipe: Recipe) -> None:
                 continue
             if child.in_features % scheme.block:
                 raise RecipeError(
-                    f"{recipe.name} does not fit to {path}.{name}",
+                    f"{recipe.name} does not fit {path}.{name}",
                     got=f"rows of {child.in_features} weights",
                     expected=f"a multiple of {scheme.block}",
                     fix="use a per-channel recipe such as int8",

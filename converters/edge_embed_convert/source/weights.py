@@ -1,7 +1,7 @@
-"""The weights of a checkpoint, handed out by name so that none can be missed or forgotten.
+"""The weights of a checkpoint, taken by name so that none can be missed.
 
-An encoder takes every tensor it expects, with the shape its configuration implies; what was not
-there, does not fit, holds a NaN, or was never taken is an error that names it.
+An encoder takes every tensor that it expects, with the shape that its configuration implies. A tensor that is
+missing, has another shape, holds a NaN, or was never taken is an error that names it.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Weights:
                 self._tensors.update(renamed)
 
     def require_all_taken(self, unused: Iterable[str] = ()) -> None:
-        """Checks that nothing is left over.
+        """Checks that every tensor was taken.
 
         Args:
             unused: Patterns of tensors that the family is known to carry and an encoder not to use.

@@ -1,1 +1,1 @@
-"""Passes over a written flatbuffer: none changes what it computes, but for weights that `patch` puts in."""
+"""Passes over an exported flatbuffer. None changes what the graph computes."""

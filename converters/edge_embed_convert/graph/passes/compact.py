@@ -1,10 +1,10 @@
-"""Compact: the same graph in fewer bytes, so that a bucket costs next to nothing.
+"""Compact: the same graph in fewer bytes, so that another bucket adds almost nothing to the file.
 
-A flatbuffer may refer to one vector, string or table from many places, but the packers in use write each
-reference out again; with a signature per bucket that repeats the scales and zero points of every
-weight, 3 MB a bucket for a vocabulary of 262144, and every operator. Here what is equal is written once.
-Constants lie behind the flatbuffer, where a `Buffer` names an offset and a size, so that one may be a
-prefix of another: the position tables of a short bucket are the beginning of a long one's.
+A flatbuffer may refer to one vector, string or table from many places, but the usual packers write a copy for
+each reference. With one signature for each bucket, that repeats every operator and the scales and zero points
+of every weight: 3 MB a bucket for a vocabulary of 262144. This pass writes equal parts once.
+Constants are stored after the flatbuffer, where a `Buffer` gives an offset and a size. So one constant may be
+the beginning of another: the position table of a short bucket is the beginning of a longer bucket's table.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from edge_embed_convert.graph.passes.keep_batch import keep_batch
 from edge_embed_convert.graph.passes.row_scales import separate_row_scales
 
 ALIGNMENT = 64
-"""Where a constant may start: a cache line, above the 16 bytes that the TFLite schema asks for."""
+"""Constants start at a multiple of this: a cache line, more than the 16 bytes that the TFLite schema
+requires."""
 
 INLINE_BELOW = 1024
 """Constants smaller than this, in bytes, stay inside the flatbuffer."""
@@ -60,7 +61,7 @@ def compact(graph: bytes, *, half_tables: bool = False) -> bytes:
     for index, buffer in enumerate(model.buffers):
         if buffer.data is not None and len(buffer.data) >= INLINE_BELOW:
             places[index] = store.place(bytes(buffer.data))
-            # Placeholders that keep room in the packed table; the true values depend on its size.
+            # Placeholders that reserve space in the packed table; the true values depend on its size.
             buffer.data, buffer.offset, buffer.size = None, 1, 1
     shared: dict[bytes, _Shared] = {}
     for subgraph in model.subgraphs:
@@ -96,7 +97,7 @@ def _merge_equal_buffers(model: Any) -> None:
     moved: list[int] = []
     for buffer in model.buffers:
         empty = buffer.data is None or len(buffer.data) == 0
-        # Empty ones are not equal content: a tensor without constant data refers to one of them.
+        # Empty buffers are never merged: a tensor without constant data refers to one of them.
         key = (-1, b"") if empty else (len(buffer.data), hashlib.blake2b(bytes(buffer.data)).digest())
         if key not in kept:
             kept[key] = len(buffers)
@@ -128,7 +129,7 @@ class _Place:
 
 
 class _Store:
-    """Constants behind the flatbuffer; one that is the beginning of another shares its place."""
+    """Constants after the flatbuffer; one that is the beginning of another shares its place."""
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
@@ -157,7 +158,7 @@ def _padded(size: int) -> int:
 
 
 class _Shared:
-    """A table that is written once, wherever it stands."""
+    """A table that is written once, however often it is referred to."""
 
     def __init__(self, table: Any) -> None:
         self._table, self._offset = table, 0
@@ -168,7 +169,7 @@ class _Shared:
 
 
 class _SharingBuilder(flatbuffers.Builder):  # type: ignore[misc]
-    """A builder that hands out the offset of an equal vector or string where it has one."""
+    """A builder that returns the offset of an equal vector or string if it wrote one before."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size)

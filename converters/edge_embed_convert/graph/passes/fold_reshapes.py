@@ -1,8 +1,8 @@
 """Fewer nodes: means that keep their dimension, and no tensor that nothing uses.
 
-The converter lowers ``mean(-1, keepdim=True)`` to a MEAN that drops the dimension and a RESHAPE that
-brings it back, four times a layer. Every node costs a runtime some ten kilobytes in each signature,
-whether or not it ever runs, so the graph is told to keep the dimension in the first place.
+The converter turns ``mean(-1, keepdim=True)`` into a MEAN that drops the dimension and a RESHAPE that
+restores it, four times a layer. Every node costs the runtime about ten kilobytes in each signature, even if
+that signature never runs. This pass makes MEAN keep the dimension and removes the RESHAPE.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def fold_reshapes(model: Any) -> None:
 
 
 class _Graph:
-    """Who reads what in one subgraph."""
+    """Which operators read which tensors in one subgraph."""
 
     def __init__(self, model: Any, subgraph: Any) -> None:
         self._model, self._subgraph = model, subgraph
@@ -65,7 +65,7 @@ class _Graph:
         return readers[0] if len(readers) == 1 and index not in self._subgraph.outputs else None
 
     def unary(self, op: Any) -> bool:
-        """Tells whether every input but one is a single number, so that shape does not matter."""
+        """Returns whether every input but one is a single number, so that shape does not matter."""
         shapes = [self._subgraph.tensors[i].shape for i in op.inputs]
         return sum(1 for shape in shapes if shape is not None and len(shape) > 0) == 1
 

@@ -1,9 +1,9 @@
 """Projections that keep the batch dimension, so that GPUs take them.
 
-The converter flattens ``(1, L, D)`` to ``(L, D)`` ahead of some projections, or lets the projection do
-it, and has the residual addition bring the dimension back. A CPU does not care. A GPU delegate lays a
-tensor out as batch, height, width and channels, so that L becomes a batch of L images, and refuses, with
-quantized weights, to join it with the other side of the addition.
+The converter flattens ``(1, L, D)`` to ``(L, D)`` before or within some projections, and the residual
+addition restores the dimension. On a CPU this makes no difference. A GPU delegate interprets a tensor as
+batch, height, width and channels, so L becomes a batch of L images. With quantized weights it then refuses
+to add the other side of the addition.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 def keep_batch(model: Any) -> None:
     """Rewrites, in place, FULLY_CONNECTED with output ``(L, D)``, L > 1, to one with ``(1, L, D)``.
 
-    Only where every reader is elementwise or says its own output shape, so that nothing else changes.
+    Only if every reader is elementwise or has an explicit output shape, so that nothing else changes.
 
     Args:
         model: A TFLite `ModelT`.
@@ -63,7 +63,7 @@ def keep_batch(model: Any) -> None:
 
 
 def _indifferent(op: Any, subgraph: Any, target: Any, is_reshape: bool) -> bool:
-    """Tells whether an operator gives the same result, and shape, if `target` gets a leading 1."""
+    """Returns whether an operator gives the same result and shape if `target` gets a leading 1."""
     return is_reshape or len(subgraph.tensors[op.outputs[0]].shape) > len(target.shape)
 
 

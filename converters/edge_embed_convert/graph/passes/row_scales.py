@@ -1,10 +1,10 @@
-"""Row scales as data: what a quantized embedding table costs at run time, cut to once per file.
+"""Row scales as data: the scales of a quantized embedding table become a constant of the graph.
 
-A table quantized per row keeps one scale and one zero point per row as quantization parameters of its
-tensor. Runtimes copy those parameters for every subgraph at load: for a vocabulary of 262144 and eight
-signatures some 40 MB of private memory, and the zero points, all 0, are 2 MB of the file. Here the
-scales become a constant of their own, looked up beside the row and multiplied: the same product
-``scale[id] * row[id]``, from memory that is mapped and shared.
+A table that is quantized per row has one scale and one zero point for each row, as quantization parameters of
+its tensor. Runtimes copy these parameters for every subgraph at load: about 40 MB of private memory for a
+vocabulary of 262144 and eight signatures. The zero points, all 0, take 2 MB of the file. This pass stores the
+scales as a constant, looks up the scale of each token and multiplies: the same product
+``scale[id] * row[id]``, read from memory that is mapped and shared.
 """
 
 from __future__ import annotations

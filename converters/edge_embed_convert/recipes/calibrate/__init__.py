@@ -1,1 +1,1 @@
-"""Calibration: texts to fit to, and rounding that keeps what they compute."""
+"""Calibration: texts, and rounding that preserves what a model computes for them."""

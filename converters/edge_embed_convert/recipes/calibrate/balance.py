@@ -1,15 +1,16 @@
-"""Balance: the channels that projections read, brought to like sizes before they are rounded together.
+"""Balance: scales the channels that projections read to similar sizes before they are rounded together.
 
-While running, the inputs of an integer projection are rounded to int8 row by row: the largest channel sets
-the step for all. After a norm some channels are ten times as large as others, and what the small ones carry
-is lost in that step; in all-MiniLM-L6-v2 this was more than half of int8's whole error. So each channel is
-multiplied by a constant, and the column of weights that reads it divided by the same (SmoothQuant,
-arXiv 2211.10438). A split norm (`layers.common.SplitNorm`) takes the constants into its gain, so the graph
-computes the same with the same operators. Constants come from what calibration texts feed the projections.
+While the model runs, the inputs of an integer projection are rounded to int8 row by row, and the largest
+channel sets the step for all. After a norm some channels are ten times as large as others, so the small
+ones lose most of their precision. In all-MiniLM-L6-v2 this was more than half of int8's error. So each
+channel is multiplied by a constant, and the column of weights that reads it is divided by the same constant
+(SmoothQuant, arXiv 2211.10438). The constants become part of the gain of a split norm
+(`layers.common.SplitNorm`), so the graph has the same operators as before. They are computed from
+calibration texts.
 
-Columns of weights are rescaled, which moves them off a grid that they were trained for. So it is part of
-the scheme `8.gptq`, which finds a grid of its own, and of no other. At 4 bits it gained nothing: there the
-rounding of weights is nearly all of the error.
+This rescales columns of weights, which moves weights off a grid that they were trained for. So only the
+scheme `8.gptq` does it, because that scheme finds a new grid. At 4 bits it gained nothing: there almost all
+of the error comes from rounding the weights.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ BALANCED = Scheme(8, algorithm=CALIBRATED)
 """The scheme whose inputs are balanced."""
 
 MIGRATION = 0.65
-"""How much of the differences between channels moves from inputs to weights, 1 for all. Mean loss of cosine
+"""How much of the differences between channels moves from inputs to weights; 1 is all. Mean loss of cosine
 of all-MiniLM-L6-v2 on texts that nothing was fitted to, simulated, inputs rounded alone and with weights:
 7.3e-4 and 9.1e-4 without balance, 3.1e-4 and 4.9e-4 at 0.5, 2.5e-4 and 4.7e-4 at 0.65, 2.1e-4 and 6.1e-4
 at 1."""
 
 LEAST = 1e-3
-"""Channels are balanced as if none were smaller than this share of their mean."""
+"""Channels smaller than this share of the mean are treated as if they had that size."""
 
 
 def readings(model: nn.Module) -> dict[str, tuple[str, ...]]:

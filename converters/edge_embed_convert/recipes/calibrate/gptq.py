@@ -1,12 +1,12 @@
-"""GPTQ: weights rounded onto an integer grid so that what they are multiplied with hides the rounding.
+"""GPTQ: rounds weights to an integer grid so that the errors cancel for typical inputs.
 
-Column by column, the error that rounding one weight makes is handed on to the weights of its row that
-are still free, in the proportions that the second moments of the inputs give (arXiv 2210.17323). The
-grid itself comes first: for each row, or each block of a row, the clipping that errs least, where a
-column counts as much as its inputs are large.
+Weights are rounded column by column. The error of each is distributed over the weights of its row that are
+not rounded yet, in proportions that follow from the second moments of the inputs (arXiv 2210.17323). The
+grid is chosen before: for each row, or each block of a row, the clipping with the least error, where
+columns with large inputs weigh more.
 
-The result is float32 weights that lie exactly on a grid whose last step is reached in every row or block.
-ai-edge-quantizer's min-max finds that grid again, so its storage needs no change for better rounding.
+The results are float32 weights that lie exactly on a grid, and in every row or block one weight lies on the
+grid's last step. So ai-edge-quantizer's min-max finds the same grid again and stores the weights unchanged.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DAMPING = 0.05
 some hundred columns only roughly. 0.01, 0.05 and 0.1 differ by less than 2e-4 in cosine."""
 
 COLUMNS = 64
-"""Columns rounded before their errors reach the rest of the matrix: a matter of speed alone."""
+"""Columns rounded before their errors are added to all other columns; affects speed only."""
 
 _TINY = 1e-12
 
@@ -40,7 +40,7 @@ def grid(weight: Tensor, scheme: Scheme, importance: Tensor | None = None) -> Te
     Args:
         weight: Shape ``(out, in)``.
         scheme: Of integers.
-        importance: How much each column counts, shape ``(in,)``; all alike by default.
+        importance: The weight of each column, shape ``(in,)``; equal by default.
 
     Returns:
         The steps, shape ``(out, in / block, 1)``; one block, the whole row, for a scheme without blocks.
@@ -59,7 +59,7 @@ def grid(weight: Tensor, scheme: Scheme, importance: Tensor | None = None) -> Te
 
 
 def nearest(weight: Tensor, scheme: Scheme, importance: Tensor | None = None) -> Tensor:
-    """Returns the weights rounded one by one to the grid that errs least."""
+    """Returns the weights rounded one by one to the grid with the least error."""
     return _on_grid(weight, grid(weight, scheme, importance), scheme)
 
 
@@ -71,7 +71,7 @@ def min_max(weight: Tensor, scheme: Scheme) -> Tensor:
 
 
 def gptq(weight: Tensor, moments: Tensor, scheme: Scheme) -> Tensor:
-    """Returns the weights rounded to make up for each other.
+    """Returns the weights rounded so that their errors cancel.
 
     Args:
         weight: Shape ``(out, in)``.
@@ -88,7 +88,7 @@ def gptq(weight: Tensor, moments: Tensor, scheme: Scheme) -> Tensor:
     moments = moments + torch.diag(torch.full_like(diagonal, DAMPING * float(diagonal.mean())))
     steps = grid(weight, scheme, moments.diagonal().float())
     last, width = LARGEST[scheme.bits], weight.shape[1]
-    # The columns that matter most come first, while others are still free to make up for them.
+    # The most important columns come first, while the others can still compensate for their errors.
     order = torch.argsort(moments.diagonal(), descending=True, stable=True)
     factor = torch.linalg.cholesky(
         torch.cholesky_inverse(torch.linalg.cholesky(moments[order][:, order])), upper=True
@@ -110,7 +110,7 @@ def gptq(weight: Tensor, moments: Tensor, scheme: Scheme) -> Tensor:
 
 
 def _reaching_the_end(rounded: Tensor, weight: Tensor, steps: Tensor, scheme: Scheme) -> Tensor:
-    """Moves each block's largest weight to the last step, where min-max looks for the grid."""
+    """Moves each block's largest weight to the last step, from which min-max derives the grid."""
     shape = (weight.shape[0], -1, scheme.block or weight.shape[1])
     blocks, original = rounded.reshape(shape).clone(), weight.reshape(shape)
     last = LARGEST[scheme.bits] * steps

@@ -1,8 +1,8 @@
-"""Rounding: the weights of a recipe's calibrated projections, moved onto their grids.
+"""Rounding: moves the weights of a recipe's calibrated projections to their grids.
 
 The second moments that GPTQ needs come from one pass of the calibration texts through the float32 model.
-Each projection is then rounded for itself: what one gets does not depend on how the others are stored, so a
-recipe and a calibration text together determine every bit of the file.
+Each projection is then rounded alone, independent of how the others are stored. So a recipe and a calibration
+text determine every bit of the file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def collect_moments(
     wanted: Callable[[str], bool] = lambda path: True,
     advance: Callable[[], None] = lambda: None,
 ) -> dict[str, Tensor]:
-    """Runs token sequences through a model and sums up what its projections are fed.
+    """Runs token sequences through a model and sums up the second moments of what its projections read.
 
     Args:
         model: The whole graph, in float32.
@@ -55,7 +55,7 @@ def collect_moments(
 
 
 class _Collector:
-    """Sums up second moments; projections that are fed one and the same tensor share one sum."""
+    """Sums up second moments; projections that read the same tensor share one sum."""
 
     def __init__(self) -> None:
         self.moments: dict[str, Tensor] = {}
@@ -80,7 +80,7 @@ class _Collector:
 def rounded_weights(model: EmbeddingModel, recipe: Recipe, moments: Moments) -> Iterator[tuple[str, Tensor]]:
     """Yields each calibrated projection's weights on their grid, and the gains of norms that are balanced.
 
-    Each comes after the path of the parameter that it is to replace.
+    Each comes with the path of the parameter that it replaces.
 
     Raises:
         RecipeError: If blocks do not divide a projection's rows.
@@ -99,16 +99,16 @@ def rounded_weights(model: EmbeddingModel, recipe: Recipe, moments: Moments) -> 
 
 
 def rounded(weight: Tensor, moments: Tensor, scheme: Scheme, constants: Tensor | None = None) -> Tensor:
-    """Rounds one projection's weights so that they make up for each other.
+    """Rounds one projection's weights so that their errors cancel.
 
     Args:
         weight: Shape ``(out, in)``.
         moments: Of its inputs as they are in float32.
         scheme: A calibrated one.
-        constants: What its inputs will be multiplied with, shape ``(in,)``.
+        constants: What its inputs will be multiplied by, shape ``(in,)``.
 
     Returns:
-        The weights for inputs that are so multiplied.
+        The weights for inputs that are multiplied by these constants.
     """
     if constants is None:
         return gptq(weight, moments, scheme)
@@ -123,7 +123,7 @@ def check_blocks(path: str, module: nn.Linear, scheme: Scheme) -> None:
     """
     if scheme.block and module.in_features % scheme.block:
         raise RecipeError(
-            f"the scheme {scheme} does not fit to {path}",
+            f"the scheme {scheme} does not fit {path}",
             got=f"rows of {module.in_features} weights",
             expected=f"a multiple of {scheme.block}",
             fix="use a per-channel recipe such as int8",

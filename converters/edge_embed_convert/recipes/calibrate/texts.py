@@ -1,8 +1,8 @@
-"""Calibration texts: what rounding is fitted to, and what a search measures on, kept apart.
+"""Calibration texts: some that rounding is fitted to, and others that a search measures on.
 
-The built-in texts are our own: statements, questions, chat, titles, abstracts, code, and sentences in some
-forty languages. None of them comes from an evaluation set. A file of one's own is better where a model
-serves one subject or one language.
+The built-in texts were written for this purpose: statements, questions, chat, titles, abstracts, code, and
+sentences in about forty languages. None comes from an evaluation set. Your own file is better if the model is
+for one subject or one language.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from edge_embed_convert.gate.probe_texts import ProbeText
 BUILT_IN = Path(__file__).with_name("texts.txt")
 
 MEASURED_EVERY = 3
-"""Every third text is measured on; the other two are fitted to."""
+"""Every third text is for measuring; the other two are for fitting."""
 
 MOST_TEXTS = 600
-"""More texts than these add time and next to nothing else; a longer file is thinned evenly."""
+"""More texts take time and gain almost nothing; from a longer file, evenly spaced lines are taken."""
 
 JOINED = 8
-"""Neighbouring texts that also go together as a long one, as a paragraph or a document would."""
+"""How many neighbouring texts are also joined to a long one, like a paragraph or a document."""
 
 LONGEST = 256
 """Tokens after which a calibration text is cut: attention over more is slow on a processor."""
 
 FEWEST_TEXTS = 12
-"""Fewer texts leave no ten neighbours to compare."""
+"""With fewer texts there are no ten neighbours to compare."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Texts to fit to and texts to measure on.
+    """Texts for fitting and texts for measuring.
 
     Attributes:
-        fitted: Texts that rounding may learn from.
-        measured: Other texts, which only judge.
-        origin: What the manifest calls them: the built-in ones or a file, and a hash.
+        fitted: Texts that rounding is fitted to.
+        measured: Other texts, for measuring only.
+        origin: How the manifest identifies them: `built-in` or the file's name, and a hash.
     """
 
     fitted: tuple[str, ...]
@@ -49,7 +49,7 @@ class Calibration:
 
     @classmethod
     def read(cls, path: str | Path | None = None) -> Calibration:
-        """Reads a file of one text per line; blank lines do not count.
+        """Reads a file with one text per line; blank lines are ignored.
 
         Args:
             path: UTF-8 text; None for the built-in texts.
@@ -75,11 +75,11 @@ class Calibration:
         )
 
     def fit(self, prompts: Mapping[str, str]) -> list[ProbeText]:
-        """Returns the texts to fit to, each with the name of a prompt, the model's prompts taking turns."""
+        """Returns the texts for fitting, each with a prompt's name; the model's prompts alternate."""
         return _prompted(self.fitted, prompts)
 
     def judges(self, prompts: Mapping[str, str]) -> list[ProbeText]:
-        """Returns the texts to measure on, likewise."""
+        """Returns the texts for measuring, each with a prompt's name."""
         return _prompted(self.measured, prompts)
 
 
@@ -112,7 +112,7 @@ def _lines(data: bytes, source: Path) -> list[str]:
         raise InputError(
             f"too few calibration texts in {source}, after line {len(data.splitlines())}, its last",
             got=f"{len(texts)} that are not blank" if data else "an empty file",
-            expected=f"at least {FEWEST_TEXTS}, better some hundred, one per line",
+            expected=f"at least {FEWEST_TEXTS}, better a few hundred, one per line",
             fix="add texts like those the model will meet, or leave --calibration out",
         )
     return texts
