@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SLIDING, FULL = "sliding_attention", "full_attention"
 
-DEFAULT_ROPE = {
+DEFAULT_ROPE: dict[str, dict[str, Any]] = {
     SLIDING: {"rope_type": "default", "rope_theta": 10_000.0},
     FULL: {"rope_type": "default", "rope_theta": 1_000_000.0},
 }

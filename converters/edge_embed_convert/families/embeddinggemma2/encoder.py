@@ -21,8 +21,9 @@ from edge_embed_convert.layers.rotary import RotaryNorm, half_of, rotary_tables
 from edge_embed_convert.layers.windowed import WindowedContext
 from edge_embed_convert.source.weights import Weights, linear, scaled
 
-STREAM_SCALE = 512.0
-"""What the residual stream is divided by: a power of two, so that the division itself is exact."""
+STREAM_SCALE = 1024.0
+"""What the residual stream is divided by: a power of two, so that the division itself is exact. Its squares
+must fit into float16, so the stream may reach 255 times as much: 262,000."""
 
 BRANCH_SCALE = 16.0
 """What the outputs of attention, feed-forward and mixing are divided by before their norm, so that the
