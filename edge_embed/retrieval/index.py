@@ -64,7 +64,8 @@ class Index(OpenIndex):
             path: The file.
             model: The model: an `Embedder`, the path of a model file, or None for the model file that the
                 index was last opened with. It is loaded when it is first needed.
-            memory: "full" holds sign bits and int8 vectors in memory, "low" the sign bits only.
+            memory: "full" holds sign bits and int8 vectors in memory, the latter from the second search on;
+                "low" holds the sign bits only.
             dimension: Dimension of the stored vectors, the first of the model's; by default all.
             vectors: "int8" (default), or "float32" to store float32 vectors too, for `search(exact=True)`.
             lexical: How words are indexed: "words", "trigrams" for scripts without spaces, or "auto"

@@ -1,8 +1,9 @@
 """Vectors in memory: what a search scans, kept up to date with the file.
 
 The sign bits lie in columns, ``uint64[words, slots]``, so that a scan runs along memory. With
-``memory="full"`` the int8 vectors are held too; with "low" they are read from the file, for the candidates
-only. A view is never changed: a newer one shares its arrays, which only grow behind its end.
+``memory="full"`` the int8 vectors are held too, from the second search on, so that a single question need
+not wait for them; with "low" they are read from the file, for the candidates only. A view is never changed:
+a newer one shares its arrays, which only grow behind its end.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ class View:
         bits: Sign bits in columns, ``(words, capacity)``.
         documents: The document of each slot, 0 where it was deleted, ``(slots,)``.
         deleted: The slots that were deleted.
-        scales: Scales of the int8 vectors, ``(capacity,)``; None with ``memory="low"``.
-        codes: The int8 vectors, ``(capacity, dimension)``; None with ``memory="low"``.
+        scales: Scales of the int8 vectors, ``(capacity,)``; None where they are not held.
+        codes: The int8 vectors, ``(capacity, dimension)``; None where they are not held.
     """
 
     state: State
@@ -151,6 +152,7 @@ class Resident:
     def __init__(self, settings: Settings, *, full: bool) -> None:
         self._dimension = settings.dimension
         self._full = full
+        self._asked = False
         self._lock = threading.Lock()
         self._view: View | None = None
 
@@ -179,14 +181,19 @@ class Resident:
         """
         with self._lock:
             held = self._view
-            if held is not None and held.state.generation == state.generation:
-                return held
             if held is not None and held.state.generation > state.generation:
                 return None
+            with_codes = self._full and self._asked
+            self._asked = True
             if held is None or held.state.epoch != state.epoch:
                 held = self._empty(state)
-            self._view = self._advance(connection, held, state)
-            return self._view
+            had, filled = held.codes is not None, held.slots
+            if held.state.generation != state.generation:
+                held = self._advance(connection, _with_capacity(held, state.next_slot), state)
+            if with_codes and (not had or held.slots > filled):
+                held = self._advance_codes(connection, held, filled if had else 0)
+            self._view = held
+            return held
 
     def _empty(self, state: State) -> View:
         capacity = state.next_slot + int(state.next_slot * _SPARE)
@@ -196,12 +203,11 @@ class Resident:
             np.zeros((-(-self._dimension // 64), capacity), np.uint64),
             np.empty(0, np.int32),
             np.empty(0, np.int64),
-            np.empty(capacity, np.float32) if self._full else None,
-            np.empty((capacity, self._dimension), np.int8) if self._full else None,
+            None,
+            None,
         )
 
     def _advance(self, connection: sqlite3.Connection, held: View, state: State) -> View:
-        held = _with_capacity(held, state.next_slot)
         documents = np.zeros(state.next_slot, np.int32)
         documents[: held.slots] = held.documents
         filled = held.slots
@@ -225,8 +231,6 @@ class Resident:
             filled = stop
         if filled != state.next_slot:
             raise damaged_block("signs", filled // SIGN_BLOCK, "no such block, or a short one")
-        if self._full:
-            self._advance_codes(connection, held, state.next_slot)
         return replace(
             held, state=state, documents=documents, deleted=np.flatnonzero(documents == 0).astype(np.int64)
         )
@@ -240,10 +244,14 @@ class Resident:
             raise damaged_block("signs", block, f"{len(content.documents)} vectors")
         return content
 
-    def _advance_codes(self, connection: sqlite3.Connection, held: View, slots: int) -> None:
-        assert held.codes is not None
-        assert held.scales is not None
-        size, filled = codes_in_block(self._dimension), held.slots
+    def _advance_codes(self, connection: sqlite3.Connection, held: View, filled: int) -> View:
+        """Returns the view with its int8 vectors, of which `filled` are there."""
+        size, slots = codes_in_block(self._dimension), held.slots
+        scales, codes = held.scales, held.codes
+        if scales is None or codes is None:
+            capacity = held.bits.shape[1]
+            scales = np.empty(capacity, np.float32)
+            codes = np.empty((capacity, self._dimension), np.int8)
         cursor = connection.execute(
             "SELECT block, checksum, data FROM codes WHERE block >= ? ORDER BY block", [filled // size]
         )
@@ -253,14 +261,17 @@ class Resident:
                 require_intact("codes", block, data, expected)
             found = {block: data for block, _, data in rows}
             first = rows[0][0]
-            scales, codes = _whole_blocks(found, list(range(first, first + len(rows))), size, self._dimension)
+            if first * size > filled:
+                break  # a block is missing
+            parts = _whole_blocks(found, list(range(first, first + len(rows))), size, self._dimension)
             start, stop = first * size, min((first + len(rows)) * size, slots)
             fresh = slice(filled - start, stop - start)
-            held.scales[filled:stop] = scales.reshape(-1)[fresh]
-            held.codes[filled:stop] = codes.reshape(-1, self._dimension)[fresh]
+            scales[filled:stop] = parts[0].reshape(-1)[fresh]
+            codes[filled:stop] = parts[1].reshape(-1, self._dimension)[fresh]
             filled = stop
         if filled != slots:
             raise damaged_block("codes", filled // size, "no such block, or a short one")
+        return replace(held, scales=scales, codes=codes)
 
 
 def _with_capacity(held: View, slots: int) -> View:
