@@ -40,6 +40,7 @@ class StageTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
         # The library's hook for a whole checkpoint. One that cannot be written is taken away again, so that
         # the one before it stays the newest.
         target = self.checkpoints / f"checkpoint-{self.state.global_step}"
+        require_finite(self.model, self.checkpoints)
         try:
             super()._save_checkpoint(model, trial)
             if self.args.should_save:
@@ -55,6 +56,23 @@ class StageTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
                 if kept
                 else "free disk space and run the same command again",
             ) from error
+
+
+def require_finite(model: Any, checkpoints: Path) -> None:
+    """Checks a model's weights before they are saved: a gradient that is no number spoils all of them.
+
+    Raises:
+        TrainingError: If one is not finite.
+    """
+    for name, parameter in model.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            kept = last_checkpoint(checkpoints)
+            raise TrainingError(
+                "the weights are not numbers any more",
+                got=name,
+                fix="lower the learning rate in a recipe for a new run; "
+                + (f"the last good checkpoint is {kept}" if kept else "no checkpoint was written yet"),
+            )
 
 
 class DevEvaluator(BaseEvaluator):  # type: ignore[misc]

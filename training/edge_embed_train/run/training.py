@@ -20,7 +20,7 @@ from edge_embed_train.quiet import quiet
 from edge_embed_train.recipe import Recipe, TrainStage
 from edge_embed_train.run.folder import RunFolder, last_checkpoint, replace_directory, step_of
 from edge_embed_train.run.inputs import StageInputs
-from edge_embed_train.run.trainer import DevEvaluator, Reporter, StageTrainer
+from edge_embed_train.run.trainer import DevEvaluator, Reporter, StageTrainer, require_finite
 
 LOGS = 50
 """Lines of metrics in a stage, about."""
@@ -221,6 +221,7 @@ def run_stage(
         )
         with quiet():
             trainer.train(resume_from_checkpoint=str(last) if last else None)
+    require_finite(model, checkpoints)
     scores = score(model, sets, batch_size=recipe.teacher_batch_size) if sets and folder.writes else {}
     restore_model(model)
     model.max_seq_length = longest
