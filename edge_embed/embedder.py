@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -25,30 +25,50 @@ from edge_embed.options import (
     check_threads,
     check_weight_cache,
     check_whole,
-    unit,
 )
 from edge_embed.progress import progress_bar
 from edge_embed.proof.self_check import bucket_for
-from edge_embed.similarity import pairwise, similarity
-from edge_embed.text.plan import (
-    Plan,
-    as_texts,
-    check_overflow,
-    check_prompt_name,
-    choose_prompt,
-    plan,
-    task_prompt_name,
-    with_titles,
-)
+from edge_embed.similarity import pairwise, similarity, unit
+from edge_embed.text.inputs import as_texts
+from edge_embed.text.prompts import check_prompt_name, choose_prompt, task_prompt_name, with_titles
+from edge_embed.text.tally import Seen, Tally
 from edge_embed.text.tokenizers import Tokenizer, check_present, load_tokenizer
-from edge_embed.warn import Tally
+from edge_embed.text.windows import Plan, Window, check_overflow, plan, windows
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from edge_embed.engine.accelerators import Acceleration
     from edge_embed.engine.base import Engine
 
 Texts = str | Sequence[str] | npt.NDArray[Any]
 Titles = str | Sequence[str | None] | None
+
+
+class EncodeOptions(TypedDict, total=False):
+    """The keyword options of `Embedder.encode`, `encode_query` and `encode_document`.
+
+    Attributes:
+        normalize_embeddings: Whether vectors get unit length after cutting; by default as the model does.
+        truncate_dim: Cuts each vector to its first so many dimensions; by default as the instance does.
+        overflow: What happens to a text that is too long: "truncate", "error" or "mean"; by default as the
+            instance does.
+        output_value: For compatibility with sentence-transformers; only "sentence_embedding".
+        precision: For compatibility; only "float32".
+        convert_to_numpy: For compatibility; only True.
+        convert_to_tensor: For compatibility; only False.
+        device: For compatibility; only None or "cpu".
+    """
+
+    normalize_embeddings: bool | None
+    truncate_dim: int | None
+    overflow: str | None
+    output_value: str
+    precision: str
+    convert_to_numpy: bool
+    convert_to_tensor: bool
+    device: str | None
+
 
 _embedders: weakref.WeakSet[Embedder] = weakref.WeakSet()
 
@@ -102,10 +122,10 @@ class Embedder:
         self._self_check = bool(self_check)
         self._file = ModelFile.open(model_path)
         manifest = self._file.manifest
-        self.truncate_dim = check_dimension(truncate_dim, manifest)
+        self.truncate_dim = truncate_dim
+        self._default_prompt_name = manifest.default_prompt_name
         if default_prompt_name is not None:
-            check_prompt_name(manifest.prompts, default_prompt_name)
-        self.default_prompt_name = default_prompt_name or manifest.default_prompt_name
+            self.default_prompt_name = default_prompt_name
         check_present(manifest.tokenizer, self._file.names, self._file.path)
         self._lock = threading.RLock()
         self._tokenizer: Tokenizer | None = None
@@ -122,10 +142,7 @@ class Embedder:
         prompt: str | None = None,
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
-        normalize_embeddings: bool | None = None,
-        truncate_dim: int | None = None,
-        overflow: str | None = None,
-        **compatibility: object,
+        **options: Unpack[EncodeOptions],
     ) -> Vector:
         """Embeds texts.
 
@@ -133,14 +150,10 @@ class Embedder:
             sentences: One text, or several.
             prompt_name: Which of the model's prompts goes before each text.
             prompt: What goes before each text instead.
-            batch_size: Accepted for compatibility; a run takes one text, which is fastest here.
+            batch_size: For compatibility with sentence-transformers; a run takes one text, which is fastest
+                here.
             show_progress_bar: True or False, or None for a bar on a terminal when it takes over a second.
-            normalize_embeddings: Whether vectors get unit length after cutting; by default as the model.
-            truncate_dim: Cuts each vector; by default as the instance.
-            overflow: What happens to a text that is too long; by default as the instance.
-            compatibility: sentence-transformers' `output_value`, `precision`, `convert_to_numpy`,
-                `convert_to_tensor` and `device`, with the one value of each that holds here anyway:
-                "sentence_embedding", "float32", True, False, and "cpu" or None.
+            options: See `EncodeOptions`.
 
         Returns:
             float32, ``(dimension,)`` for one text and ``(n, dimension)`` for several.
@@ -150,13 +163,9 @@ class Embedder:
             TextTooLongError: If a text is too long and `overflow` is "error".
             RuntimeFailure: If LiteRT fails or returns a vector that cannot be used.
         """
-        check_compatibility(**compatibility)
         texts, single = as_texts(sentences)
         lead = choose_prompt(self.prompts, prompt, prompt_name, self.default_prompt_name)
-        leads = [lead] * len(texts)
-        vectors = self._encode(
-            leads, texts, batch_size, show_progress_bar, normalize_embeddings, truncate_dim, overflow
-        )
+        vectors = self._encode([lead] * len(texts), texts, batch_size, show_progress_bar, **options)
         return vectors[0] if single else vectors
 
     def encode_query(
@@ -166,58 +175,42 @@ class Embedder:
         prompt: str | None = None,
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
-        normalize_embeddings: bool | None = None,
-        truncate_dim: int | None = None,
-        overflow: str | None = None,
-        **compatibility: object,
+        **options: Unpack[EncodeOptions],
     ) -> Vector:
-        """Embeds queries: `encode` with the model's query prompt, unless another is given."""
+        """Embeds queries: `encode` with the model's query prompt, unless another prompt is given."""
         if prompt is None and prompt_name is None:
             prompt_name = task_prompt_name(self.prompts, QUERY_PROMPTS)
-        return self.encode(
-            sentences,
-            prompt_name,
-            prompt,
-            batch_size,
-            show_progress_bar,
-            normalize_embeddings,
-            truncate_dim,
-            overflow,
-            **compatibility,
-        )
+        return self.encode(sentences, prompt_name, prompt, batch_size, show_progress_bar, **options)
 
-    def encode_document(  # noqa: D417 - documented at `encode`
+    def encode_document(
         self,
         sentences: Texts,
         prompt_name: str | None = None,
         prompt: str | None = None,
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
-        normalize_embeddings: bool | None = None,
-        truncate_dim: int | None = None,
-        overflow: str | None = None,
         *,
         titles: Titles = None,
-        **compatibility: object,
+        **options: Unpack[EncodeOptions],
     ) -> Vector:
-        """Embeds documents: `encode` with the model's document prompt, unless another is given.
-
-        The other arguments are those of `encode`.
+        """Embeds documents: `encode` with the model's document prompt, unless another prompt is given.
 
         Args:
             sentences: One text, or several.
+            prompt_name: As for `encode`.
+            prompt: As for `encode`.
+            batch_size: As for `encode`.
+            show_progress_bar: As for `encode`.
             titles: One title for all texts, or one per text, None where a text has none. They take the
                 place of "none" in a prompt with "title: none"; otherwise they go before the text.
+            options: See `EncodeOptions`.
         """
-        check_compatibility(**compatibility)
         texts, single = as_texts(sentences)
         if prompt is None and prompt_name is None:
             prompt_name = task_prompt_name(self.prompts, DOCUMENT_PROMPTS)
         lead = choose_prompt(self.prompts, prompt, prompt_name, self.default_prompt_name)
         leads, documents = with_titles(texts, lead, titles)
-        vectors = self._encode(
-            leads, documents, batch_size, show_progress_bar, normalize_embeddings, truncate_dim, overflow
-        )
+        vectors = self._encode(leads, documents, batch_size, show_progress_bar, **options)
         return vectors[0] if single else vectors
 
     def encode_tokens(self, tokens: Sequence[int]) -> Vector:
@@ -299,7 +292,8 @@ class Embedder:
         Returns:
             The mean of the windows at the model's full dimension.
         """
-        return self._run(work, alone)
+        rows = (self._run_tokens(ids, alone) for ids in work.windows)
+        return self._mean(zip(rows, work.weights, strict=True))
 
     def finish(
         self, vector: Vector, truncate_dim: int | None = None, normalize: bool | None = None
@@ -330,6 +324,24 @@ class Embedder:
     def path(self) -> Path:
         """The model file, absolute."""
         return self._file.path
+
+    @property
+    def truncate_dim(self) -> int | None:
+        """How many dimensions of each vector are kept; None for all. May be set."""
+        return self._truncate_dim
+
+    @truncate_dim.setter
+    def truncate_dim(self, dimension: int | None) -> None:
+        self._truncate_dim = check_dimension(dimension, self.manifest)
+
+    @property
+    def default_prompt_name(self) -> str | None:
+        """The prompt that `encode` uses when none is named; None for no prompt. May be set."""
+        return self._default_prompt_name
+
+    @default_prompt_name.setter
+    def default_prompt_name(self, name: str | None) -> None:
+        self._default_prompt_name = None if name is None else check_prompt_name(self.prompts, name)
 
     @property
     def prompts(self) -> dict[str, str]:
@@ -439,12 +451,15 @@ class Embedder:
         texts: list[str],
         batch_size: int,
         show_progress_bar: bool | None,
-        normalize_embeddings: bool | None,
-        truncate_dim: int | None,
-        overflow: str | None,
+        *,
+        normalize_embeddings: bool | None = None,
+        truncate_dim: int | None = None,
+        overflow: str | None = None,
+        **compatibility: object,
     ) -> Vector:
-        manifest = self.manifest
+        check_compatibility(**compatibility)
         check_whole("batch_size", batch_size)
+        manifest = self.manifest
         policy = self._overflow if overflow is None else check_overflow(overflow)
         dimension = check_dimension(truncate_dim, manifest) or self.get_embedding_dimension()
         normalize = normalize_embeddings
@@ -458,23 +473,33 @@ class Embedder:
         tally, lock = Tally(), threading.Lock()
 
         def embed(index: int) -> None:
-            work = plan(tokenizer, manifest, prompts[index], texts[index], policy, index=index)
-            vector = self._run(work, workers > 1)[:dimension]
-            vectors[index] = unit(vector) if normalize else vector
+            parts = windows(tokenizer, manifest, prompts[index], texts[index], policy, index=index)
+            seen = Seen()
+            vector = self._mean(self._run_windows(parts, workers > 1, seen))
+            vectors[index] = unit(vector[:dimension]) if normalize else vector[:dimension]
             with lock:
-                tally.add(work)
+                tally.add(seen)
 
         with progress_bar(len(texts), "embedding", show=show_progress_bar) as advance:
             for_each(len(texts), workers, embed, advance)
         tally.warn(len(texts), manifest.max_tokens)
         return vectors
 
-    def _run(self, work: Plan, alone: bool) -> Vector:
-        """Runs the windows of one text; returns their weighted mean at the model's full dimension."""
-        if len(work.windows) == 1:
-            return self._run_tokens(work.windows[0], alone)
-        rows = np.stack([self._run_tokens(ids, alone) for ids in work.windows])
-        mean = np.average(rows, axis=0, weights=work.weights).astype(np.float32)
+    def _run_windows(self, parts: Iterator[Window], alone: bool, seen: Seen) -> Iterator[tuple[Vector, int]]:
+        """Yields the vector of each window and its weight."""
+        for window in parts:
+            seen.add(window)
+            yield self._run_tokens(window.ids, alone), window.weight
+
+    def _mean(self, rows: Iterable[tuple[Vector, int]]) -> Vector:
+        """Returns the weighted mean of one text's windows, at the model's full dimension."""
+        total, weight, count = np.zeros(self.manifest.dimension), 0, 0
+        for count, (row, of_row) in enumerate(rows, 1):  # noqa: B007
+            total += row * np.float64(of_row)
+            weight += of_row
+        if count == 1:
+            return row
+        mean = (total / weight).astype(np.float32)
         return unit(mean) if self.manifest.normalize else mean
 
 

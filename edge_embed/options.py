@@ -1,4 +1,4 @@
-"""Checks of the options of `Embedder`, and what follows from them."""
+"""Checks of the options of `Embedder`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_embed.errors import InputError, RuntimeFailure
-from edge_embed.model_file.manifest import Manifest, Vector
+from edge_embed.errors import InputError
+from edge_embed.model_file.manifest import Manifest
 from edge_embed.names import ACCELERATORS
 
 MAX_DEFAULT_THREADS = 4
@@ -28,18 +28,8 @@ _COMPATIBLE: Mapping[str, tuple[object, ...]] = {
 """What `encode` takes of sentence-transformers' other arguments: the values that say what it does anyway."""
 
 
-def unit(vector: Vector) -> Vector:
-    """Returns the vector at unit length, computed in float64."""
-    norm = float(np.linalg.norm(vector.astype(np.float64)))
-    if not norm > 0:
-        raise RuntimeFailure(
-            "a vector without a direction cannot be normalized", got="all zeros", fix="keep more dimensions"
-        )
-    return (vector / norm).astype(np.float32)
-
-
 def check_dimension(dimension: int | None, manifest: Manifest) -> int | None:
-    """Returns a usable number of dimensions, or None for the instance\'s own."""
+    """Returns a usable number of dimensions, or None for the instance's own."""
     if dimension is None:
         return None
     whole = isinstance(dimension, (int, np.integer)) and not isinstance(dimension, bool)

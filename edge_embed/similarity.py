@@ -7,9 +7,21 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from edge_embed.errors import InputError
+from edge_embed.errors import InputError, RuntimeFailure
 
 Floats = npt.NDArray[np.float32]
+
+
+def unit(vector: Floats) -> Floats:
+    """Returns a vector, ``(d,)``, at unit length, computed in float64.
+
+    Raises:
+        RuntimeFailure: If it is all zeros.
+    """
+    norm = float(np.linalg.norm(vector.astype(np.float64)))
+    if not norm > 0:
+        raise RuntimeFailure("a vector of zeros cannot be normalized", fix="keep more dimensions")
+    return (vector / norm).astype(np.float32)
 
 
 def similarity(name: str, a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:

@@ -13,7 +13,7 @@ from edge_embed.bulk.formats import open_output
 from edge_embed.bulk.output import Vectors
 from edge_embed.bulk.rows import ALL_DEFAULT, PART, STDIN, Fields, Part, read_parts
 from edge_embed.errors import InputError
-from edge_embed.warn import one_warning
+from edge_embed.text.tally import one_warning
 
 if TYPE_CHECKING:
     from edge_embed.embedder import Embedder

@@ -178,7 +178,7 @@ def _print(model: Embedder, args: argparse.Namespace, fields: Fields, prompting:
     """Prints a line for each text as soon as its vector is there."""
     from edge_embed.bulk.formats import json_lines
     from edge_embed.bulk.rows import STDIN, TEXT_FIELD, Part, read_parts
-    from edge_embed.warn import one_warning
+    from edge_embed.text.tally import one_warning
 
     if args.texts:
         records = [{TEXT_FIELD: text} for text in args.texts]

@@ -17,7 +17,7 @@ from edge_embed import Embedder
 from edge_embed.errors import InputError
 from edge_embed.extras import needs_extra
 from edge_embed.names import DOCUMENT_PROMPTS, QUERY_PROMPTS
-from edge_embed.text.plan import task_prompt_name
+from edge_embed.text.prompts import task_prompt_name
 
 if TYPE_CHECKING:
     import torch

@@ -11,7 +11,7 @@ from edge_embed.errors import IndexModelError, InputError
 from edge_embed.names import LEXICAL, SEARCH_MODES, STORED_VECTORS
 from edge_embed.options import check_whole
 from edge_embed.retrieval.store.settings import Settings
-from edge_embed.text.tokenizers import check_text
+from edge_embed.text.inputs import check_text
 
 MEMORY = ("full", "low")
 

@@ -14,7 +14,7 @@ from edge_embed.model_file.manifest import Vector
 from edge_embed.serve.errors import HttpError, invalid
 from edge_embed.serve.requests import DOCUMENT, QUERY, EmbeddingRequest
 from edge_embed.serve.scheduler import Item, Job, QueueFull, Scheduler
-from edge_embed.text.plan import Plan
+from edge_embed.text.windows import Plan
 
 if TYPE_CHECKING:
     from edge_embed import Embedder

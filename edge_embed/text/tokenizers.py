@@ -1,15 +1,34 @@
-"""Text to token ids: three kinds of tokenizer behind one method, each imported when a file needs it."""
+"""Text to token ids: three kinds of tokenizer behind one protocol, each imported when a file needs it."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
-from edge_embed.errors import InputError, TokenizerError
+from edge_embed.errors import TokenizerError
 from edge_embed.model_file.manifest import TokenizerRecord
 from edge_embed.names import SENTENCEPIECE, TOKENIZER_KINDS, TOKENIZERS, UNIGRAM
+
+
+@dataclass(frozen=True)
+class ToBorder:
+    """The ids of a text up to a border: a place that no token spans, whatever precedes or follows the text.
+
+    Attributes:
+        ids: The ids of what precedes the border.
+        border: The place of the border, in characters.
+        before: The place of an earlier border, or 0 for the start of the text.
+    """
+
+    ids: list[int]
+    border: int
+    before: int
 
 
 class Tokenizer(Protocol):
@@ -22,6 +41,18 @@ class Tokenizer(Protocol):
     @property
     def joins_words(self) -> bool:
         """Whether the ids of a text may differ from those of its words, one after the other."""
+        ...
+
+    def encode_to_border(self, text: str) -> ToBorder | None:
+        """Returns the ids up to a border near the end of `text`, or None if no border was found."""
+        ...
+
+    def encode_beginning(self, text: str, count: int) -> list[int]:
+        """Returns ids with which every text begins that begins with `text`; none if fewer than `count`."""
+        ...
+
+    def skippable(self, text: str, rest: str, place: int) -> int:
+        """Returns how many characters of `rest`, from `place` on, change no id if they follow `text`."""
         ...
 
 
@@ -64,33 +95,37 @@ def check_present(record: TokenizerRecord, names: Sequence[str], path: str | os.
         )
 
 
-def check_text(text: object, index: int) -> str:
-    """Returns `text` if it is a string that can be encoded as UTF-8.
+_LETTERS = re.compile("[0-9A-Za-z]*")
+_SPACES = re.compile(" *")
+_SIMPLE = "0-9A-Za-zÀ-ÖØ-öø-ɏΑ-Ωα-ωА-яا-ي\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fff\uac00-\ud7a3"
+_BETWEEN_WORDS = re.compile(f"[{_SIMPLE}](?=[ \n][{_SIMPLE}])")
+_BEFORE_SPACE = re.compile(r"\S(?= \S)")
 
-    Args:
-        text: What the user passed.
-        index: Its place in the list, for the message.
+_MARGIN = 64
+"""Characters at the end of a text that are left alone: what follows may change what they become. Longer than
+any rule of a normalizer or pre-tokenizer looks ahead."""
 
-    Raises:
-        InputError: If it is not a string or holds a lone surrogate.
-    """
-    if not isinstance(text, str):
-        raise InputError(
-            f"item {index} is not a text", got=type(text).__name__, expected="str", fix="pass only strings"
-        )
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InputError(
-            f"text {index} holds a lone surrogate, which no tokenizer can read",
-            got=f"{text[error.start]!r} at position {error.start}",
-            expected="text that can be encoded as UTF-8",
-            fix='text.encode("utf-8", "replace").decode()',
-        ) from error
-    return text
+_SEARCHED = 256
+"""How many places at the end of a text are tried as borders."""
+
+_CONTEXT = 16
+"""Characters on each side of a place that are normalized to see that the place splits no rule."""
+
+_LONGEST = 64
+"""The longest piece, in characters, with which a text without borders is handled quickly."""
+
+_SPACE = "▁"
+"""How SentencePiece writes a space in its pieces."""
 
 
 class _SentencePiece:
+    """SentencePiece, BPE or Unigram.
+
+    Borders: a piece is a string of the vocabulary, so that no token spans two adjacent characters that are
+    adjacent in no piece. The vocabulary is searched as the bytes of the model file, which contain each piece
+    as it is.
+    """
+
     def __init__(self, record: TokenizerRecord, data: bytes) -> None:
         from sentencepiece import SentencePieceProcessor  # only for files that need it
 
@@ -108,6 +143,8 @@ class _SentencePiece:
         candidates = (processor.bos_id(), processor.eos_id(), processor.pad_id(), processor.unk_id())
         ids = {i for i in candidates if i >= 0}
         self._special = {processor.IdToPiece(i): i for i in ids}
+        self._model: bytes | None = None
+        self._pieces: bytes | None = None
         self._pattern = re.compile("(" + "|".join(map(re.escape, self._special)) + ")") if ids else None
 
     def encode(self, text: str) -> list[int]:
@@ -121,8 +158,115 @@ class _SentencePiece:
             ids += [self._special[part]] if part in self._special else self._processor.EncodeAsIds(part)
         return ids
 
+    def encode_to_border(self, text: str) -> ToBorder | None:
+        places = self._borders(text)
+        border = next(places, 0)
+        if not border:
+            return None
+        before = next((place for place in places if place < border), 0)
+        return ToBorder(self.encode(text[:border]), border, before)
+
+    def encode_beginning(self, text: str, count: int) -> list[int]:
+        region = text[-2 * _CONTEXT - _LONGEST :]
+        if not self._is_normal(region) or not (longest := self._longest_piece_in(region)):
+            return []
+        return _common_beginning(self, text, count, longest)
+
+    def _is_normal(self, text: str) -> bool:
+        """Tells whether each character of `text` stays one character, whatever is around it."""
+        if not self._keeps_spaces and not text.isalnum():
+            return False
+        if self._lowercase and text.lower() != text:
+            return False
+        shown = text.replace(" ", _SPACE)
+        return self._normalize(text) == shown == "".join(map(self._normalize, text))
+
+    def skippable(self, text: str, rest: str, place: int) -> int:
+        return 0 if self._keeps_spaces else _run(_SPACES, 2, text, rest, place)
+
+    def _borders(self, text: str) -> Iterator[int]:
+        """Yields borders from the end of a text backwards, those at spaces first."""
+        high = len(text) - _MARGIN
+        low = max(high - _SEARCHED, 1)
+        near = _BEFORE_SPACE.finditer(text, max(high - 8 * _SEARCHED, 1), max(high, 1))
+        spaces = [found.end() for found in near][-_SEARCHED:]
+        # The model file is at hand and contains each piece, but also pairs of letters that are in none.
+        for collect in (self._read_model, self._read_pieces):
+            pieces = collect()
+            found = False
+            for place in itertools.chain(reversed(spaces), range(high, low, -1)):
+                if self._is_border(text, place, pieces):
+                    found = True
+                    yield place
+            if found:
+                return
+
+    def _is_border(self, text: str, place: int, pieces: bytes) -> bool:
+        left, right = text[max(place - _CONTEXT, 0) : place], text[place : place + _CONTEXT]
+        join = ""
+        if not self._keeps_spaces:  # what the normalizer does to spaces must be known without their context
+            left, right = left.lstrip(), right.rstrip()
+            if right.startswith(" "):
+                join, right = _SPACE, right[1:]
+            if not left or not right or left[-1].isspace() or right[0].isspace():
+                return False
+        if self._lowercase and not text[place].isspace() and "Σ" in text:
+            return False  # its lowercase depends on whether the word goes on
+        if any(text[place - 1 : place + 1] in special for special in self._special):
+            return False
+        first, second = self._normalize(left), self._normalize(right)
+        whole = self._normalize(left + (" " if join else "") + right)
+        if not first or not second or whole != first + join + second:
+            return False
+        return (first[-1] + (join or second[0])).encode() not in pieces
+
+    def _normalize(self, text: str) -> str:
+        text = text.lower() if self._lowercase else text
+        normalized: str = self._processor.Normalize(text)
+        return normalized.removeprefix(self._start)
+
+    @cached_property
+    def _start(self) -> str:
+        """What the normalizer puts before a text."""
+        normalized: str = self._processor.Normalize("0")
+        return normalized.removesuffix("0")
+
+    @cached_property
+    def _keeps_spaces(self) -> bool:
+        """Whether the normalizer keeps each space of a run, and those at the end of a text."""
+        normalized: str = self._processor.Normalize("0  0  ")
+        return normalized == f"{self._start}0{_SPACE * 2}0{_SPACE * 2}"
+
+    def _read_model(self) -> bytes:
+        if self._model is None:
+            self._model = bytes(self._processor.serialized_model_proto())
+        return self._model
+
+    def _read_pieces(self) -> bytes:
+        if self._pieces is None:
+            size = self._processor.GetPieceSize()
+            groups = (range(start, min(start + 4096, size)) for start in range(0, size, 4096))
+            pieces = ("\0".join(map(self._processor.IdToPiece, ids)).encode() for ids in groups)
+            self._pieces = b"\0".join(pieces)
+        return self._pieces
+
+    def _longest_piece_in(self, text: str) -> int:
+        """Returns the most characters that a piece can have in `text`; 0 if that is more than `_LONGEST`."""
+        text, model = self._normalize(text), self._read_model()
+        for length in range(1, _LONGEST):
+            strings = {text[i : i + length + 1].encode() for i in range(len(text) - length)}
+            if not any(string in model for string in strings):
+                return length
+        return 0
+
 
 class _Unigram:
+    """XLM-R's kind, see `unigram`.
+
+    Borders: each word is segmented alone. Characters are normalized in clusters, so that only letters and
+    digits count that never form one with a space.
+    """
+
     def __init__(self, record: TokenizerRecord, data: bytes) -> None:
         from edge_embed.text.unigram import UnigramEncoder  # two libraries, only for files that need them
 
@@ -138,8 +282,28 @@ class _Unigram:
     def encode(self, text: str) -> list[int]:
         return self._encoder.encode(text)
 
+    def encode_to_border(self, text: str) -> ToBorder | None:
+        near = _BETWEEN_WORDS.finditer(text, max(len(text) - 8 * _SEARCHED, 0), max(len(text) - _MARGIN, 0))
+        borders = [found.end() for found in near]
+        if not borders:
+            return None
+        before = borders[-2] if len(borders) > 1 else 0
+        return ToBorder(self.encode(text[: borders[-1]]), borders[-1], before)
+
+    def encode_beginning(self, text: str, count: int) -> list[int]:
+        return []  # how a word is segmented depends on all of it
+
+    def skippable(self, text: str, rest: str, place: int) -> int:
+        return 0
+
 
 class _HuggingFace:
+    """A tokenizer of the library `tokenizers`.
+
+    Borders: its pre-tokenizer splits a text into words, and no token spans two words. Where a word ends
+    depends on what follows it at once, so the last words of a text are left alone.
+    """
+
     def __init__(self, record: TokenizerRecord, data: bytes) -> None:
         import tokenizers  # only for files that need it
 
@@ -161,9 +325,91 @@ class _HuggingFace:
         )
 
     def encode(self, text: str) -> list[int]:
-        if self._lowercase:
-            text = text.lower()
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return list(self._encode(text).ids)
+
+    def encode_to_border(self, text: str) -> ToBorder | None:
+        lower = text.lower() if self._lowercase else text
+        if len(lower) != len(text):
+            return None  # places in the lowercase text are not places in the text
+        encoding = self._encode(text)
+        ids, words, ends = encoding.ids, encoding.word_ids, [end for _, end in encoding.offsets]
+        last = bisect_right(ends, len(text) - _MARGIN)
+        borders = [i for i in range(1, min(last + 1, len(ids))) if words[i - 1] != words[i]]
+        if self._lowercase and "Σ" in text:  # its lowercase depends on whether the word goes on
+            borders = [i for i in borders if text[ends[i - 1]].isspace()]
+        if not borders:
+            return None
+        index = borders[-1]
+        border = ends[index - 1]
+        before = next((ends[i - 1] for i in reversed(borders) if ends[i - 1] <= border - _CONTEXT), 0)
+        if self.encode(text[before:border])[-1:] != [ids[index - 1]]:
+            return None
+        return ToBorder(ids[:index], border, before)
+
+    def encode_beginning(self, text: str, count: int) -> list[int]:
+        model = self._tokenizer.model
+        if type(model).__name__ not in ("BPE", "Unigram") or getattr(model, "end_of_word_suffix", None):
+            return []  # there the whole word decides
+        longest = self._longest_piece
+        if not _LETTERS.fullmatch(text, max(len(text) - longest - _CONTEXT, 0)):
+            return []  # a character may become several, or several one
+        return _common_beginning(self, text, count, longest)
+
+    def skippable(self, text: str, rest: str, place: int) -> int:
+        # A word longer than this is unknown, however long it is, and spaces only separate words.
+        if self.joins_words:
+            return 0
+        limit = self._tokenizer.model.max_input_chars_per_word
+        return _run(_LETTERS, 2 * limit, text, rest, place) or _run(_SPACES, 2, text, rest, place)
+
+    def _encode(self, text: str) -> Any:
+        return self._tokenizer.encode(text.lower() if self._lowercase else text, add_special_tokens=False)
+
+    @cached_property
+    def _longest_piece(self) -> int:
+        return max(map(len, self._tokenizer.get_vocab()))
+
+
+def _common_beginning(tokenizer: Tokenizer, text: str, count: int, longest: int) -> list[int]:
+    """Returns ids with which all texts begin that begin with `text`, for BPE and Unigram.
+
+    Where such a text has a token border, the ids before it are those of the text up to there: merges never
+    cross a border, and the best path to a border does not depend on what follows. No token is longer than
+    the longest piece, so that one of so many adjacent places is a border. What the text up to each of these
+    places begins with in common is certain.
+
+    Args:
+        tokenizer: The tokenizer.
+        text: The text.
+        count: How many ids are needed; with fewer in common, none are returned.
+        longest: The most characters of a piece that may be near the end of the text, where each character
+            must stay one character, whatever is around it.
+    """
+    end = len(text) - _CONTEXT
+    if end <= longest:
+        return []
+    common = tokenizer.encode(text[:end])
+    for place in range(end - longest + 1, end):
+        if len(common) < count:
+            return []
+        common = common_prefix(common, tokenizer.encode(text[:place]))
+    return common if len(common) >= count else []
+
+
+def common_prefix(first: Sequence[int], second: Sequence[int]) -> list[int]:
+    """Returns the ids that two sequences share at their start."""
+    length = 0
+    while length < min(len(first), len(second)) and first[length] == second[length]:
+        length += 1
+    return list(first[:length])
+
+
+def _run(pattern: re.Pattern[str], least: int, text: str, rest: str, place: int) -> int:
+    """Returns how many characters of `rest` from `place` on continue a run of at least `least` in `text`."""
+    if len(text) < least or not pattern.fullmatch(text, len(text) - least):
+        return 0
+    found = pattern.match(rest, place)
+    return found.end() - place if found else 0
 
 
 def _unreadable(record: TokenizerRecord, error: Exception) -> TokenizerError:

@@ -1,5 +1,7 @@
 """The embedder's options: overflow, dimensions, prompts, and the arguments it shares with others."""
 
+import re
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -11,6 +13,7 @@ from edge_embed.errors import (
     TextTooLongError,
     TruncationWarning,
 )
+from edge_embed.text.windows import windows
 
 TEXTS = ["the red planet", "water and stone", "birds fly home before night"]
 LONG = " ".join(["seven small birds fly home"] * 20)
@@ -62,6 +65,41 @@ def test_mean_of_a_short_text_is_the_text(words):
     assert np.array_equal(words.encode("red", overflow="mean"), words.encode("red"))
 
 
+def test_a_huge_text_is_read_only_as_far_as_the_model_sees(words):
+    huge = "seven small birds fly home " * 400_000  # 10.8 MB
+    words.encode(huge[:9000], overflow="mean")
+    tracemalloc.start()
+    try:
+        with pytest.warns(TruncationWarning, match=r"1 of 1 texts were cut to 32 tokens; .* at least \d+\. "):
+            vector = words.encode(huge, prompt="query: ")
+        with pytest.raises(TextTooLongError) as caught:
+            words.encode(huge, overflow="error")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 5_000_000
+    assert np.array_equal(vector, words.encode_tokens([*words.tokenize(["query: " + huge[:500]])[0][:31], 3]))
+    assert re.fullmatch(r"at least \d+ tokens", caught.value.got)
+    assert 32 < int(caught.value.got.split()[2]) < 6_000
+
+
+def test_mean_reads_a_long_text_in_parts(model):
+    text = "the red planet, naïve birds and 赤い stones. " * 300
+    ids = model.tokenize([text])[0]
+    record = model.manifest.tokenizer
+    before, after = len(record.prefix_ids), len(record.suffix_ids)
+    content = ids[before : len(ids) - after]
+    step = model.max_seq_length - before - after
+    parts = [content[i : i + step] for i in range(0, len(content), step)]
+    found = list(windows(model.tokenizer, model.manifest, "", text, "mean", chunk=500))
+    assert [window.ids for window in found] == [[*record.prefix_ids, *p, *record.suffix_ids] for p in parts]
+    assert [window.weight for window in found] == [len(part) for part in parts]
+    assert (found[-1].tokens, found[-1].complete) == (len(ids), True)
+    rows = np.stack([model.encode_tokens(window.ids) for window in found])
+    mean = np.average(rows, axis=0, weights=[window.weight for window in found]).astype(np.float32)
+    assert np.allclose(model.encode(text, overflow="mean", prompt=""), unit(mean), atol=1e-6)
+
+
 def test_a_prompt_that_leaves_no_room(words):
     with pytest.raises(InputError, match="leaves no room"):
         words.encode("red", prompt="red " * 40, overflow="mean")
@@ -95,6 +133,19 @@ def test_truncate_dim_out_of_range(model, path, dimension):
         model.encode(TEXTS, truncate_dim=dimension)
     with pytest.raises(InputError, match="truncate_dim"):
         Embedder(path, truncate_dim=dimension)
+
+
+def test_options_are_checked_when_they_are_set(path):
+    with Embedder(path, weight_cache="memory") as model:
+        for dimension in (9999, 0, -1, 2.0, True, "4"):
+            with pytest.raises(InputError, match="truncate_dim"):
+                model.truncate_dim = dimension
+        model.truncate_dim = 4
+        with pytest.raises(InputError, match="no prompt of that name"):
+            model.default_prompt_name = "nonsense"
+        assert model.encode(TEXTS).shape == (3, 4)
+        model.truncate_dim = model.default_prompt_name = None
+        assert model.encode(TEXTS).shape == (3, 8)
 
 
 def test_a_model_that_does_not_normalize_is_cut_and_left(tmp_path, build_model):

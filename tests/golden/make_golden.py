@@ -47,8 +47,8 @@ from edge_embed.names import MANIFEST_NAME, OVERFLOWS, PROBES_NAME
 from edge_embed.proof.rerun import fed
 from edge_embed.proof.self_check import bucket_for
 from edge_embed.similarity import similarity
-from edge_embed.text.plan import plan
 from edge_embed.text.tokenizers import Tokenizer, load_tokenizer
+from edge_embed.text.windows import plan
 from edge_embed_bench.records import record
 from edge_embed_convert.source.tokenizer_texts import HOSTILE_TEXTS
 

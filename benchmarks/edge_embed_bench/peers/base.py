@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from edge_embed.model_file.file import ModelFile
 from edge_embed.names import DOCUMENT_PROMPTS
-from edge_embed.text.plan import plan, task_prompt_name
+from edge_embed.text.prompts import task_prompt_name
 from edge_embed.text.tokenizers import load_tokenizer
+from edge_embed.text.windows import plan
 from edge_embed_bench.worker.measure import Job
 
 Ids = npt.NDArray[np.int64]

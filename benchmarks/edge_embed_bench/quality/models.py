@@ -17,7 +17,7 @@ from edge_embed.extras import needs_extra
 from edge_embed.model_file.file import ModelFile
 from edge_embed.names import DOCUMENT_PROMPTS, QUERY_PROMPTS
 from edge_embed.progress import progress_bar
-from edge_embed.text.plan import choose_prompt, task_prompt_name, with_titles
+from edge_embed.text.prompts import choose_prompt, task_prompt_name, with_titles
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -16,7 +16,7 @@ from edge_embed import Embedder, __version__
 from edge_embed.errors import PaddingWarning, TruncationWarning
 from edge_embed.names import DOCUMENT_PROMPTS
 from edge_embed.proof.self_check import bucket_for
-from edge_embed.text.plan import task_prompt_name
+from edge_embed.text.prompts import task_prompt_name
 from edge_embed_bench.worker.measure import Job
 
 WORDS = (

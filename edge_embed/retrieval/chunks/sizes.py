@@ -10,7 +10,7 @@ from edge_embed.model_file.manifest import Manifest
 from edge_embed.names import DOCUMENT_PROMPTS
 from edge_embed.retrieval.chunks.counting import Count
 from edge_embed.retrieval.chunks.cutting import CHARACTERS_PER_TOKEN, SMALLEST, check_size
-from edge_embed.text.plan import choose_prompt, task_prompt_name
+from edge_embed.text.prompts import choose_prompt, task_prompt_name
 
 LARGEST_DEFAULT = 512
 """Models that read thousands of tokens still find a passage better in a chunk that has one subject."""

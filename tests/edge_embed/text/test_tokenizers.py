@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_embed.errors import InputError, TokenizerError
-from edge_embed.text.tokenizers import check_text, load_tokenizer
+from edge_embed.text.inputs import check_text
+from edge_embed.text.tokenizers import load_tokenizer
 
 
 @pytest.fixture(params=["wordpiece", "sentencepiece_bpe"])

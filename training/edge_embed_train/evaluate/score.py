@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge_embed.names import DOCUMENT_PROMPTS, QUERY_PROMPTS
-from edge_embed.text.plan import task_prompt_name
+from edge_embed.text.prompts import task_prompt_name
 from edge_embed_train.evaluate.sets import DevSet, Pairs
 from edge_embed_train.quiet import quiet
 
