@@ -2,8 +2,8 @@
 # Compiles the demo and runs its core's tests on this machine's Java, without Gradle and without an SDK.
 #
 #   ./test.sh           says what is missing, and otherwise tests
-#   ./test.sh --fetch   also fetches what is missing: the Kotlin compiler from npm, JUnit from Debian, and,
-#                       as root on Debian, installs Java and npm
+#   ./test.sh --fetch   also fetches what is missing: the Kotlin compiler from npm, JUnit and SQLite from Debian,
+#                       and, as root on Debian, installs Java and npm
 #
 # TOOLS is where fetched tools are kept.
 set -euo pipefail
@@ -28,9 +28,10 @@ fetch() {
         tar -xzf "$TOOLS/kotlin-compiler-$KOTLIN_VERSION.tgz" -C "$TOOLS"
         rm "$TOOLS/kotlin-compiler-$KOTLIN_VERSION.tgz"
     fi
-    if ! junit >/dev/null; then
+    if ! junit >/dev/null || ! sqlite >/dev/null; then
         # Unpacked here rather than installed: that needs no root and leaves the system as it is.
-        (cd "$TOOLS" && apt-get download --quiet junit4 libhamcrest-java >&2)
+        (cd "$TOOLS" && apt-get download --quiet junit4 libhamcrest-java \
+            libxerial-sqlite-jdbc-java libxerial-sqlite-jdbc-jni >&2)
         for package in "$TOOLS"/*.deb; do dpkg-deb -x "$package" "$TOOLS/debian"; done
         rm "$TOOLS"/*.deb
     fi
@@ -42,6 +43,20 @@ junit() {
     for root in "" "$TOOLS/debian"; do
         if [[ -e $root/usr/share/java/junit4.jar && -e $root/usr/share/java/hamcrest.jar ]]; then
             echo "$root/usr/share/java/junit4.jar:$root/usr/share/java/hamcrest.jar"
+            return
+        fi
+    done
+    return 1
+}
+
+# Prints the jar with the JDBC driver, and the folder with its native library, which the tests' SQLite is.
+sqlite() {
+    local root jar library
+    for root in "" "$TOOLS/debian"; do
+        jar=$root/usr/share/java/xerial-sqlite-jdbc.jar
+        library=$(find "$root/usr/lib" -name libsqlitejdbc.so -print -quit 2>/dev/null)
+        if [[ -e $jar && -n $library ]]; then
+            echo "$jar $(dirname "$library")"
             return
         fi
     done
@@ -62,6 +77,7 @@ missing=()
 command -v java >/dev/null || missing+=("java 17 or newer (Debian: openjdk-17-jre-headless)")
 [[ -f $KOTLIN/kotlin-compiler.jar ]] || missing+=("kotlin-compiler $KOTLIN_VERSION from npm, unpacked in $TOOLS")
 junit >/dev/null || missing+=("JUnit 4 (Debian: junit4)")
+sqlite >/dev/null || missing+=("SQLite's JDBC driver (Debian: libxerial-sqlite-jdbc-java)")
 if ((${#missing[@]})); then
     printf 'test-android needs:\n' >&2
     printf '  %s\n' "${missing[@]}" >&2
@@ -84,5 +100,7 @@ compile $OUT/demo.jar "$OUT/core.jar:$KOTLIN/kotlinx-coroutines-core-jvm.jar" $s
     -opt-in=kotlinx.coroutines.ExperimentalCoroutinesApi
 classes=$(cd $tests && find . -name '*Test.kt' | sed 's#^\./##; s#\.kt$##; s#/#.#g' | sort)
 # shellcheck disable=SC2086 # one argument per class
-java -Dgolden=../tests/golden -cp "$OUT/core.jar:$OUT/tests.jar:$KOTLIN/kotlin-stdlib.jar:$(junit)" \
+read -r jdbc native < <(sqlite)
+java -Dgolden=../tests/golden -Dorg.sqlite.lib.path="$native" \
+    -cp "$OUT/core.jar:$OUT/tests.jar:$KOTLIN/kotlin-stdlib.jar:$(junit):$jdbc" \
     org.junit.runner.JUnitCore $classes

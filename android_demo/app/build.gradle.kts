@@ -38,5 +38,7 @@ dependencies {
     implementation(libs.lifecycle.runtime.compose)
     implementation(libs.lifecycle.viewmodel)
     implementation(libs.litert)
+    implementation(libs.sqlite.bundled)
     testImplementation(libs.junit)
+    testImplementation(libs.sqlite.jdbc)
 }

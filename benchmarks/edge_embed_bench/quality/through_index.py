@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from edge_embed_bench.quality.data import Retrieval, read_all
 from edge_embed_bench.quality.evaluate import RESAMPLES
 from edge_embed_bench.records.machine import describe_machine
 
-WAYS: dict[str, dict[str, object]] = {
+WAYS: dict[str, dict[str, Any]] = {
     "index, exact float": {"mode": "vector", "exact": True},
     "index, vector": {"mode": "vector"},
     "index, text": {"mode": "text"},
@@ -49,7 +50,7 @@ class Way:
         low: The lower end of its 95 % bootstrap interval.
         high: The upper end.
         metrics: Every metric of retrieval.
-        ms_per_query: Median time of a search, embedding the question included.
+        ms_per_query: Median time of a search, the question embedded before.
     """
 
     model: str
@@ -161,36 +162,37 @@ def _search_all_ways(
             stats.file_bytes,
             round(seconds, 1),
         )
-        ways = [_whole_documents(model, data, resamples)]
+        queries = model.encode_query(data.queries)
+        ways = [_whole_documents(model, data, queries, resamples)]
         for way, options in WAYS.items():
 
-            def search(query: str, options: dict[str, object] = options) -> dict[str, float]:
-                hits = index.search(query, metrics.RANKED, per_document=True, **options)  # type: ignore[arg-type]
-                return {hit.document_id: hit.score for hit in hits}
+            def search(place: int, options: dict[str, Any] = options) -> list[str]:
+                hits = index.search(
+                    data.queries[place], metrics.RANKED, vector=queries[place], per_document=True, **options
+                )
+                return [hit.document_id for hit in hits]
 
             ways.append(_scored(name, data, way, search, resamples))
     return indexed, ways
 
 
-def _whole_documents(model: Embedder, data: Retrieval, resamples: int) -> Way:
+def _whole_documents(model: Embedder, data: Retrieval, queries: metrics.Floats, resamples: int) -> Way:
     titles = [title or None for title in data.titles]
     vectors = model.encode_document(data.documents, titles=titles, overflow="truncate")
 
-    def search(query: str) -> dict[str, float]:
-        scores = np.asarray(model.similarity(model.encode_query(query), vectors))
-        best = metrics.top(scores, metrics.RANKED)[0]
-        return {data.document_ids[place]: float(scores[0, place]) for place in best}
+    def search(place: int) -> list[str]:
+        scores = np.asarray(model.similarity(queries[place], vectors))
+        return [data.document_ids[found] for found in metrics.top(scores, metrics.RANKED)[0]]
 
     return _scored(model.path.name, data, WHOLE, search, resamples)
 
 
-def _scored(
-    model: str, data: Retrieval, way: str, search: Callable[[str], dict[str, float]], resamples: int
-) -> Way:
-    run, times = {}, []
-    for key, query in zip(data.query_ids, data.queries, strict=True):
+def _scored(model: str, data: Retrieval, way: str, search: Callable[[int], list[str]], resamples: int) -> Way:
+    run: dict[str, dict[str, float]] = {}
+    times = []
+    for place, key in enumerate(data.query_ids):
         started = time.perf_counter()
-        found = search(query)
+        found = search(place)
         times.append(time.perf_counter() - started)
         # trec_eval sorts by score and breaks ties by id; the ranks keep the order that was found.
         run[key] = {document: float(-rank) for rank, document in enumerate(found)}

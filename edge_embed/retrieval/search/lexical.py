@@ -74,7 +74,8 @@ def choose_terms(connection: sqlite3.Connection, terms: list[str], lexical: str,
         [json.dumps([*keys.values()], ensure_ascii=False)],
     )
     counts = dict(stored.fetchall())
-    terms = [term for term in terms if keys[term] not in FUNCTION_WORDS] or terms
+    if lexical != TRIGRAMS:  # three letters of a longer word may spell one
+        terms = [term for term in terms if keys[term] not in FUNCTION_WORDS] or terms
     # Python's sort is stable: terms that are not common keep the order of the query.
     ordered = sorted(terms, key=lambda term: counts.get(keys[term], 0))
     chosen: list[str] = []

@@ -38,7 +38,7 @@ class MainActivity : ComponentActivity() {
         setContent {
             MaterialTheme {
                 val state by model.state.collectAsStateWithLifecycle()
-                SearchScreen(state, model::openModel, model::openCollection, model::search)
+                SearchScreen(state, model::openModel, model::openCollection, model::openIndex, model::search)
             }
         }
     }
@@ -49,10 +49,12 @@ fun SearchScreen(
     state: SearchState,
     onModel: (Uri) -> Unit,
     onCollection: (Uri) -> Unit,
+    onIndex: (Uri) -> Unit,
     onQuery: (String) -> Unit,
 ) {
     val pickModel = rememberLauncherForActivityResult(ActivityResultContracts.OpenDocument()) { it?.let(onModel) }
     val pickTexts = rememberLauncherForActivityResult(ActivityResultContracts.OpenDocument()) { it?.let(onCollection) }
+    val pickIndex = rememberLauncherForActivityResult(ActivityResultContracts.OpenDocument()) { it?.let(onIndex) }
     Scaffold { edges ->
         Column(
             // The keyboard is open while one searches: without its padding it would hide what was found.
@@ -62,6 +64,7 @@ fun SearchScreen(
             Row(horizontalArrangement = Arrangement.spacedBy(12.dp)) {
                 Button(onClick = { pickModel.launch(arrayOf("*/*")) }) { Text("Model") }
                 Button(onClick = { pickTexts.launch(arrayOf("text/*")) }, enabled = state.model != null) { Text("Texts") }
+                Button(onClick = { pickIndex.launch(arrayOf("*/*")) }, enabled = state.model != null) { Text("Index") }
             }
             Text(state.model?.let { "$it: ${state.indexed} of ${state.total} texts" } ?: "Choose a model file")
             if (state.working != null) LinearProgressIndicator(modifier = Modifier.fillMaxWidth())
@@ -74,7 +77,9 @@ fun SearchScreen(
                 singleLine = true,
             )
             LazyColumn(verticalArrangement = Arrangement.spacedBy(8.dp)) {
-                items(state.found, key = { it.row }) { Text("%.3f  %s".format(it.score, it.text)) }
+                items(state.found, key = { it.row }) { found ->
+                    Text(listOfNotNull("%.3f".format(found.score), found.source, found.text).joinToString("  "))
+                }
             }
         }
     }

@@ -6,8 +6,10 @@ import androidx.lifecycle.AndroidViewModel
 import androidx.lifecycle.viewModelScope
 import edgeembed.core.EdgeEmbedException
 import edgeembed.core.Embedder
+import edgeembed.core.IndexSearch
 import edgeembed.core.ModelFile
 import edgeembed.core.Overflow
+import edgeembed.core.SearchOptions
 import edgeembed.core.Similarity
 import edgeembed.core.VectorIndex
 import java.io.File
@@ -24,8 +26,12 @@ import kotlinx.coroutines.flow.update
 import kotlinx.coroutines.launch
 import kotlinx.coroutines.yield
 
-/** A text of the collection that answers the query. */
-data class Found(val row: Int, val text: String, val score: Float)
+/**
+ * A text that answers the query.
+ *
+ * @property source The document that it is from, null for a line of a text file.
+ */
+data class Found(val row: Int, val text: String, val score: Float, val source: String? = null)
 
 /**
  * All that the screen shows.
@@ -55,6 +61,7 @@ class SearchViewModel(application: Application) : AndroidViewModel(application) 
     private var embedder: Embedder? = null
     private var texts: List<String> = emptyList()
     private var index: VectorIndex? = null
+    private var documents: IndexSearch? = null
 
     private var loading: Job? = null
     private var searching: Job? = null
@@ -76,6 +83,27 @@ class SearchViewModel(application: Application) : AndroidViewModel(application) 
         mutableState.update { it.copy(model = "${model.manifest.name} ${model.manifest.recipe}") }
     }
 
+    /** Opens an index that `edge_embed index` wrote with this model; it is copied into the app. */
+    fun openIndex(uri: Uri) = load("opening the index") {
+        val model = embedder ?: throw IOException("choose a model first")
+        documents?.close()
+        documents = null
+        val file = File(getApplication<Application>().filesDir, INDEX)
+        for (suffix in listOf("", "-wal", "-shm")) File(file.path + suffix).delete()
+        read(uri) { input -> file.outputStream().use { input.copyTo(it) } }
+        val search = IndexSearch(BundledDatabase(file))
+        try {
+            search.requireModel(model.manifest)
+        } catch (error: EdgeEmbedException) {
+            search.close()
+            throw error
+        }
+        documents = search
+        index = null
+        mutableState.update { it.copy(indexed = search.chunks, total = search.chunks, found = emptyList()) }
+        find(state.value.query)
+    }
+
     /** Indexes a text file, a text per line. */
     fun openCollection(uri: Uri) = load("indexing") {
         val model = embedder ?: throw IOException("choose a model first")
@@ -83,6 +111,8 @@ class SearchViewModel(application: Application) : AndroidViewModel(application) 
         val rows = VectorIndex(model.dimension, Similarity.of(model.manifest.similarity), quantized = true)
         texts = lines
         index = rows
+        documents?.close()
+        documents = null
         mutableState.update { it.copy(indexed = 0, total = lines.size, found = emptyList()) }
         var cut = 0
         for (line in lines) {
@@ -136,6 +166,13 @@ class SearchViewModel(application: Application) : AndroidViewModel(application) 
 
     private fun find(query: String) {
         val model = embedder ?: return
+        documents?.let { search ->
+            val vector = if (query.isBlank()) null else model.encodeQuery(query).vector
+            val hits = search.search(query, vector, SearchOptions(k = HITS))
+            val found = hits.mapIndexed { row, hit -> Found(row, hit.snippet, hit.score.toFloat(), hit.documentId) }
+            mutableState.update { it.copy(found = found) }
+            return
+        }
         val rows = index ?: return
         val hits = if (query.isBlank()) emptyList() else rows.search(model.encodeQuery(query).vector, HITS)
         mutableState.update { state -> state.copy(found = hits.map { Found(it.row, texts[it.row], it.score) }) }
@@ -145,6 +182,8 @@ class SearchViewModel(application: Application) : AndroidViewModel(application) 
         embedder?.close()
         embedder = null
         index = null
+        documents?.close()
+        documents = null
         texts = emptyList()
         mutableState.update { SearchState(query = it.query, working = it.working) }
     }
@@ -156,6 +195,7 @@ class SearchViewModel(application: Application) : AndroidViewModel(application) 
 
     private companion object {
         const val MODEL = "model.tflite"
+        const val INDEX = "index.db"
         const val PAUSE_MS = 120L
         const val HITS = 20
     }
