@@ -54,6 +54,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "exact search",
     )
     parser.add_argument(
+        "--indexes",
+        metavar="DIR",
+        type=Path,
+        help="with --through-index: keep the indexes there, and use those that are there",
+    )
+    parser.add_argument(
         "--resamples",
         metavar="N",
         type=options.positive,
@@ -117,7 +123,12 @@ def _through_index(args: argparse.Namespace) -> int:
         through_index.check_output(path)
     with step_bar("evaluating") as progress:
         report = through_index.evaluate_through_index(
-            args.models, args.data, resamples=args.resamples, num_threads=args.threads, progress=progress
+            args.models,
+            args.data,
+            folder=args.indexes,
+            resamples=args.resamples,
+            num_threads=args.threads,
+            progress=progress,
         )
     report = replace(report, command=_command(args))
     for path in args.output:

@@ -70,7 +70,7 @@ class Indexed:
     Attributes:
         chunk_tokens: The most tokens of a chunk.
         lexical: "words" or "trigrams".
-        seconds: Time of adding all documents, embedding included.
+        seconds: Time of adding all documents, embedding included; None where they were in the index already.
     """
 
     model: str
@@ -81,7 +81,7 @@ class Indexed:
     overlap: int
     lexical: str
     bytes: int
-    seconds: float
+    seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,7 @@ def evaluate_through_index(
     models: Sequence[str],
     data: Sequence[str | Path],
     *,
+    folder: Path | None = None,
     resamples: int = RESAMPLES,
     num_threads: int | None = None,
     progress: Step = lambda step, done, total: None,
@@ -110,6 +111,7 @@ def evaluate_through_index(
     Args:
         models: Model files.
         data: Directories of retrieval sets.
+        folder: Where the indexes are kept, one a model and set, and used again; by default nowhere.
         resamples: Bootstrap draws.
         num_threads: Threads of one run of a file.
         progress: Called as each step begins with its name, the steps done, and the steps in all.
@@ -130,8 +132,9 @@ def evaluate_through_index(
             for each in sets:
                 assert isinstance(each, Retrieval)
                 ticker(f"{Path(model).name} on {each.name}")
-                with tempfile.TemporaryDirectory() as folder:
-                    indexed, found = _search_all_ways(embedder, each, Path(folder) / "index.db", resamples)
+                with tempfile.TemporaryDirectory() as other:
+                    place = (folder or Path(other)) / f"{embedder.path.stem}.{each.name}.db"
+                    indexed, found = _search_all_ways(embedder, each, place, resamples)
                 indexes.append(indexed)
                 ways += found
     versions = {tool: importlib.metadata.version(tool) for tool in TOOLS}
@@ -148,8 +151,8 @@ def _search_all_ways(
     ]
     with Index.open(path, model, vectors="float32") as index:
         started = time.perf_counter()
-        index.add(documents, show_progress_bar=False)
-        seconds = time.perf_counter() - started
+        added = index.add(documents, show_progress_bar=False)
+        seconds = None if added.unchanged else round(time.perf_counter() - started, 1)
         stats = index.stats()
         indexed = Indexed(
             name,
@@ -160,7 +163,7 @@ def _search_all_ways(
             stats.overlap,
             stats.lexical,
             stats.file_bytes,
-            round(seconds, 1),
+            seconds,
         )
         queries = model.encode_query(data.queries)
         ways = [_whole_documents(model, data, queries, resamples)]
@@ -227,12 +230,13 @@ def to_markdown(report: IndexReport) -> str:
     lines = ["# Retrieval through an index", "", f"`{report.command}`", "", report.machine, ""]
     lines += [", ".join(f"{tool} {version}" for tool, version in report.versions.items()), ""]
     for indexed in report.indexes:
+        time_taken = "" if indexed.seconds is None else f", indexed in {indexed.seconds:.0f} s"
         lines += [
             f"## {indexed.data}, {indexed.model}",
             "",
             f"{indexed.documents} documents in {indexed.chunks} chunks of at most {indexed.chunk_tokens} "
             f"tokens, {indexed.overlap} of them repeated; {indexed.lexical}; {indexed.bytes / 1e6:.1f} MB, "
-            f"float32 vectors included; indexed in {indexed.seconds:.0f} s.",
+            f"float32 vectors included{time_taken}.",
             "",
             "| search | nDCG@10 | 95 % | nDCG@1 | recall@10 | recall@100 | MRR@10 | ms a query |",
             "|---|---|---|---|---|---|---|---|",
