@@ -111,6 +111,8 @@ class Job:
             self.checkpoint.transformer_path,
             lowercase=self.checkpoint.lowercase,
             extra_texts=tuple(self.checkpoint.prompts.values()),
+            # Families whose table of positions has rows that no token uses count them from the pad id.
+            padding_shifts=self.checkpoint.family.released.extra_positions > 0,
         )
 
     def rewrite(self, recipe: Recipe | None = None) -> None:

@@ -64,6 +64,8 @@ class TokenizerRecord:
     """How text becomes ids: the zip member, its kind, and the ids put around and after the text.
 
     `vocab_size` counts the rows of the embedding table, which may be more than the tokenizer has pieces.
+    `sees_padding_tokens` says whether the model sees a padding token that a text spells, as it does in
+    sentence-transformers; where it is false, the graph takes that token for padding.
     """
 
     file: str
@@ -74,6 +76,7 @@ class TokenizerRecord:
     prefix_ids: list[int]
     suffix_ids: list[int]
     vocab_size: int
+    sees_padding_tokens: bool = False
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class Window:
         tokens: Tokens of the text that were read so far, special tokens included.
         truncated: Whether tokens of the text follow that are not run.
         complete: Whether `tokens` counts the whole text.
-        padding: Whether the window contains the padding token. The graph does not see these positions.
+        padding: Whether the window contains a padding token that the text spells and the model does not see.
     """
 
     ids: list[int]
@@ -49,7 +49,7 @@ class Plan:
         weights: Content tokens that each window adds, for the mean over windows.
         tokens: How many tokens of the text were read, special tokens included.
         truncated: Whether some of the text is not run.
-        padding: Whether a window contains the padding token. The graph does not see these positions.
+        padding: Whether a window contains a padding token that the text spells and the model does not see.
         complete: Whether `tokens` counts the whole text.
     """
 
@@ -123,7 +123,8 @@ def windows(
 
     def window(content: list[int], weight: int, tokens: int, **facts: bool) -> Window:
         ids = [*record.prefix_ids, *content, *record.suffix_ids]
-        return Window(ids, weight, special + tokens, padding=record.pad_id in content, **facts)
+        padding = record.pad_id in content and not record.sees_padding_tokens
+        return Window(ids, weight, special + tokens, padding=padding, **facts)
 
     if overflow == "mean":
         for content, weight, tokens, complete in _mean_windows(tokenizer, prompt, text, room, chunk):

@@ -53,10 +53,10 @@ from edge_embed_bench.records import record
 from edge_embed_convert.source.tokenizer_texts import HOSTILE_TEXTS
 
 sys.path.insert(0, str(Path(__file__).parent))
-from small_tokenizers import bpe, unigram, wordpiece
+from small_tokenizers import bpe, graphemes, unigram, wordpiece
 
 HERE = Path(__file__).parent
-TOKENIZERS = ("bpe.model", "unigram.model", "wordpiece.json")
+TOKENIZERS = ("bpe.model", "unigram.model", "graphemes.model", "wordpiece.json")
 DIMENSION = 8
 _GRAPH = b"\x1c\0\0\0TFL3" + bytes(range(56))
 
@@ -69,6 +69,7 @@ TEXTS = (
     "[CLS][SEP] [MASK]ed  [MASK]  lone[MASK]end\t[MASK]\n<tag> <TAG>two<tag><b></b><bb>",
     "a" * 100 + " " + "b" * 101,
     "x<s>y</s>z<unk>w<pad>",
+    "＜ｓ＞ ａ＜ｕｎｋ＞ｄ<unk><unk>🫠🫠 iii (ii) wait.... -3-3-3 \u1112\u1161\u11ab ﬁ\u0301 e\u0301\u0302",
     "\U00010570\u1c89\ua7cb\u2c2f\u0820\u11938 \u09fd\u0a76\u07fd newer letters and marks",
 )
 """The hostile texts of the conversion and some that the three small tokenizers find hard."""
@@ -93,8 +94,14 @@ class Toy(Embedder):
 
 def make_manifest(file: str, data: bytes) -> Manifest:
     """Returns the manifest of a model with that tokenizer and 24 tokens at most."""
-    kind = "tokenizers" if file.endswith(".json") else "sentencepiece"
-    around = {"bpe.model": ([2], [1]), "unigram.model": ([], [3]), "wordpiece.json": ([2], [3])}[file]
+    kinds = {"wordpiece.json": "tokenizers", "graphemes.model": "unigram"}
+    kind = kinds.get(file, "sentencepiece")
+    around = {
+        "bpe.model": ([2], [1]),
+        "unigram.model": ([], [3]),
+        "graphemes.model": ([], [2]),
+        "wordpiece.json": ([2], [3]),
+    }[file]
     bucket = BucketParity(8, 1, 1.0, 1.0)
     parity = Parity(True, [], 1, 1.0, 1.0, 0.0, 0, 0, 0, 1.0, 1, {"cosine_min": 0.99}, [bucket])
     return Manifest(
@@ -117,7 +124,15 @@ def make_manifest(file: str, data: bytes) -> Manifest:
         },
         default_prompt_name=None,
         tokenizer=TokenizerRecord(
-            file, kind, hashlib.sha256(data).hexdigest(), file == "unigram.model", 0, *around, 1000
+            file,
+            kind,
+            hashlib.sha256(data).hexdigest(),
+            lowercase=file == "unigram.model",
+            pad_id=0,
+            prefix_ids=around[0],
+            suffix_ids=around[1],
+            vocab_size=1000,
+            sees_padding_tokens=kind == "unigram",
         ),
         licence=Licence("apache-2.0", []),
         tools={"edge-embed": "0"},
@@ -461,7 +476,7 @@ def golden_files() -> dict[str, bytes]:
 
 def main() -> int:
     """Writes the tokenizers and everything made with them."""
-    for name, make in zip(TOKENIZERS, (bpe, unigram, wordpiece), strict=True):
+    for name, make in zip(TOKENIZERS, (bpe, unigram, graphemes, wordpiece), strict=True):
         (HERE / name).write_bytes(make())
     for name, content in golden_files().items():
         (HERE / name).write_bytes(content)

@@ -1,9 +1,10 @@
-"""Three small tokenizers, made without chance: SentencePiece BPE and Unigram, and BERT's WordPiece."""
+"""Small tokenizers, made without chance: SentencePiece's BPE and Unigram, XLM-R's Unigram, a WordPiece."""
 
 # ruff: noqa: RUF001 - lookalike characters are what these tokenizers are tried on
 
 from __future__ import annotations
 
+import base64
 import io
 import tempfile
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2 as schema
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
+
+from edge_embed_convert.source import sentencepiece_unigram
 
 _CORPUS = (
     "the red planet mars is known as which query document title none text search result task of and water",
@@ -83,6 +86,37 @@ def unigram() -> bytes:
             eos_id=3,
             unused=("▁the", "is"),
         )
+
+
+def graphemes() -> bytes:
+    """Returns a Unigram laid out as XLM-R's, read by grapheme clusters and word by word."""
+    with tempfile.TemporaryDirectory() as directory:
+        rules = Path(directory) / "rules.tsv"
+        own = _RULES | {c: chr(ord(c) - 0xFEE0) for c in "＜＞ａｄｋｎｐｓｕ"} | {"\u1112\u1161\u11ab": "한"}
+        rules.write_text("".join(f"{_points(a)}\t{_points(b)}\n" for a, b in own.items()))
+        data = _sentencepiece("unigram", 380, normalization_rule_tsv=str(rules), unused=())
+    proto = schema.ModelProto.FromString(data)
+    # Pieces that are repetitions of one string, of which a word may be made up in several orders.
+    more = [(piece, -4.25 - len(piece)) for piece in ("i", "ii", "iii", "..", "...", "-", "-3", "3-3")]
+    trained = [(p.piece, p.score) for p in proto.pieces if p.type == p.NORMAL]
+    pieces = dict(
+        [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *trained, *more, ("<mask>", 0.0)]
+    )
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    ids = {piece: index for index, piece in enumerate(pieces)}
+    return sentencepiece_unigram.build(
+        {
+            "model": {"type": "Unigram", "vocab": list(pieces.items()), "unk_id": 3},
+            "added_tokens": [
+                {"id": ids[token], "content": token, "special": True, **flags} for token in special
+            ],
+            "normalizer": {
+                "type": "Precompiled",
+                "precompiled_charsmap": base64.b64encode(proto.normalizer_spec.precompiled_charsmap),
+            },
+        }
+    )
 
 
 def wordpiece() -> bytes:

@@ -31,6 +31,13 @@ padding stays finite on every backend. exp(-2e4) is exactly zero in float32.
 """
 
 
+EXACT_IN_FLOAT16 = 2048
+"""Up to here float16 holds every whole number."""
+
+BLOCK = 128
+"""Tokens of a block where a row is longer than that."""
+
+
 class RMSNorm(nn.Module):
     """Root-mean-square normalization with a plain gain: ``x / rms(x) * gain``.
 
@@ -121,12 +128,36 @@ def _standardized(x: Tensor, eps: float) -> Tensor:
 def token_mask(tokens: Tensor, pad_id: int) -> Tensor:
     """Returns 1.0 for text and 0.0 for padding, shape ``(1, L)``, from the ids alone.
 
+    Padding is what follows the last other token. A padding token ahead of it is one that the text spells,
+    and sentence-transformers lets the model see it.
+
     Written as arithmetic on a cast because comparisons and selects are not delegated. Ids are whole
     numbers below 2^24, so ``min(|id - pad|, 1)`` is exact.
     """
     ids = tokens.to(torch.float32)
     distance = ids if pad_id == 0 else (ids - float(pad_id)).abs()
-    return distance.clamp(max=1.0)
+    return _up_to_last(distance.clamp(max=1.0))
+
+
+def _up_to_last(marks: Tensor) -> Tensor:
+    """Returns 1.0 up to the last 1.0 of a row of zeros and ones, and 0.0 after it."""
+    length = marks.shape[-1]
+    if length <= EXACT_IN_FLOAT16:
+        places = torch.arange(1, length + 1, dtype=torch.float32)[None]
+        return _step((marks * places).amax(-1, keepdim=True) - places + 1.0)
+    # Longer rows by blocks: no number passes what float16 holds exactly, so that GPUs may compute in it.
+    block = torch.tensor([[index // BLOCK + 1.0 for index in range(length)]])
+    place = torch.tensor([[index % BLOCK + 1.0 for index in range(length)]])
+    last_block = (marks * block).amax(-1, keepdim=True)
+    before = _step(last_block - block)
+    inside = _step(last_block - block + 1.0) - before
+    last_place = (marks * inside * place).amax(-1, keepdim=True)
+    return before + inside * _step(last_place - place + 1.0)
+
+
+def _step(x: Tensor) -> Tensor:
+    """Returns 0 below 1 and 1 from there on, for whole numbers: a clamp to 0 and 1 is not delegated."""
+    return torch.relu(x) - torch.relu(x - 1.0)
 
 
 def padding_bias(mask: Tensor) -> Tensor:

@@ -72,6 +72,7 @@ class _Checkpoint:
     config: dict[str, Any]
     lowercase: bool
     rows: int
+    padding_shifts: bool
 
     def record(self, kind: str, data: bytes, pad: int, around: _Around) -> TokenizerRecord:
         return TokenizerRecord(
@@ -83,11 +84,17 @@ class _Checkpoint:
             prefix_ids=list(around[0]),
             suffix_ids=list(around[1]),
             vocab_size=self.rows,
+            # What follows a text tells the graph where it ends.
+            sees_padding_tokens=bool(around[1]) and not self.padding_shifts,
         )
 
 
 def convert_tokenizer(
-    directory: Path, *, lowercase: bool | None = None, extra_texts: Sequence[str] = ()
+    directory: Path,
+    *,
+    lowercase: bool | None = None,
+    extra_texts: Sequence[str] = (),
+    padding_shifts: bool = False,
 ) -> ConvertedTokenizer:
     """Chooses the lightest tokenizer file that gives exactly the ids that sentence-transformers feeds.
 
@@ -95,12 +102,14 @@ def convert_tokenizer(
         directory: Directory of the encoder's config.json and tokenizer files.
         lowercase: Whether text is lowercased first; by default what sentence_bert_config.json says.
         extra_texts: Texts to compare on beside `HOSTILE_TEXTS`, for instance the prompts.
+        padding_shifts: Whether a padding token that a text spells shifts the positions of those after it, as
+            in RoBERTa, which the graph does not compute.
 
     Raises:
         CheckpointError: If no tokenizer can be read, it can produce ids beyond the embedding table, or it
             puts ids around a text in a way that a fixed prefix and suffix cannot express.
     """
-    checkpoint = _checkpoint(directory, lowercase)
+    checkpoint = _checkpoint(directory, lowercase, padding_shifts)
     if not any((directory / name).is_file() for name in TOKENIZER_FILES):
         raise CheckpointError(
             f"{directory} has no tokenizer",
@@ -125,7 +134,7 @@ def convert_tokenizer(
     return _from_backend(checkpoint, tokenizer, loaded.pad_token_id, own_model, extra_texts)
 
 
-def _checkpoint(directory: Path, lowercase: bool | None) -> _Checkpoint:
+def _checkpoint(directory: Path, lowercase: bool | None, padding_shifts: bool) -> _Checkpoint:
     config = read_optional(directory / "config.json")
     rows = config.get("vocab_size")
     if not isinstance(rows, int) or isinstance(rows, bool) or rows < 1:
@@ -138,7 +147,7 @@ def _checkpoint(directory: Path, lowercase: bool | None) -> _Checkpoint:
     if lowercase is None:
         settings = read_optional(directory / "sentence_bert_config.json")
         lowercase = bool(settings.get("do_lower_case", False))
-    return _Checkpoint(directory, config, lowercase, rows)
+    return _Checkpoint(directory, config, lowercase, rows, padding_shifts)
 
 
 def _from_backend(

@@ -13,7 +13,7 @@ interface Engine : AutoCloseable {
  *
  * @property tokens How many tokens the text has, special tokens included.
  * @property truncated Whether only its beginning was read.
- * @property padding Whether it spells the padding token, which the model does not see.
+ * @property padding Whether it spells the padding token and the model does not see it.
  */
 class Embedding(val vector: FloatArray, val tokens: Int, val truncated: Boolean, val padding: Boolean)
 

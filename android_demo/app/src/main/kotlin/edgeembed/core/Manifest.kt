@@ -14,6 +14,7 @@ data class TokenizerRecord(
     val prefixIds: List<Int>,
     val suffixIds: List<Int>,
     val vocabSize: Int,
+    val seesPaddingTokens: Boolean,
 )
 
 /** A probe for load time: token ids, the file's own answer, the least cosine allowed. */
@@ -44,6 +45,7 @@ class Manifest private constructor(val raw: Map<String, Any?>) {
         TokenizerRecord(
             it["file"] as String, it["kind"] as String, it["sha256"] as String, it["lowercase"] as Boolean,
             int(it["pad_id"]), ints(it["prefix_ids"]), ints(it["suffix_ids"]), int(it["vocab_size"]),
+            it["sees_padding_tokens"] == true,
         )
     }
     val selfCheck = part("self_check").let {
@@ -87,7 +89,7 @@ class Manifest private constructor(val raw: Map<String, Any?>) {
         const val FILE = "edge_embed.json"
         private const val SCHEMA_VERSION = 1
         private const val AGAIN = "convert the model again"
-        private val KINDS = setOf("sentencepiece", "tokenizers")
+        private val KINDS = setOf("sentencepiece", "unigram", "tokenizers")
         private val SIMILARITIES = setOf("cosine", "dot", "euclidean", "manhattan")
 
         /**
@@ -105,7 +107,7 @@ class Manifest private constructor(val raw: Map<String, Any?>) {
             "Recipe" to "name:str spec:str groups:{{any}}",
             "Graph" to "bytes:int sha256:str fp16_safe:bool",
             "Tokenizer" to "file:str kind:str sha256:str lowercase:bool pad_id:int prefix_ids:[int] " +
-                "suffix_ids:[int] vocab_size:int",
+                "suffix_ids:[int] vocab_size:int sees_padding_tokens:bool=",
             "Licence" to "name:str?= files:[str]=",
             "SelfCheck" to "tokens:[int] embedding:str min_cosine:float",
             "Parity" to "passed:bool failures:[str] probes:int cosine_mean:float cosine_min:float " +

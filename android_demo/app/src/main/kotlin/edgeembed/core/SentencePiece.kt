@@ -1,8 +1,6 @@
 package edgeembed.core
 
 import java.io.ByteArrayOutputStream
-import java.nio.ByteBuffer
-import java.nio.ByteOrder
 import java.util.PriorityQueue
 
 /**
@@ -154,21 +152,7 @@ class SentencePiece(data: ByteArray) : Tokenizer {
 
 /** SentencePiece's normalizer: its map of characters, and what it does to spaces. */
 internal class SentencePieceNormalizer(private val model: SentencePieceModel) {
-    private val units: IntArray
-    private val replacements: ByteArray
-
-    init {
-        val map = ByteBuffer.wrap(model.charsMap).order(ByteOrder.LITTLE_ENDIAN)
-        if (model.charsMap.isEmpty()) {
-            units = IntArray(0)
-            replacements = ByteArray(0)
-        } else {
-            val size = if (map.remaining() >= 4) map.getInt() else -1
-            if (size !in 4..map.remaining() || size % 4 != 0) throw SentencePieceModel.unreadable("a damaged map of characters")
-            units = IntArray(size / 4) { map.getInt() }
-            replacements = ByteArray(map.remaining()).also { map.get(it) }
-        }
-    }
+    private val map = CharacterMap(model.charsMap)
 
     fun normalize(input: ByteArray): ByteArray {
         val out = ByteArrayOutputStream(input.size + 8)
@@ -204,42 +188,13 @@ internal class SentencePieceNormalizer(private val model: SentencePieceModel) {
     private fun prefix(input: ByteArray, at: Int): kotlin.Pair<ByteArray, Int> {
         val fixed = model.userDefinedAt(input, at)
         if (fixed > 0) return input.copyOfRange(at, at + fixed) to fixed
-        val (length, offset) = longestRule(input, at)
-        if (length == 0) return characterLength(input, at).let { input.copyOfRange(at, at + it) to it }
-        val start = minOf(offset, replacements.size) // a damaged map may point anywhere
-        var end = start
-        while (end < replacements.size && replacements[end] != 0.toByte()) end++
-        return replacements.copyOfRange(start, end) to length
+        return map.longest(input, at) ?: characterLength(input, at).let { input.copyOfRange(at, at + it) to it }
     }
-
-    /** Walks the double-array trie (Aoe 1989, in the packing of Darts-clone) and returns the longest match. */
-    private fun longestRule(input: ByteArray, at: Int): kotlin.Pair<Int, Int> {
-        var length = 0
-        var value = 0
-        if (units.isEmpty()) return 0 to 0
-        var node = offset(units[0])
-        for (i in at until input.size) {
-            val byte = input[i].toInt() and 0xFF
-            node = node xor byte
-            if (node !in units.indices) break
-            val unit = units[node]
-            if (unit and LABEL != byte) break
-            node = node xor offset(unit)
-            if (unit ushr 8 and 1 == 1 && node in units.indices) {
-                length = i - at + 1
-                value = units[node] and Int.MAX_VALUE
-            }
-        }
-        return length to value
-    }
-
-    private fun offset(unit: Int) = (unit ushr 10) shl ((unit and (1 shl 9)) ushr 6)
 
     private fun endsWith(bytes: ByteArray, end: ByteArray) =
         bytes.size >= end.size && end.indices.all { bytes[bytes.size - end.size + it] == end[it] }
 
     private companion object {
-        const val LABEL = Int.MIN_VALUE or 0xFF
         val SPACE = byteArrayOf(' '.code.toByte())
         val MARK = "\u2581".toByteArray()
     }

@@ -99,6 +99,10 @@ internal class SentencePieceModel(data: ByteArray) {
         if (id >= 0 && types[id] == wanted) name to id else null
     }.distinct().sortedBy { it.second }
 
+    /** Returns every control piece and the unknown one, with their ids. */
+    fun reservedPieces(): List<kotlin.Pair<String, Int>> =
+        texts.indices.filter { types[it] == CONTROL || types[it] == UNKNOWN }.map { String(texts[it]) to it }
+
     private fun normal() = scores.filterIndexed { i, _ -> types[i] == NORMAL }
 
     private fun find(table: PieceTable, text: String): Int = text.toByteArray().let { table.find(it, 0, it.size) }

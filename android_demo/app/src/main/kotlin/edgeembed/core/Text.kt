@@ -10,6 +10,7 @@ fun interface Tokenizer {
 fun loadTokenizer(record: TokenizerRecord, data: ByteArray): Tokenizer {
     val tokenizer = when (record.kind) {
         "sentencepiece" -> SentencePiece(data)
+        "unigram" -> Unigram(data)
         "tokenizers" -> WordPiece(data)
         else -> throw TokenizerException("unknown kind of tokenizer", record.kind)
     }
@@ -78,7 +79,7 @@ enum class Overflow {
  * @property weights Content tokens that each window adds, for the mean over windows.
  * @property tokens How many tokens the whole text has, special tokens included.
  * @property truncated Whether some of them are not run.
- * @property padding Whether the text spells the padding token. The graph tells padding by its id alone.
+ * @property padding Whether the text spells the padding token and the model does not see it.
  */
 class Plan(
     val windows: List<IntArray>,
@@ -125,7 +126,7 @@ fun plan(tokenizer: Tokenizer, manifest: Manifest, prompt: String, text: String,
     val content = tokenizer.encode(prompt + text)
     val room = manifest.maxTokens - record.prefixIds.size - record.suffixIds.size
     val total = manifest.maxTokens - room + content.size
-    val padding = record.padId in content
+    val padding = record.padId in content && !record.seesPaddingTokens
     val prefix = record.prefixIds.toIntArray()
     val suffix = record.suffixIds.toIntArray()
     if (content.size <= room || overflow == Overflow.TRUNCATE) {

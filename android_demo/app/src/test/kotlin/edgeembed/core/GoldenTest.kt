@@ -19,6 +19,9 @@ class GoldenTest {
     fun unigram() = checkTexts("unigram", "unigram.model")
 
     @Test
+    fun `unigram by grapheme clusters`() = checkTexts("graphemes", "graphemes.model")
+
+    @Test
     fun wordpiece() = checkTexts("wordpiece", "wordpiece.json")
 
     private fun checkTexts(name: String, file: String) {
