@@ -14,6 +14,19 @@ from typing import Any, Protocol
 from edge_embed.errors import TokenizerError
 from edge_embed.model_file.manifest import TokenizerRecord
 from edge_embed.names import SENTENCEPIECE, TOKENIZER_KINDS, TOKENIZERS, UNIGRAM
+from edge_embed.text.borders import (
+    BEFORE_SPACE,
+    BETWEEN_WORDS,
+    CONTEXT,
+    LETTERS,
+    LONGEST,
+    MARGIN,
+    SEARCHED,
+    SPACE,
+    SPACES,
+    common_beginning,
+    run_length,
+)
 
 
 @dataclass(frozen=True)
@@ -95,29 +108,6 @@ def check_present(record: TokenizerRecord, names: Sequence[str], path: str | os.
         )
 
 
-_LETTERS = re.compile("[0-9A-Za-z]*")
-_SPACES = re.compile(" *")
-_SIMPLE = "0-9A-Za-zÀ-ÖØ-öø-ɏΑ-Ωα-ωА-яا-ي\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fff\uac00-\ud7a3"
-_BETWEEN_WORDS = re.compile(f"[{_SIMPLE}](?=[ \n][{_SIMPLE}])")
-_BEFORE_SPACE = re.compile(r"\S(?= \S)")
-
-_MARGIN = 64
-"""Characters at the end of a text that are left alone: what follows may change what they become. Longer than
-any rule of a normalizer or pre-tokenizer looks ahead."""
-
-_SEARCHED = 256
-"""How many places at the end of a text are tried as borders."""
-
-_CONTEXT = 16
-"""Characters on each side of a place that are normalized to see that the place splits no rule."""
-
-_LONGEST = 64
-"""The longest piece, in characters, with which a text without borders is handled quickly."""
-
-_SPACE = "▁"
-"""How SentencePiece writes a space in its pieces."""
-
-
 class _SentencePiece:
     """SentencePiece, BPE or Unigram.
 
@@ -167,10 +157,10 @@ class _SentencePiece:
         return ToBorder(self.encode(text[:border]), border, before)
 
     def encode_beginning(self, text: str, count: int) -> list[int]:
-        region = text[-2 * _CONTEXT - _LONGEST :]
+        region = text[-2 * CONTEXT - LONGEST :]
         if not self._is_normal(region) or not (longest := self._longest_piece_in(region)):
             return []
-        return _common_beginning(self, text, count, longest)
+        return common_beginning(self, text, count, longest)
 
     def _is_normal(self, text: str) -> bool:
         """Tells whether each character of `text` stays one character, whatever is around it."""
@@ -178,18 +168,18 @@ class _SentencePiece:
             return False
         if self._lowercase and text.lower() != text:
             return False
-        shown = text.replace(" ", _SPACE)
+        shown = text.replace(" ", SPACE)
         return self._normalize(text) == shown == "".join(map(self._normalize, text))
 
     def skippable(self, text: str, rest: str, place: int) -> int:
-        return 0 if self._keeps_spaces else _run(_SPACES, 2, text, rest, place)
+        return 0 if self._keeps_spaces else run_length(SPACES, 2, text, rest, place)
 
     def _borders(self, text: str) -> Iterator[int]:
         """Yields borders from the end of a text backwards, those at spaces first."""
-        high = len(text) - _MARGIN
-        low = max(high - _SEARCHED, 1)
-        near = _BEFORE_SPACE.finditer(text, max(high - 8 * _SEARCHED, 1), max(high, 1))
-        spaces = [found.end() for found in near][-_SEARCHED:]
+        high = len(text) - MARGIN
+        low = max(high - SEARCHED, 1)
+        near = BEFORE_SPACE.finditer(text, max(high - 8 * SEARCHED, 1), max(high, 1))
+        spaces = [found.end() for found in near][-SEARCHED:]
         # The model file is at hand and contains each piece, but also pairs of letters that are in none.
         for collect in (self._read_model, self._read_pieces):
             pieces = collect()
@@ -202,12 +192,12 @@ class _SentencePiece:
                 return
 
     def _is_border(self, text: str, place: int, pieces: bytes) -> bool:
-        left, right = text[max(place - _CONTEXT, 0) : place], text[place : place + _CONTEXT]
+        left, right = text[max(place - CONTEXT, 0) : place], text[place : place + CONTEXT]
         join = ""
         if not self._keeps_spaces:  # what the normalizer does to spaces must be known without their context
             left, right = left.lstrip(), right.rstrip()
             if right.startswith(" "):
-                join, right = _SPACE, right[1:]
+                join, right = SPACE, right[1:]
             if not left or not right or left[-1].isspace() or right[0].isspace():
                 return False
         if self._lowercase and not text[place].isspace() and "Σ" in text:
@@ -235,7 +225,7 @@ class _SentencePiece:
     def _keeps_spaces(self) -> bool:
         """Whether the normalizer keeps each space of a run, and those at the end of a text."""
         normalized: str = self._processor.Normalize("0  0  ")
-        return normalized == f"{self._start}0{_SPACE * 2}0{_SPACE * 2}"
+        return normalized == f"{self._start}0{SPACE * 2}0{SPACE * 2}"
 
     def _read_model(self) -> bytes:
         if self._model is None:
@@ -251,9 +241,9 @@ class _SentencePiece:
         return self._pieces
 
     def _longest_piece_in(self, text: str) -> int:
-        """Returns the most characters that a piece can have in `text`; 0 if that is more than `_LONGEST`."""
+        """Returns the most characters that a piece can have in `text`; 0 if that is more than `LONGEST`."""
         text, model = self._normalize(text), self._read_model()
-        for length in range(1, _LONGEST):
+        for length in range(1, LONGEST):
             strings = {text[i : i + length + 1].encode() for i in range(len(text) - length)}
             if not any(string in model for string in strings):
                 return length
@@ -283,7 +273,7 @@ class _Unigram:
         return self._encoder.encode(text)
 
     def encode_to_border(self, text: str) -> ToBorder | None:
-        near = _BETWEEN_WORDS.finditer(text, max(len(text) - 8 * _SEARCHED, 0), max(len(text) - _MARGIN, 0))
+        near = BETWEEN_WORDS.finditer(text, max(len(text) - 8 * SEARCHED, 0), max(len(text) - MARGIN, 0))
         borders = [found.end() for found in near]
         if not borders:
             return None
@@ -333,7 +323,7 @@ class _HuggingFace:
             return None  # places in the lowercase text are not places in the text
         encoding = self._encode(text)
         ids, words, ends = encoding.ids, encoding.word_ids, [end for _, end in encoding.offsets]
-        last = bisect_right(ends, len(text) - _MARGIN)
+        last = bisect_right(ends, len(text) - MARGIN)
         borders = [i for i in range(1, min(last + 1, len(ids))) if words[i - 1] != words[i]]
         if self._lowercase and "Σ" in text:  # its lowercase depends on whether the word goes on
             borders = [i for i in borders if text[ends[i - 1]].isspace()]
@@ -341,7 +331,7 @@ class _HuggingFace:
             return None
         index = borders[-1]
         border = ends[index - 1]
-        before = next((ends[i - 1] for i in reversed(borders) if ends[i - 1] <= border - _CONTEXT), 0)
+        before = next((ends[i - 1] for i in reversed(borders) if ends[i - 1] <= border - CONTEXT), 0)
         if self.encode(text[before:border])[-1:] != [ids[index - 1]]:
             return None
         return ToBorder(ids[:index], border, before)
@@ -351,16 +341,16 @@ class _HuggingFace:
         if type(model).__name__ not in ("BPE", "Unigram") or getattr(model, "end_of_word_suffix", None):
             return []  # there the whole word decides
         longest = self._longest_piece
-        if not _LETTERS.fullmatch(text, max(len(text) - longest - _CONTEXT, 0)):
+        if not LETTERS.fullmatch(text, max(len(text) - longest - CONTEXT, 0)):
             return []  # a character may become several, or several one
-        return _common_beginning(self, text, count, longest)
+        return common_beginning(self, text, count, longest)
 
     def skippable(self, text: str, rest: str, place: int) -> int:
         # A word longer than this is unknown, however long it is, and spaces only separate words.
         if self.joins_words:
             return 0
         limit = self._tokenizer.model.max_input_chars_per_word
-        return _run(_LETTERS, 2 * limit, text, rest, place) or _run(_SPACES, 2, text, rest, place)
+        return run_length(LETTERS, 2 * limit, text, rest, place) or run_length(SPACES, 2, text, rest, place)
 
     def _encode(self, text: str) -> Any:
         return self._tokenizer.encode(text.lower() if self._lowercase else text, add_special_tokens=False)
@@ -368,48 +358,6 @@ class _HuggingFace:
     @cached_property
     def _longest_piece(self) -> int:
         return max(map(len, self._tokenizer.get_vocab()))
-
-
-def _common_beginning(tokenizer: Tokenizer, text: str, count: int, longest: int) -> list[int]:
-    """Returns ids with which all texts begin that begin with `text`, for BPE and Unigram.
-
-    Where such a text has a token border, the ids before it are those of the text up to there: merges never
-    cross a border, and the best path to a border does not depend on what follows. No token is longer than
-    the longest piece, so that one of so many adjacent places is a border. What the text up to each of these
-    places begins with in common is certain.
-
-    Args:
-        tokenizer: The tokenizer.
-        text: The text.
-        count: How many ids are needed; with fewer in common, none are returned.
-        longest: The most characters of a piece that may be near the end of the text, where each character
-            must stay one character, whatever is around it.
-    """
-    end = len(text) - _CONTEXT
-    if end <= longest:
-        return []
-    common = tokenizer.encode(text[:end])
-    for place in range(end - longest + 1, end):
-        if len(common) < count:
-            return []
-        common = common_prefix(common, tokenizer.encode(text[:place]))
-    return common if len(common) >= count else []
-
-
-def common_prefix(first: Sequence[int], second: Sequence[int]) -> list[int]:
-    """Returns the ids that two sequences share at their start."""
-    length = 0
-    while length < min(len(first), len(second)) and first[length] == second[length]:
-        length += 1
-    return list(first[:length])
-
-
-def _run(pattern: re.Pattern[str], least: int, text: str, rest: str, place: int) -> int:
-    """Returns how many characters of `rest` from `place` on continue a run of at least `least` in `text`."""
-    if len(text) < least or not pattern.fullmatch(text, len(text) - least):
-        return 0
-    found = pattern.match(rest, place)
-    return found.end() - place if found else 0
 
 
 def _unreadable(record: TokenizerRecord, error: Exception) -> TokenizerError:

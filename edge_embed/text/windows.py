@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from edge_embed.errors import InputError, TextTooLongError
 from edge_embed.model_file.manifest import Manifest
 from edge_embed.names import OVERFLOWS, Overflow
+from edge_embed.text.borders import common_prefix
 from edge_embed.text.stream import Source, first_ids, read_ids
-from edge_embed.text.tokenizers import Tokenizer, common_prefix
+from edge_embed.text.tokenizers import Tokenizer
 
 CHARACTERS_PER_TOKEN = 8
 """How many characters of a long text are read for each token that is needed. Most texts have fewer per token,
