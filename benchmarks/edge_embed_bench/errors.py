@@ -6,7 +6,7 @@ from edge_embed.errors import EdgeEmbedError
 
 
 class MeasurementError(EdgeEmbedError):
-    """A clock, a memory reading or a record that cannot be true."""
+    """A clock reading, a memory reading or a record that is not possible."""
 
 
 class WorkerError(EdgeEmbedError):
@@ -14,10 +14,10 @@ class WorkerError(EdgeEmbedError):
 
 
 class TargetError(EdgeEmbedError):
-    """A target that is absent, refuses us, breaks off, or lacks what it needs."""
+    """A target that is missing, refuses the connection, stops answering, or lacks something."""
 
 
 def one_line(error: BaseException) -> str:
-    """Returns what an error says, on one line, as a record and a row of a table hold it."""
+    """Returns the message of an error on one line, for a record or a row of a table."""
     lines = [line.strip() for line in str(error).splitlines()]
     return "; ".join(line for line in lines if line) or type(error).__name__

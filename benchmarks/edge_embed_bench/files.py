@@ -17,7 +17,7 @@ def write_file(path: Path, content: bytes) -> None:
     """Writes a file beside its place and renames it.
 
     Raises:
-        InputError: If it cannot be written; nothing is left behind then.
+        InputError: If it cannot be written; then nothing is left behind.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -46,10 +46,10 @@ def ensure_directory(path: Path) -> None:
 def make_directory(place: Path, fill: Callable[[Path], object]) -> None:
     """Fills a directory beside its place and renames it: what is there is complete.
 
-    Where another process was quicker its directory stays; it holds the same.
+    If another process made the directory first, that one stays: it holds the same.
 
     Raises:
-        OSError: If it cannot be made. Whatever `fill` raises passes; nothing is left behind then.
+        OSError: If it cannot be made. Whatever `fill` raises passes; then nothing is left behind.
     """
     temporary = place.with_name(f".{place.name}.{os.getpid()}")
     try:
@@ -79,11 +79,11 @@ def bytes_under(directory: Path) -> int:
 
 
 def maker_key(sources: Sequence[Path], packages: Sequence[str] = ()) -> str:
-    """Returns what a kept file depends on beside its input, as 12 hexadecimal digits.
+    """Returns a key of the code that makes a kept file, as 12 hexadecimal digits.
 
     Args:
         sources: Files, or directories of them, that make the file.
-        packages: Distributions that they make it with; one that is not installed counts as such.
+        packages: Distributions that the code uses. One that is not installed is part of the key as well.
     """
     digest = hashlib.sha256()
     for source in sources:

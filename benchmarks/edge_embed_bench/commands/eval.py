@@ -141,7 +141,7 @@ def _through_index(args: argparse.Namespace) -> int:
 
 
 def _command(args: argparse.Namespace) -> str:
-    """Returns the command line that measures the same, with names for places: nobody else has ours."""
+    """Returns the command line that repeats this evaluation, with file names instead of local paths."""
     words = ["edge_embed", "eval", *(Path(model).name for model in args.models)]
     words += ["--data", *(Path(data).name for data in args.data)]
     words += ["--source", Path(args.source).name] if args.source else []

@@ -1,4 +1,4 @@
-"""What peers have in common: they are given token ids, and pad a batch to its longest text."""
+"""The base class of peers. They receive token ids and pad a batch to its longest text."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Ids = npt.NDArray[np.int64]
 
 
 class TokenPeer:
-    """Base of peers. One implements `load` and `run`, and may implement `prepare`."""
+    """The base class of peers. A subclass implements `load` and `run`, and may implement `prepare`."""
 
     packages: tuple[str, ...] = ()
-    """Distributions whose versions a record states."""
+    """Distributions whose versions go into the record."""
 
     settings: dict[str, str]
-    """What a record states beside them."""
+    """Settings that go into the record."""
 
     file: str | None = None
     """The one file that is read, if the engine's form of the weights holds others too."""
@@ -64,7 +64,7 @@ class TokenPeer:
         return vectors
 
     def embed_documents(self, texts: Sequence[str], batch: int) -> Any:
-        """Tokenizes as our runtime does, and runs texts of like length together, as users of these do."""
+        """Tokenizes as `Embedder` does, and runs texts of similar length together."""
         sequences = self._documents(texts)
         order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
         vectors: list[Any] = [None] * len(sequences)

@@ -98,7 +98,7 @@ def _writer(path: Path, arch: Any, source: Checkpoint, positions: int) -> Any:
 
 
 def _tensors(reference: Reference, source: Checkpoint, arch: str) -> Iterator[tuple[str, Matrix]]:
-    """Yields every weight under llama.cpp's name. Gemma's norms there hold the whole gain, one included."""
+    """Yields every weight under llama.cpp's name. Gemma's norms are stored as 1 + weight."""
     kind = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == arch)
     config: Any = source.encoder
     names: Any = gguf.get_tensor_name_map(kind, config.layers)

@@ -13,11 +13,11 @@ from edge_embed_bench.peers.base import Ids, TokenPeer
 from edge_embed_bench.worker.measure import Job
 
 LEAST_LENGTH = 256
-"""The shortest graph that its users export; every text is padded to its graph's length."""
+"""The shortest graph that users of this example export. Every text is padded to the length of its graph."""
 
 
 class StockInt8(TokenPeer):
-    """The graph of the next sufficient power of two."""
+    """Runs a text in the graph of the next power of two."""
 
     packages = ("litert-torch", "ai-edge-litert")
 

@@ -72,7 +72,9 @@ def _sized(stock: Any, config: Gemma3Config, dense: int, longest: int) -> Any:
 
 @contextlib.contextmanager
 def _schema_of_tensorflow() -> Iterator[None]:
-    """Lets the generative layers import, which take the TFLite schema from a package that nobody requires.
+    """Makes the TFLite schema importable where litert-torch's generative layers expect it.
+
+    They import it from a package that litert-torch does not depend on.
 
     ai-edge-litert ships the same generated module.
     """

@@ -16,7 +16,7 @@ from edge_embed_bench.worker.measure import Job
 _FILE = "model.gguf"
 
 LEAST_MICROBATCH = 512
-"""llama.cpp's own default: so many tokens at least are run together, whole texts only."""
+"""llama.cpp's default: at least so many tokens run together, whole texts only."""
 
 MOST_SEQUENCES = 64
 
@@ -37,7 +37,9 @@ class Q8_0(TokenPeer):
 
     def prepare(self, checkpoint: str, directory: str) -> None:
         """Writes the checkpoint as float32 and has llama.cpp quantize it."""
-        from edge_embed_bench.peers.gguf_export import write  # torch must not be in what is measured
+        from edge_embed_bench.peers.gguf_export import (
+            write,
+        )  # imported late, so that torch is not part of the measured process
 
         with tempfile.TemporaryDirectory(dir=directory) as work:
             whole = Path(work) / _FILE

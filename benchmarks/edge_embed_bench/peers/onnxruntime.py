@@ -24,7 +24,9 @@ class Float32(TokenPeer):
 
     def prepare(self, checkpoint: str, directory: str) -> None:
         """Exports the checkpoint."""
-        from edge_embed_bench.peers.onnx_export import export  # torch must not be in what is measured
+        from edge_embed_bench.peers.onnx_export import (
+            export,
+        )  # imported late, so that torch is not part of the measured process
 
         export(checkpoint, directory)
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-# Its telemetry forks a process that calls home, and outlives this one; where CI is set it does not.
+# Its telemetry starts a process that outlives this one, unless CI is set.
 os.environ.setdefault("CI", "true")
 
 import openvino
@@ -26,7 +26,9 @@ class OpenVINO(TokenPeer):
 
     def prepare(self, checkpoint: str, directory: str) -> None:
         """Exports the checkpoint."""
-        from edge_embed_bench.peers.onnx_export import export  # torch must not be in what is measured
+        from edge_embed_bench.peers.onnx_export import (
+            export,
+        )  # imported late, so that torch is not part of the measured process
 
         export(checkpoint, directory)
 

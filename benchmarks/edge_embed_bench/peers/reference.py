@@ -1,4 +1,4 @@
-"""The fp32 source, one text after another without padding: what every engine's vectors are held against."""
+"""The fp32 source, one text after another and without padding. Every engine is compared with it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge_embed_convert.source.reference import Reference
 
 
 class FP32Source:
-    """The reference of the conversion's own gate. Not measured."""
+    """The same reference that the conversion uses. It is not measured."""
 
     def __init__(self) -> None:
         self._reference: Any = None

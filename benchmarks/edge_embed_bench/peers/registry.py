@@ -24,22 +24,22 @@ from edge_embed_bench.worker import token_ids
 from edge_embed_bench.worker.process import WorkerProcess
 
 FP32, BF16, INT8, INT4 = 0.9999, 0.99, 0.95, 0.70
-"""Least cosine to the fp32 source by precision; beyond them an engine computes something else."""
+"""Lowest cosine to the fp32 source by precision. Below it an engine does not compute this model."""
 
 PREPARE_TIMEOUT_S = 3600.0
-"""Longest wait for a peer's form of the weights: a slow machine exports four graphs of 300M parameters."""
+"""Longest wait in seconds for a peer's model: a slow machine exports four graphs of 300M parameters."""
 
 REFERENCE = "edge_embed_bench.peers.reference:FP32Source"
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A form of the weights.
+    """A model in the format of a peer.
 
     Attributes:
-        name: Under which it is kept.
-        sources: The files of this package that make it.
-        packages: Distributions that they make it with; it is made anew when one of either changes.
+        name: The name that it is kept under.
+        sources: The files of this room that make it.
+        packages: Distributions that make it. If a source or a package changes, it is made again.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Artifact:
     packages: tuple[str, ...]
 
     def key(self) -> str:
-        """Returns the name with a key of what makes it."""
+        """Returns the name with a key of the code that makes it."""
         here = Path(__file__).parent
         return f"{self.name}-{maker_key([here / source for source in self.sources], self.packages)}"
 
@@ -57,12 +57,12 @@ class Peer:
     """One engine beside ours.
 
     Attributes:
-        name: As the command line and the records spell it.
+        name: The name on the command line and in records.
         module: The engine, `module:Class`.
         packages: Imports that it needs, and what to install for each.
-        least_cosine: What its vectors must reach.
-        artifact: Its form of the weights, which peers may share. Without one it reads the checkpoint.
-        caches: Whether it keeps something that makes later loads quicker.
+        least_cosine: The lowest cosine to the fp32 source that is accepted.
+        artifact: Its own model, which several peers may share. Without one it reads the checkpoint.
+        caches: Whether it keeps files that make later loads faster.
     """
 
     name: str
@@ -114,16 +114,16 @@ PEERS = {
 def subjects(
     names: Sequence[str], model: Model, checkpoint: Path, threads: int, timeout: float
 ) -> list[Subject]:
-    """Returns what to measure, after making each peer's form of the weights.
+    """Makes the model of each peer and returns the subjects to measure.
 
-    A peer that lacks a package, or whose form cannot be made, is returned with that as its problem.
+    If a peer lacks a package, or its model cannot be made, its subject has the reason as `problem`.
 
     Args:
         names: Of `PEERS`.
         model: The file whose weights and ids they share.
         checkpoint: The source of that file.
-        threads: For making the forms.
-        timeout: Seconds for one of them.
+        threads: Threads for making the models.
+        timeout: Seconds for one model.
 
     Raises:
         InputError: If a name is unknown, or the file was not made from the checkpoint.

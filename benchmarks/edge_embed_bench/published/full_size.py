@@ -1,8 +1,8 @@
-"""The full-size checks: what EmbeddingGemma-300M's shape must reach, measured on a random checkpoint.
+"""The full-size checks: goals for EmbeddingGemma-300M's shape, measured on a random checkpoint.
 
-Run by `make full`; it takes some fifteen minutes, 5 GB of memory and 8 GB of disk. Every check prints its
-figure beside its goal; the exit code is 1 if one is missed. No figure here speaks of quality: the weights
-are random.
+`make full` runs it. It takes about fifteen minutes, 5 GB of memory and 8 GB of disk. Every check prints its
+figure and its goal. The exit code is 1 if a goal is missed. No figure says anything about quality, because
+the weights are random.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LENGTHS = (8, 256, 600, 1800)
 """Token counts at which vectors are compared: short, the window's radius, beyond the window, and long."""
 
 QUERY = "which planet of the whole solar system is known as the red one among those we know"
-"""Cut, word by word, to what fits into sixteen tokens of the tokenizer at hand."""
+"""Shortened by words until it fits into sixteen tokens of the tokenizer."""
 
 HALF_TEXTS = 10
 
@@ -59,7 +59,7 @@ class Report:
         self.checks: list[Check] = []
 
     def at_most(self, name: str, figure: float, goal: float, unit: str) -> None:
-        """Records a figure that may not exceed its goal."""
+        """Records a figure that must not exceed its goal."""
         self._add(Check(name, figure, unit, f"at most {goal:g}", figure <= goal))
 
     def at_least(self, name: str, figure: float, goal: float, unit: str) -> None:
@@ -102,7 +102,7 @@ def half_precision(report: Report) -> None:
     from edge_embed_convert.families.gemma3.encoder import Gemma3
     from edge_embed_convert.source.weights import Weights
 
-    shape = {**FAMILY.released.config, "vocab_size": 4096}  # the vocabulary plays no part in overflow
+    shape = {**FAMILY.released.config, "vocab_size": 4096}  # overflow does not depend on the vocabulary
     torch.manual_seed(0)
     plain = Gemma3TextModel(Gemma3TextConfig(**shape)).eval()
     for name, parameter in plain.named_parameters():
@@ -124,7 +124,7 @@ def half_precision(report: Report) -> None:
             cosines.append(torch.nn.functional.cosine_similarity(ours.float().mean(1), expected).item())
     report.at_least("original in float16: share of values that overflowed", overflowed, 1e-9, "")
     report.at_most("rewritten in float16: share of values that overflowed", bad, 0.0, "")
-    # The median, because a random network this deep throws single texts far off, whatever rounds it.
+    # The median, because in a random network this deep single texts differ much with any rounding.
     median = statistics.median(cosines)
     report.at_least(f"rewritten in float16: cosine to float32, {HALF_TEXTS} texts", median, 0.999, "")
 
@@ -172,7 +172,7 @@ def mixed_file(checkpoint_path: Path, work: Path, report: Report) -> None:
 
 
 def _speed(path: Path, work: Path, report: Report) -> None:
-    """Times 16 tokens in their own bucket against 16 tokens in a graph that has 256 only, interleaved."""
+    """Compares 16 tokens in their own bucket with a graph that has a bucket of 256 only, interleaved."""
     with Embedder(path, num_threads=2, weight_cache=work / "cache") as model:
         content = model.tokenize([QUERY])[0][:16]
         long = [*content, *([content[1]] * 240)]
@@ -216,7 +216,7 @@ def _child(path: Path, work: Path, query: str) -> dict[str, float]:
     started = time.perf_counter()
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     figures: dict[str, float] = json.loads(output)
-    # From outside, so that starting and ending the interpreter is in it.
+    # Timed from outside, so that it includes start and end of the interpreter.
     return figures | {"first": time.perf_counter() - started}
 
 

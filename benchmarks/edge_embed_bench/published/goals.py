@@ -1,4 +1,4 @@
-"""What this project wants to be faster and smaller than, and by how much: judged on one run's records."""
+"""Goals beside other engines: ratios of latency, memory and throughput, judged on the records of one run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MET, MISSED, UNDECIDED = "met", "not met", "not measured"
 
 @dataclass(frozen=True)
 class Goal:
-    """A ratio, the peer's figure over ours, that must be reached.
+    """A ratio, the figure of the peer divided by ours, that must be reached.
 
     Attributes:
         peer: Its name in records.
@@ -31,7 +31,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Limit:
-    """Bytes that one recipe's process may not exceed at a length."""
+    """The most bytes that the process of a recipe may use at a length."""
 
     recipe: str
     length: int
@@ -40,12 +40,12 @@ class Limit:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A goal at one length beside what was measured.
+    """A goal at one length and the measured figures.
 
     Attributes:
         against: The peer, or the recipe that a limit is on.
         tokens: The length, 0 on a corpus.
-        measured: What was found, by recipe, as text.
+        measured: The measured figure by recipe, as text.
         verdict: `MET` if one recipe of ours reaches it, `MISSED`, or `UNDECIDED` if the peer gave no figure.
     """
 
@@ -109,7 +109,7 @@ FIGURES: dict[str, Callable[[Record, Record], tuple[float, str] | None]] = {
 
 
 def assess(records: Sequence[Record], goals: Sequence[Goal], limits: Sequence[Limit] = ()) -> list[Outcome]:
-    """Judges every goal at every length that was measured."""
+    """Judges every goal at every measured length."""
     outcomes = []
     for goal in goals:
         for length, least in goal.least.items():

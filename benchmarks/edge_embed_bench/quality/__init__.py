@@ -1,1 +1,1 @@
-"""Quality: what a file scores on a task, and what it lost against its fp32 source."""
+"""Quality: the score of a model on a task, and the loss against its fp32 source."""

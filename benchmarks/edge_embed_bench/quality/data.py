@@ -1,4 +1,4 @@
-"""Evaluation data: four kinds, told apart by their layout, checked before anything is embedded.
+"""Evaluation data of four kinds. The layout decides the kind; everything is checked before it is embedded.
 
     sentence similarity   FILE.tsv with a header that has sentence1, sentence2 and score
     bitext                FILE.tsv without a header, a sentence and its translation per line
@@ -6,8 +6,7 @@
                           qrels/test.tsv
     classification        a directory with train.tsv and test.tsv, each with a header that has text and label
 
-Fields of a TSV are taken as they are: no quoting. Every error names the file and, where there is one, the
-line.
+The fields of a TSV are not quoted. Every error names the file and, if possible, the line.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ LAYOUTS = (
 
 @dataclass(frozen=True)
 class Similarity:
-    """Pairs of sentences, each with how alike people found them.
+    """Pairs of sentences, each with the similarity that people gave it.
 
     Attributes:
         name: The set's name in reports.
@@ -64,7 +63,7 @@ class Retrieval:
     """Queries, documents, and which documents answer which query.
 
     Attributes:
-        titles: One per document, empty where it has none.
+        titles: One per document, empty if it has none.
         queries: The queries that have a relevant document; the others cannot be scored.
         qrels: Relevance by query id and document id.
     """
@@ -82,7 +81,7 @@ class Retrieval:
 
 @dataclass(frozen=True)
 class Classification:
-    """Labelled texts to learn from, and others to try it on."""
+    """Labelled texts for training and for testing."""
 
     name: str
     train_texts: list[str]
@@ -100,7 +99,7 @@ def read(path: str | Path) -> Dataset:
     """Reads a set of any kind.
 
     Raises:
-        InputError: If the layout is none of the known ones or of two at once, or a line cannot be used.
+        InputError: If the layout is unknown or ambiguous, or a line cannot be used.
     """
     place = Path(path).expanduser()
     if place.is_dir():
@@ -113,7 +112,7 @@ def read(path: str | Path) -> Dataset:
 
 
 def read_all(paths: Sequence[str | Path]) -> list[Dataset]:
-    """Reads several sets; those that share a name get their directory's before it.
+    """Reads several sets. If two have the same name, the name of the directory is put before it.
 
     Raises:
         InputError: As `read`, or if there are none or one is given twice.
@@ -352,7 +351,7 @@ def _rows(file: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
-    """Yields numbered lines of UTF-8 that hold something. Only a line feed ends a line."""
+    """Yields the numbered lines that are not empty, as UTF-8. Only a line feed ends a line."""
     try:
         content = file.read_bytes()
     except OSError as error:

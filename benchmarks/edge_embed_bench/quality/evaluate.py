@@ -1,4 +1,4 @@
-"""Evaluates models on sets of data, side by side with their fp32 source."""
+"""Evaluates models on sets of data and compares them with their fp32 source."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ class Score:
         value: The main metric, 0 to 1.
         low: The lower end of its 95 % bootstrap interval.
         high: The upper end.
-        loss: The source's value at its full dimension less this one; None without a source.
+        loss: The source's value at its full dimension minus this one; None without a source.
         loss_low: The lower end of the interval of that difference, over the same draws for both.
         loss_high: The upper end.
         agreement: Share of the ten nearest neighbours in common with the source at its full dimension.
         cosine_mean: Mean cosine to the source's vectors, where the dimensions are equal.
         cosine_min: The lowest.
         metrics: Every metric of the set.
-        texts: Texts that were embedded for this set and for none before it.
-        ms_per_text: Mean time of embedding one of them, tokenization included; None where there were none.
+        texts: Texts that were first embedded for this set.
+        ms_per_text: Mean time to embed one of them, tokenization included; None if there are none.
     """
 
     model: str
@@ -78,12 +78,12 @@ class Score:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that was measured, and on what.
+    """All scores, and what they were measured on.
 
     Attributes:
-        baseline: The label of the fp32 source, None where there was none.
+        baseline: The label of the fp32 source, None if there is none.
         data: Kind of each set, by name.
-        notes: What a reader must know.
+        notes: Remarks for the reader.
     """
 
     models: list[Facts]
@@ -100,7 +100,7 @@ class Report:
 
 @dataclass(frozen=True)
 class _Embedded:
-    """A set's vectors: those that ask, and those among which neighbours are sought."""
+    """The vectors of a set: the queries, and the vectors among which neighbours are searched."""
 
     first: Floats
     second: Floats
@@ -124,8 +124,8 @@ def evaluate(
 ) -> Report:
     """Evaluates models on sets of data.
 
-    The models run one after another and each embeds a text once. What they are compared with is `source`,
-    else the first checkpoint among them, else the first fp32 file.
+    The models run one after another, and each embeds a text once. They are compared with `source`, else with
+    the first checkpoint among them, else with the first fp32 file.
 
     Args:
         models: Model files, checkpoint directories or hub ids.
@@ -147,9 +147,7 @@ def evaluate(
     baseline = _baseline(candidates, named=source is not None)
     for candidate in candidates:
         _check_dimensions(dims, candidate.facts)
-    ordered = sorted(
-        candidates, key=lambda c: c is not baseline
-    )  # what the others are compared with comes first
+    ordered = sorted(candidates, key=lambda c: c is not baseline)  # the baseline comes first
     reference: dict[str, tuple[_Embedded, Outcome]] = {}
     scores = []
     ticker = Ticker(progress, len(ordered) * (1 + len(sets)))
@@ -254,7 +252,7 @@ def _compare(
     reference: tuple[_Embedded, Outcome] | None,
     resamples: int,
 ) -> Score:
-    """Scores the vectors of a model and says how far they are from the source's."""
+    """Scores the vectors of a model and compares them with those of the source."""
     outcome, metric = _score(data, vectors, facts.similarity, resamples), metrics.MAIN[data.kind]
     low, high = metrics.interval(outcome.draws)
     loss = loss_low = loss_high = agreement = cosine_mean = cosine_min = None
@@ -290,7 +288,7 @@ def _compare(
 
 
 def _seek(data: Dataset, vectors: _Embedded) -> tuple[Floats, Floats | None]:
-    """Returns who asks for neighbours and among whom; sentences to be compared seek among themselves."""
+    """Returns the queries and the vectors to search. Sentence pairs are searched among themselves."""
     if not isinstance(data, Similarity):
         return vectors.first, vectors.second
     # A sentence that occurs in several pairs would be its own neighbour.

@@ -1,7 +1,7 @@
-"""The field's metrics, computed by the libraries that the field uses: scipy, scikit-learn, and trec_eval.
+"""Metrics, computed with the usual libraries: scipy, scikit-learn and trec_eval.
 
-Every metric comes with bootstrap draws of its main figure. All models see the same draws of the same set, so
-that the difference of two models can be judged pair by pair.
+Every metric has bootstrap draws of its main figure. All models get the same draws of a set, so two models can
+be compared pair by pair.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from edge_embed_bench.quality.data import Bitext, Classification, Retrieval, Sim
 SEED = 42
 
 MAIN = {"similarity": "spearman", "retrieval": "ndcg@10", "classification": "accuracy", "bitext": "f1"}
-"""The figure that a set of each kind is judged by."""
+"""The main figure of each kind of set."""
 
 RANKED = 100
-"""Documents kept per query, the most that a metric here looks at."""
+"""Documents per query, as many as any metric needs."""
 
 EXPERIMENTS, PER_LABEL, ITERATIONS = 10, 8, 100
 """MTEB's linear probe: ten logistic regressions, each on eight texts per label (arXiv 2210.07316, 3.2)."""
@@ -44,7 +44,7 @@ Places = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a model scored on a set.
+    """The scores of a model on a set.
 
     Attributes:
         values: Every metric, by name, 0 to 1 (correlations -1 to 1).
@@ -56,7 +56,7 @@ class Outcome:
 
 
 def score_similarity(data: Similarity, left: Floats, right: Floats, resamples: int) -> Outcome:
-    """Correlates cosines with people's scores: Spearman's over ranks, and Pearson's."""
+    """Correlates cosines with the scores of people: Spearman's rank correlation, and Pearson's."""
     cosines = pairwise("cosine", left, right).astype(np.float64)
     gold = np.asarray(data.scores, dtype=np.float64)
     values = {
@@ -75,7 +75,7 @@ def score_similarity(data: Similarity, left: Floats, right: Floats, resamples: i
 def score_retrieval(
     data: Retrieval, queries: Floats, documents: Floats, measure: str, resamples: int
 ) -> Outcome:
-    """Ranks all documents for each query; trec_eval's nDCG, recall and reciprocal rank, mean over queries."""
+    """Ranks all documents for each query. Returns trec_eval's nDCG, recall and reciprocal rank."""
     run: dict[str, dict[str, float]] = {}
     for start in range(0, len(queries), _ROWS):
         scores = similarity(measure, queries[start : start + _ROWS], documents)
@@ -109,12 +109,12 @@ def score_run(data: Retrieval, run: dict[str, dict[str, float]], resamples: int)
 
 
 def score_classification(data: Classification, train: Floats, test: Floats, resamples: int) -> Outcome:
-    """Trains MTEB's linear probe several times; accuracy and macro F1, mean over the probes."""
+    """Trains MTEB's linear probe several times. Returns accuracy and macro F1, mean over the probes."""
     train_labels, test_labels = np.array(data.train_labels), np.array(data.test_labels)
     right, f1 = np.zeros(len(test_labels)), []
     order = np.arange(len(train_labels))
     for _ in range(EXPERIMENTS):
-        # MTEB starts its generator anew and shuffles the last order again.
+        # As MTEB does: it restarts its generator and shuffles the last order again.
         np.random.RandomState(SEED).shuffle(order)
         chosen = _few_of_each(order, train_labels)
         probe = LogisticRegression(max_iter=ITERATIONS, random_state=SEED)
@@ -131,7 +131,7 @@ def score_classification(data: Classification, train: Floats, test: Floats, resa
 
 
 def score_bitext(data: Bitext, source: Floats, target: Floats, resamples: int) -> Outcome:
-    """Takes each sentence's nearest translation by cosine; F1 as MTEB computes it, and accuracy."""
+    """Takes the nearest translation of each sentence. Returns F1 as MTEB computes it, and accuracy."""
     gold = np.arange(len(data.source))
     nearest = np.concatenate(
         [
@@ -148,7 +148,7 @@ def score_bitext(data: Bitext, source: Floats, target: Floats, resamples: int) -
 def bootstrap(count: int, statistic: Callable[[Places], float], resamples: int) -> Draws:
     """Returns a statistic of `resamples` samples of `count` places, drawn with replacement.
 
-    The draws depend on nothing but the two numbers.
+    The draws depend only on the two numbers.
     """
     generator = np.random.default_rng(SEED)
     return np.array([statistic(generator.integers(0, count, count)) for _ in range(resamples)])
@@ -163,11 +163,11 @@ def interval(draws: Draws) -> tuple[float, float]:
 def neighbour_agreement(
     ours: tuple[Floats, Floats | None], source: tuple[Floats, Floats | None], measure: str
 ) -> float:
-    """Returns how many of each text's nearest neighbours are the same for a file and its source, as a share.
+    """Returns the share of nearest neighbours that a file and its source have in common, text by text.
 
     Args:
-        ours: The vectors that ask and those among which neighbours are sought; None for the latter seeks
-            among the askers, each without itself.
+        ours: The queries and the vectors to search. With None for the latter the queries are searched, each
+            without itself.
         source: The same of the fp32 source.
         measure: The similarity.
     """
@@ -212,5 +212,5 @@ def _draw_means(values: Draws, resamples: int) -> Draws:
 
 
 def _finite(value: float) -> float:
-    """Returns a correlation; that with a constant is undefined, and worth nothing here."""
+    """Returns a correlation, 0 where it is undefined because one side is constant."""
     return float(value) if np.isfinite(value) else 0.0

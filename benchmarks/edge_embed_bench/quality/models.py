@@ -1,4 +1,4 @@
-"""What can be evaluated: a model file, or a checkpoint in float32, behind one small protocol."""
+"""Models that can be evaluated: model files and checkpoints in float32, with one protocol."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ ROLES = {
     CLASSIFICATION: ("Classification",),
     BITEXT: ("BitextMining",),
 }
-"""What texts are for, and the names that released models give the prompt for it (MTEB's task types)."""
+"""Roles of texts, and the names of the prompts for them in released models (MTEB's task types)."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a report says of a model.
+    """Facts about a model in a report.
 
     Attributes:
-        label: How reports call it.
+        label: Its name in reports.
         recipe: The file's recipe, or "source" for a checkpoint.
         bytes: The size of the file, or of a checkpoint's weight files.
         weights: Hash of the fp32 weights that it has or was made from.
@@ -73,7 +73,7 @@ class Model(Protocol):
         ...
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """Returns one vector per text, ``(n, dimension)``; longer texts are cut."""
+        """Returns one vector per text, ``(n, dimension)``; longer texts are truncated."""
         ...
 
     def close(self) -> None:
@@ -86,7 +86,7 @@ class FileModel:
 
     Args:
         path: The file.
-        label: How reports call it.
+        label: Its name in reports.
         num_threads: Threads of one run.
     """
 
@@ -104,11 +104,11 @@ class FileModel:
 
 
 class CheckpointModel:
-    """A checkpoint in float32, computed by PyTorch as its authors do.
+    """A checkpoint in float32, run by PyTorch.
 
     Args:
-        checkpoint: What was read of it.
-        label: How reports call it.
+        checkpoint: The checkpoint that was read.
+        label: Its name in reports.
     """
 
     def __init__(self, checkpoint: Checkpoint, label: str) -> None:
@@ -135,17 +135,17 @@ class CheckpointModel:
 
 
 class Candidate:
-    """A model that was named and found, and is loaded when its turn comes.
+    """A model that exists and is loaded when it is needed.
 
     Args:
         spec: A model file, a checkpoint directory, or a hub id.
-        label: How reports call it.
+        label: Its name in reports.
         num_threads: Threads of one run.
         **options: What the checkpoint leaves open.
 
     Raises:
         ModelFileError: If it is a file and not one of ours.
-        CheckpointError: If it is none and cannot be read as a checkpoint.
+        CheckpointError: If it is neither a file nor a readable checkpoint.
     """
 
     def __init__(
@@ -171,10 +171,10 @@ class Candidate:
 
 
 class Embeddings:
-    """Embeds for a run, each text once, and keeps the time.
+    """Embeds the texts of a run, each one once, and measures the time.
 
     Args:
-        model: What embeds.
+        model: The model that embeds.
     """
 
     def __init__(self, model: Model) -> None:
@@ -188,7 +188,7 @@ class Embeddings:
         Args:
             texts: The texts.
             role: One of `ROLES`.
-            titles: One per document, empty where there is none.
+            titles: One per document, empty if it has none.
         """
         facts = self._model.facts
         name = task_prompt_name(facts.prompts, ROLES[role])
@@ -206,7 +206,7 @@ class Embeddings:
 
 
 def label_all(specs: Sequence[str]) -> list[str]:
-    """Returns a short label for each model: its last name, or all of it where two share that.
+    """Returns a short label for each model: the last part of its name, or all of it if that is ambiguous.
 
     Raises:
         InputError: If one is named twice.

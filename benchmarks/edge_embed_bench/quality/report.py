@@ -62,7 +62,7 @@ def to_text(report: Report) -> str:
 
 
 def to_markdown(report: Report) -> str:
-    """Returns the report as Markdown: all sets side by side, then each in full."""
+    """Returns the report as Markdown: first all sets in one table, then each set in full."""
     parts = ["# Quality", "", LEGEND, ""]
     if report.command:
         parts += [f"Command: `{report.command}`", ""]
@@ -146,7 +146,7 @@ WRITERS: dict[str, Callable[[Report], bytes]] = {
 
 
 def check_output(path: Path) -> None:
-    """Finds out before any work is done what would keep a report from being written.
+    """Checks before any work that the report can be written.
 
     Raises:
         InputError: If its ending is unknown or its directory is missing.
@@ -175,7 +175,7 @@ def write(report: Report, path: Path) -> None:
     """Writes a report in the form that the file's ending names.
 
     Raises:
-        InputError: If it cannot be written; nothing is left behind then.
+        InputError: If it cannot be written; then nothing is left behind.
     """
     check_output(path)
     write_file(path, WRITERS[path.suffix](report))

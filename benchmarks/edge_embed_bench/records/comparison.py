@@ -1,4 +1,4 @@
-"""Old records beside new ones: what got worse by more than noise explains."""
+"""Compares old records with new ones and finds what became slower or larger."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edge_embed_bench.records.stats import CONFIDENCE, Ratio, median, median_rat
 from edge_embed_bench.reports.labels import files_by_name
 
 LEAST_SAMPLES = 5
-"""Fewer samples than this say nothing about noise, and are not compared."""
+"""With fewer samples the noise is unknown, so they are not compared."""
 
 BETTER, SAME, UNSURE, WORSE, GONE = "better", "same", "unsure", "REGRESSION", "GONE"
 NEW, UNCOMPARED = "new", "not compared"
@@ -27,10 +27,10 @@ FIGURES: dict[str, Callable[[Record], list[float]]] = {
     "file size": lambda r: [float(r.storage.file_bytes)] if r.storage else [],
     "cache size": lambda r: [float(r.storage.cache_bytes)] if r.storage and r.storage.cache_bytes else [],
 }
-"""What is compared; more is worse in all of it."""
+"""The figures that are compared. A higher value is worse in each."""
 
 _EXACT = {"peak memory", "file size", "cache size"}
-"""Figures that hardly vary between runs, so that one reading is enough."""
+"""Figures that hardly vary between runs, so one reading is enough."""
 
 _MEGABYTES = (1e6, "MB")
 _MILLISECONDS = (1e-3, "ms")
@@ -46,7 +46,7 @@ class Difference:
         ratio: New over old; its interval is a point where the figure does not vary.
         verdict: `BETTER`, `SAME`, `WORSE`, `UNSURE` (the median is beyond the threshold, a part of the
             interval is not), `GONE` (it failed or is missing now), `NEW`, or `UNCOMPARED`.
-        note: Why, where the figures do not say it.
+        note: The reason, if the figures do not show it.
     """
 
     subject: str
@@ -59,18 +59,18 @@ class Difference:
 
     @property
     def failed(self) -> bool:
-        """Whether it must stop a release."""
+        """Whether it is a regression."""
         return self.verdict in (WORSE, GONE)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of comparing.
+    """The result of a comparison.
 
     Attributes:
         threshold: How much worse counts, as a share.
         differences: Every figure of every cell.
-        conditions: What else is not the same in both, and may be the cause.
+        conditions: Other differences between the reports, which may be the cause.
     """
 
     threshold: float
@@ -79,7 +79,7 @@ class Comparison:
 
     @property
     def failed(self) -> list[Difference]:
-        """Returns what must stop a release."""
+        """Returns the regressions."""
         return [d for d in self.differences if d.failed]
 
 
@@ -88,12 +88,12 @@ def compare_records(
 ) -> Comparison:
     """Compares records cell by cell.
 
-    A figure is worse if the whole interval of its ratio lies beyond 1 + `threshold`, so that neither noise
-    nor a small change is one.
+    A figure is worse if the whole interval of its ratio is above 1 + `threshold`. So neither noise nor a
+    small change counts.
 
     Args:
-        old: The records to beat.
-        new: The others.
+        old: The earlier records.
+        new: The later records.
         threshold: How much worse counts, as a share.
         by_file: Whether a record's counterpart must be of the same model; not when one file is compared
             with another.
@@ -125,7 +125,7 @@ def compare_records(
 
 
 def to_text(comparison: Comparison) -> str:
-    """Returns the comparison as a table, and what regressed once more below it."""
+    """Returns the comparison as a table, with the regressions repeated below it."""
     differences, limit = comparison.differences, 1 + comparison.threshold
     lines = [
         f"ratio new/old with its {CONFIDENCE:.0%} interval; "
@@ -145,7 +145,7 @@ def to_text(comparison: Comparison) -> str:
         lines.append(f"  {d.figure:<{width}}  {old:>8}  {new:>8} {unit}  {ratio:<21}  {verdict}".rstrip())
     lines.append("")
     if unsure := sum(d.verdict == UNSURE for d in differences):
-        lines.append(f"{unsure} of {len(differences)} figures unsure: more --repetitions would tell")
+        lines.append(f"{unsure} of {len(differences)} figures unsure: raise --repetitions")
     lines += [_sentence(d, comparison.threshold) for d in comparison.failed]
     bad = len(comparison.failed)
     return "\n".join(
@@ -218,7 +218,7 @@ def _by_cell(records: Sequence[Record], by_file: bool, twins: set[str]) -> dict[
         key = (record.kind, record.engine.name, name, file, record.cell, corpus)
         if key in found:
             raise InputError(
-                "a report holds one cell twice, so it is open which one to compare",
+                "a report has the same cell twice",
                 got=_subject(record),
             )
         found[key] = record
@@ -257,7 +257,7 @@ def _interval(difference: Difference) -> str:
 
 
 def _sentence(difference: Difference, threshold: float) -> str:
-    """Returns which cell regressed and by how much, for whoever reads only the end of a log."""
+    """Returns which cell regressed and by how much, for readers of the end of a log."""
     d = difference
     if d.ratio is None:
         return f"{d.verdict}: {d.subject}: {d.figure}{': ' if d.note else ''}{d.note}"

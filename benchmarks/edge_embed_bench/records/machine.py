@@ -1,4 +1,4 @@
-"""The machine that measures: processor, features, clock, memory, system."""
+"""A description of the machine: processor, features, clock, memory, system."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def read_machine(root: Path = Path("/")) -> Machine:
         root: Where /proc and /sys are.
 
     Raises:
-        MeasurementError: If the system does not say how much memory it has.
+        MeasurementError: If the system does not report its memory.
     """
     facts = parse_cpu_facts(_read(root / "proc/cpuinfo") or "")
     flags = facts.get("flags") or facts.get("Features") or ""
@@ -117,7 +117,7 @@ def _memory(root: Path) -> int:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError) as error:
-        raise MeasurementError("the system does not say how much memory it has", got=str(error)) from error
+        raise MeasurementError("the system does not report how much memory it has", got=str(error)) from error
 
 
 def _read(file: Path) -> str | None:

@@ -16,7 +16,7 @@ SYNTHETIC_MARK = "synthetic"
 
 @dataclass(frozen=True)
 class Model:
-    """A model file to be measured, and what a record says of it."""
+    """A model file to be measured, and the facts about it in a record."""
 
     path: Path
     manifest: Manifest
@@ -44,5 +44,5 @@ class Model:
 
 
 def is_synthetic(manifest: Manifest) -> bool:
-    """Tells whether the weights are random, so that no figure speaks of quality."""
+    """Returns whether the weights are random, so that no figure says anything about quality."""
     return manifest.source.id.rsplit("/", 1)[-1].startswith(SYNTHETIC_MARK)

@@ -1,7 +1,7 @@
 """The record: one measured cell, in the one schema that every target writes and every output reads.
 
-Names say their unit: `_s` seconds, `_bytes`, `_per_s`. Such a figure is positive and finite or it is None,
-and then `not_measured` says why; a zero cannot get into a record.
+Names state their unit: `_s` for seconds, `_bytes`, `_per_s`. Such a figure is positive and finite, or it is
+None and `not_measured` has the reason. A record with a zero is refused.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ _UNITS = ("_s", "_bytes")
 
 @dataclass(frozen=True)
 class Machine:
-    """What it was measured on.
+    """The machine that a cell was measured on.
 
     Attributes:
         cpu: The processor's own name.
         architecture: For instance x86_64 or aarch64.
         cores: Cores that the process may use.
-        features: What the choice of kernels depends on, for instance avx512_vnni.
-        governor: How the clock is governed, None where the system does not say.
+        features: Instruction sets that the choice of kernels depends on, for instance avx512_vnni.
+        governor: The governor of the clock, None if the system does not report it.
         memory_bytes: Main memory.
         system: Kernel and distribution.
         python: Python's version; None on a target without Python.
-        model: The device's own name, for instance a phone's, None where it has none.
-        soc: Its system on a chip, None where it does not say.
-        emulator: What emulated it. Times, memory and clock of such a record are the emulator's, and compare
-            with no device's and no other host's.
+        model: The name of the device, for instance of a phone, None if it has none.
+        soc: Its system on a chip, None if it does not report it.
+        emulator: The emulator, if there is one. Times, memory and clock of such a record are those of the
+            emulator, and cannot be compared with those of a device or of another host.
     """
 
     cpu: str
@@ -71,7 +71,7 @@ class ModelFacts:
     """The file that was measured. A peer's record names the file whose weights and ids it shares.
 
     Attributes:
-        synthetic: Whether the weights are random, so that nothing here speaks of quality.
+        synthetic: Whether the weights are random, so that no figure says anything about quality.
     """
 
     name: str
@@ -86,7 +86,7 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class EngineFacts:
-    """What ran it: its name, the versions of its packages, and the settings that matter."""
+    """The engine: its name, the versions of its packages, and its settings."""
 
     name: str
     versions: dict[str, str]
@@ -106,11 +106,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Load:
-    """From a started interpreter to a model that is ready, each in a process of its own.
+    """The time from a started interpreter to a loaded model, each load in a process of its own.
 
     Attributes:
         import_s: Importing the engine.
-        cold_s: Loading with no packed weights or other cache of the engine's own.
+        cold_s: Loading without packed weights or another cache of the engine.
         cold_first_s: The first inference after that.
         warm_s: Loading once those exist; one sample per process.
         first_s: The first inference after each warm load.
@@ -161,9 +161,9 @@ class Memory:
     """The measuring process, interpreter and libraries included.
 
     Attributes:
-        rss_bytes: Resident, shared and mapped pages among it.
-        anonymous_bytes: What of it no file backs, so that the system cannot drop it.
-        peak_bytes: The most that was ever resident.
+        rss_bytes: Resident memory, including shared and mapped pages.
+        anonymous_bytes: The part without a file behind it, which the system cannot drop.
+        peak_bytes: The highest resident memory so far.
     """
 
     rss_bytes: int
@@ -173,7 +173,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Storage:
-    """On disk: the model file, and what the engine keeps beside it to load quickly."""
+    """Bytes on disk: the model file, and the files that the engine keeps to load faster."""
 
     file_bytes: int
     cache_bytes: int | None
@@ -185,9 +185,9 @@ class Delegate:
 
     Attributes:
         nodes: Operators in the graph.
-        partitions: Parts that the delegate took, None where an accelerator does not say.
-        outside: Operators that it left to the interpreter's own kernels.
-        ran_on: What executed the delegated part.
+        partitions: Parts that the delegate took, None if an accelerator does not report them.
+        outside: Operators that the interpreter's own kernels run.
+        ran_on: The device that ran the delegated part.
     """
 
     nodes: int
@@ -198,7 +198,7 @@ class Delegate:
 
 @dataclass(frozen=True)
 class Agreement:
-    """The engine's vectors beside those of the fp32 source for the same token ids."""
+    """The agreement of the engine's vectors with those of the fp32 source, for the same token ids."""
 
     cosine_min: float
     least: float
@@ -231,7 +231,7 @@ class Throughput:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a clock depends on beside the machine.
+    """Conditions during the measurement.
 
     Attributes:
         temperature_before_c: The processor's, in degrees Celsius, warmed up, ahead of the samples.
@@ -246,14 +246,14 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Run:
-    """How the measuring was done.
+    """How the cell was measured.
 
     Attributes:
         command: The command line.
         started: UTC, ISO 8601.
         warmup: Untimed calls ahead of the first sample.
         repetitions: Samples asked for.
-        seed: Of the token ids.
+        seed: The seed of the token ids.
         interleaved_with: The other engines and files that took turns with this one.
     """
 

@@ -1,4 +1,4 @@
-"""What is computed from samples: median, high percentile, and how sure one can be of a ratio."""
+"""Statistics of samples: median, percentiles, and the ratio of two medians with its interval."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 RESAMPLES = 2000
-"""Bootstrap draws: enough that the ends of a 95 % interval move by far less than the interval itself."""
+"""Bootstrap draws. With so many, the ends of a 95 % interval vary much less than the interval is wide."""
 
 CONFIDENCE = 0.95
 
@@ -36,14 +36,14 @@ def median(samples: Sequence[float]) -> float:
 def median_ratio(old: Sequence[float], new: Sequence[float], *, seed: int = 0) -> Ratio:
     """Compares two series of samples by their medians.
 
-    The interval comes from a circular block bootstrap: neighbouring samples share what the machine was
-    doing at the time, so they are drawn in runs of about the cube root of their number (Künsch 1989;
-    Politis and Romano 1992), each series by itself.
+    The interval comes from a circular block bootstrap. The machine affects neighbouring samples in the same
+    way, so they are drawn in blocks of about the cube root of their number (Künsch 1989; Politis and Romano
+    1992), each series separately.
 
     Args:
         old: Samples in the order in which they were taken.
         new: The same.
-        seed: Of the draws; the same samples give the same interval.
+        seed: The seed of the draws. The same samples give the same interval.
     """
     generator = np.random.default_rng(seed)
     drawn = _medians(np.asarray(new, dtype=np.float64), generator) / _medians(

@@ -11,7 +11,7 @@ from edge_embed_bench.records.stats import median
 from edge_embed_bench.reports.labels import HASH_DIGITS, files_by_name, labels, machine_name, model_name
 
 UNKNOWN = "\u2013"
-"""What a table shows where nothing was measured. Never a zero."""
+"""The text for a figure that was not measured. It is never a zero."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Column:
     Attributes:
         key: Its name in CSV, with the unit of `value`.
         title: Its head in a table, with the unit after `scale`.
-        value: The figure or text of a record, None where there is none.
+        value: The figure or text of a record, None if there is none.
         scale: Divides the figure for reading.
         digits: Significant digits for reading.
         text: Whether it holds words.
@@ -45,7 +45,7 @@ class Column:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """Returns a number with so many significant digits, and every digit before its point."""
+    """Returns a number with `digits` significant digits, and with every digit before the point."""
     if value == int(value) or abs(value) >= 10 ** (digits - 1):
         return f"{value:.0f}"
     return f"{value:.{digits}g}"
@@ -137,7 +137,7 @@ CORPUS_COLUMNS = [
 _SHARED = frozenset(
     {"engine", "model", "synthetic", "where", "emulator", "threads", "batch", "ran_on", "corpus", "documents"}
 )
-"""Columns that a line above the table states instead where all rows agree."""
+"""Columns that become a line above the table if all rows have the same value."""
 
 
 @dataclass(frozen=True)
@@ -145,9 +145,9 @@ class Table:
     """Records in rows.
 
     Attributes:
-        title: What its figures are about.
-        shared: What every row has in common, as titles and texts.
-        columns: What the rows tell apart.
+        title: The subject of its figures.
+        shared: Values that are equal in every row, as titles and texts.
+        columns: The columns whose values differ.
     """
 
     title: str
@@ -157,9 +157,9 @@ class Table:
 
 
 def tables(records: Sequence[Record]) -> list[Table]:
-    """Returns the records by subject matter, without the columns that say nothing in any row.
+    """Returns the records as tables by subject, without columns that are empty in every row.
 
-    A record that failed is a row of the first table of its kind and of no other.
+    A failed record is a row of the first table of its kind only.
     """
     latency, corpus = ([r for r in records if (r.kind == CORPUS) is wanted] for wanted in (False, True))
     measured = [r for r in latency if r.status == OK]
@@ -190,7 +190,7 @@ def _table(title: str, columns: Sequence[Column], rows: list[Record]) -> Table:
 
 
 NEAR = 1.05
-"""Figures so near to the lowest are marked with it: one run does not tell them apart."""
+"""Figures this close to the lowest are marked as well, because one run cannot rank them."""
 
 LEGEND = f"Marked: the lowest at each length, and what is within {NEAR - 1:.0%} of it."
 
@@ -200,7 +200,7 @@ class Summary:
     """One figure of every subject at every length.
 
     Attributes:
-        rows: A subject's name, and its figure by length; None where there is none.
+        rows: The name of a subject and its figures by length; None if there is none.
     """
 
     title: str
@@ -221,7 +221,7 @@ _SUMMARIES: tuple[tuple[str, Callable[[Record], float | None]], ...] = (
 
 
 def summaries(records: Sequence[Record]) -> list[Summary]:
-    """Returns subjects against lengths, where there are several of both; long tables need it."""
+    """Returns a table of subjects by lengths if there are several of both."""
     rows = [r for r in records if r.kind != CORPUS]
     lengths, name = sorted({r.cell.length for r in rows}), labels(rows)
     names = list(dict.fromkeys(name(r) for r in rows))
@@ -237,7 +237,7 @@ def summaries(records: Sequence[Record]) -> list[Summary]:
 
 
 def remarks(records: Sequence[Record]) -> list[str]:
-    """Returns what a reader must know beside the figures: what is synthetic, and what was not measured."""
+    """Returns remarks for the reader: which figures are synthetic, and what was not measured."""
     lines = []
     if names := sorted({r.model.name for r in records if r.model.synthetic}):
         lines.append(f"synthetic: {', '.join(names)} has random weights; no figure here speaks of quality")
@@ -251,7 +251,7 @@ def remarks(records: Sequence[Record]) -> list[str]:
     for field in dict.fromkeys(name for r in measured for name in r.not_measured):
         for reason in dict.fromkeys(r.not_measured[field] for r in measured if field in r.not_measured):
             without = [r.label for r in measured if r.not_measured.get(field) == reason]
-            # A field that nobody has needs no list of names.
+            # A field that no record has needs no list of names.
             whose = () if len(without) == len(measured) else tuple(dict.fromkeys(without))
             reasons.setdefault(reason, {}).setdefault(whose, []).append(field)
     for reason, groups in reasons.items():

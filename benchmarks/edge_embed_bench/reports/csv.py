@@ -1,4 +1,4 @@
-"""Records as CSV: seconds and bytes, full precision, an empty cell where nothing was measured."""
+"""Records as CSV: seconds and bytes in full precision. A cell is empty if it was not measured."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ORIGIN = [
 
 
 def to_csv(records: Sequence[Record]) -> str:
-    """Returns one row per record with the columns of every kind, so that files can be put together."""
+    """Returns one row per record. All files have the same columns, so they can be concatenated."""
     every = {c.key: c for c in (*SPEED_COLUMNS, *MEMORY_COLUMNS, *CORPUS_COLUMNS, *_ORIGIN)}
     columns = [c for c in every.values() if c.key not in ("hash", "machine_name")]  # in full further on
     sink = io.StringIO()

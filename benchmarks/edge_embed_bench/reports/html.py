@@ -1,4 +1,4 @@
-"""Records as one HTML page that needs nothing beside itself."""
+"""Records as one HTML page without other files."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def to_html(records: Sequence[Record], quality: Mapping[str, float] | None = Non
     """Returns the page.
 
     Args:
-        records: What was measured.
+        records: The records.
         quality: Scores by the model file's name, for the plot of size against quality.
 
     Raises:
@@ -88,7 +88,7 @@ def _alternative(records: Sequence[Record]) -> str:
 
 
 def _pivot(summary: Summary) -> list[str]:
-    """Returns subjects against lengths, the leading figures marked."""
+    """Returns the table of subjects by lengths, with the best figures marked."""
     lines = ['<div class="table"><table>', '<tr><th class="text">tokens</th>']
     lines += [*(f"<th>{length}</th>" for length in summary.lengths), "</tr>"]
     for name, row in summary.rows:

@@ -1,4 +1,4 @@
-"""What to call a subject: as short as tells it from the others of the same report."""
+"""The names of subjects: as short as possible, but different within a report."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ HASH_DIGITS = 8
 
 
 def model_name(record: Record) -> str:
-    """Returns the model, with its recipe where the engine is ours: a peer has a form of its own."""
+    """Returns the name of the model, with its recipe if the engine is ours."""
     own = record.engine.name == OURS
     return f"{record.model.name}.{record.model.recipe}" if own else record.model.name
 
 
 def machine_name(record: Record) -> str:
-    """Returns the device, or its processor where it has no name."""
+    """Returns the name of the device, or of its processor if the device has none."""
     return record.machine.model or record.machine.cpu
 
 
 def files_by_name(records: Iterable[Record]) -> dict[str, set[tuple[str, str]]]:
-    """Returns the files and hashes behind each name; an old and a new build of a model share theirs."""
+    """Returns the files and hashes of each name. An old and a new build of a model have the same name."""
     files: dict[str, set[tuple[str, str]]] = {}
     for record in records:
         if record.engine.name == OURS:
@@ -35,9 +35,9 @@ def files_by_name(records: Iterable[Record]) -> dict[str, set[tuple[str, str]]]:
 def labels(records: Sequence[Record]) -> Label:
     """Returns a function that names a record's subject.
 
-    The name is the engine's, or the model's where the engine is ours; the file's where two files have one
-    name. What the records of a report do not share is added: machine, target, threads, batch, and the time
-    of the run where one cell was measured twice.
+    The name is that of the engine; if the engine is ours, that of the model, or of the file if two files have
+    the same name. Values that differ within the report are added: machine, target, threads, batch, and the
+    time of the run if a cell was measured twice.
     """
     files = files_by_name(records)
 

@@ -1,4 +1,4 @@
-"""Records as Markdown, in the form in which figures are published: command, machine, versions, tables."""
+"""Records as Markdown, the form of the published figures: command, machine, versions, tables."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def to_markdown(records: Sequence[Record], title: str = "Benchmark", opening: Se
     """Returns the document.
 
     Args:
-        records: What was measured.
-        title: Its head.
-        opening: Lines ahead of the command and the tables.
+        records: The records.
+        title: The heading.
+        opening: Lines before the command and the tables.
     """
     parts = [f"# {title}", "", *opening]
     parts += [f"`{command}`" for command in dict.fromkeys(r.run.command for r in records)]
@@ -55,7 +55,7 @@ def versions(records: Sequence[Record]) -> list[str]:
 
 
 def _pivot(summary: Summary) -> list[str]:
-    """Returns subjects against lengths, the leading figures in bold."""
+    """Returns the table of subjects by lengths, with the best figures in bold."""
     rows = []
     for name, row in summary.rows:
         marks = ["**" if leads else "" for leads in summary.leads(row)]

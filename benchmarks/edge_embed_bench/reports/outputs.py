@@ -1,4 +1,4 @@
-"""What is made of records: tables, files, plots. A file's ending chooses its form."""
+"""Writes records as files. The ending of a file decides its form."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PLOTTED: dict[str, Writer] = {
     ".html": _html,
     **{f".{form}": _picture(form) for form in ("png", "svg", "pdf")},
 }
-"""Forms that take a second or more to make, so that they are written once, at the end."""
+"""Forms that take a second or more. They are written once, at the end."""
 
 WRITERS: dict[str, Writer] = {
     ".json": lambda records, _: to_json(records),
@@ -47,7 +47,7 @@ WRITERS: dict[str, Writer] = {
 
 
 def check_outputs(paths: Sequence[Path]) -> None:
-    """Finds out before any measuring what would keep a report from being written.
+    """Checks before any measurement that the reports can be written.
 
     Raises:
         InputError: If an ending is unknown, or a directory is missing or cannot be written.
@@ -72,11 +72,11 @@ def check_outputs(paths: Sequence[Path]) -> None:
 def write(
     paths: Sequence[Path], records: Sequence[Record], quality: Quality | None = None, *, plots: bool = True
 ) -> None:
-    """Writes every report anew, each in one step, so that an interrupt leaves the finished records.
+    """Writes every report again, each in one step, so that an interrupt leaves complete files.
 
     Args:
         paths: Where to.
-        records: What was measured so far.
+        records: The records so far.
         quality: Scores by the model file's name.
         plots: Whether to write those of `PLOTTED` too.
     """

@@ -25,7 +25,7 @@ _PANEL_INCHES, _BAR_INCHES, _TITLE_INCHES = 4.2, 0.3, 1.4
 
 @dataclass(frozen=True)
 class Point:
-    """A figure at a place of the horizontal axis; `high` ends the whisker above it, if there is one."""
+    """A point of a plot. `high` is the end of the whisker above it, None without one."""
 
     x: float
     y: float
@@ -36,7 +36,7 @@ Series = dict[str, list[Point]]
 
 
 def latency(records: Sequence[Record]) -> Series:
-    """Returns median milliseconds against tokens, with the 95th percentile, by subject."""
+    """Returns the median in milliseconds and the 95th percentile by tokens, for each subject."""
 
     def point(record: Record) -> Point | None:
         found = record.latency
@@ -46,12 +46,12 @@ def latency(records: Sequence[Record]) -> Series:
 
 
 def memory(records: Sequence[Record]) -> Series:
-    """Returns peak megabytes against tokens, by subject."""
+    """Returns peak memory in megabytes by tokens, for each subject."""
     return _series(records, lambda r: Point(r.cell.length, r.memory.peak_bytes / 1e6) if r.memory else None)
 
 
 def throughput(records: Sequence[Record]) -> Series:
-    """Returns documents per second of a corpus, by subject."""
+    """Returns documents per second of a corpus, for each subject."""
     return _series(records, lambda r: Point(0, r.throughput.documents_per_s) if r.throughput else None)
 
 
@@ -70,7 +70,7 @@ def draw(records: Sequence[Record], quality: Mapping[str, float] | None = None, 
     """Returns one picture with every plot that the records have points for.
 
     Args:
-        records: What was measured.
+        records: The records.
         quality: Scores by the model file's name.
         form: A format of matplotlib: png, svg, pdf.
 
@@ -78,7 +78,7 @@ def draw(records: Sequence[Record], quality: Mapping[str, float] | None = None, 
         MissingExtraError: If matplotlib is not installed.
     """
     try:
-        import matplotlib  # half a second that only plots pay
+        import matplotlib  # takes half a second, and only plots need it
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError("matplotlib", extra="bench", purpose="a report with plots") from error
@@ -116,8 +116,8 @@ class _Panel:
 
     Attributes:
         draw: Draws it.
-        legend: Its subjects from the top down, where lines and not names on an axis tell them apart.
-        bars: How many rows of bars must find room.
+        legend: Its subjects from top to bottom, if they are lines and not named on an axis.
+        bars: The number of rows of bars.
     """
 
     draw: Callable[[Any], None]
@@ -133,7 +133,7 @@ def _against_length(
     if len(lengths) < 2:
         return _bars(f"{title}, {lengths[0]:g} tokens", unit, series, styles) if lengths else None
 
-    # Of many subjects nobody could tell whose whisker is whose.
+    # With many subjects the whiskers overlap.
     whiskers = len(series) <= _MOST_WHISKERS and any(p.high for points in series.values() for p in points)
 
     def plot(axes: Any) -> None:
@@ -155,7 +155,7 @@ def _against_length(
             axes.set_ylim(0, 1.08 * axes.get_ylim()[1])
         axes.grid(alpha=0.25)
 
-    # As the lines end on the right, so that the eye goes straight across.
+    # In the order of the right ends of the lines.
     names = sorted(series, key=lambda label: max((p.x, p.y) for p in series[label]), reverse=True)
     return _Panel(plot, legend=tuple(names))
 
@@ -167,7 +167,7 @@ def _bars(
     styles: Mapping[str, dict[str, Any]],
     best: Callable[..., Any] = min,
 ) -> _Panel | None:
-    """Returns a bar per subject, the best on top: the highest or the lowest, as `best` is max or min."""
+    """Returns a bar per subject, the best on top: the highest if `best` is max, the lowest if it is min."""
     if not series:
         return None
     points = {label: found[0] for label, found in series.items()}
@@ -179,7 +179,7 @@ def _bars(
         axes.bar_label(drawn, [number(value) for value in values], padding=4)
         axes.set(title=title, xlabel=unit)
         axes.set_xlim(0, max(values) * 1.18)
-        spare = max(0, _FEW_BARS - len(names)) / 2  # two bars need not fill a plot
+        spare = max(0, _FEW_BARS - len(names)) / 2  # two bars should not fill the plot
         axes.set_ylim(-0.6 - spare, len(names) - 0.4 + spare)
         axes.grid(axis="x", alpha=0.25)
         axes.set_axisbelow(True)
@@ -216,7 +216,7 @@ def _set_log_ticks(axes: Any) -> None:
 
 
 def _legend(figure: Any, panels: Sequence[_Panel]) -> None:
-    """Names the lines once, beside all plots, in the order of the first one."""
+    """Adds one legend for all plots, in the order of the first one."""
     if not panels:
         return
     handles: dict[str, Any] = {}
@@ -228,7 +228,7 @@ def _legend(figure: Any, panels: Sequence[_Panel]) -> None:
 
 
 def _styles(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
-    """Returns each subject's look, the same in every plot: ours in strong colours, before the others."""
+    """Returns the style of each subject, equal in every plot. Ours have strong colours and are in front."""
     name, styles = labels(records), {}
     count = {True: 0, False: 0}
     for record in records:
@@ -249,7 +249,7 @@ def _styles(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
 
 
 def _caption(records: Sequence[Record]) -> str:
-    """Returns what the figures depend on: the machine, what all cells share, and what is not real."""
+    """Returns the caption: the machine, the values that all cells share, and what is synthetic."""
     lines = list(dict.fromkeys(describe(r.machine) for r in records))[:3]
     threads, batches = {r.cell.threads for r in records}, {r.cell.batch for r in records}
     facts = [f"threads: {n}" for n in threads if len(threads) == 1]

@@ -1,4 +1,4 @@
-"""Quality scores beside speed: read from what `edge_embed eval --json` prints."""
+"""Quality scores, read from the output of `edge_embed eval --json`."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from edge_embed_bench.reports.columns import UNKNOWN, Summary, number, remarks, 
 
 
 def to_table(records: Sequence[Record]) -> str:
-    """Returns the tables, each under what its rows share, and remarks below."""
+    """Returns the tables, each below the values that its rows share, and the remarks."""
     parts = list(dict.fromkeys(describe(r.machine) for r in records))
     for table in tables(records):
         shared = ", ".join(f"{title} {text}" for title, text in table.shared)

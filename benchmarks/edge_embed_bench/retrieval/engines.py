@@ -22,7 +22,7 @@ class Engine(Protocol):
     """What is measured. Built in one process, opened and searched in another."""
 
     versions: Sequence[str]
-    """Distributions whose versions a record states."""
+    """Distributions whose versions go into the record."""
 
     def build(self, workload: Workload, path: Path) -> None:
         """Writes the engine's file."""

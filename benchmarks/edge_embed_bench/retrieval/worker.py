@@ -73,7 +73,7 @@ def _private_bytes() -> int:
 
 
 def serve(words: list[str]) -> None:
-    """Answers until the input ends."""
+    """Answers requests until the input ends."""
     name, directory, chunks, dimension, path = words
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # engines print; their words must not be taken for answers

@@ -1,4 +1,4 @@
-"""What `edge_embed bench` does with its options."""
+"""The work of `edge_embed bench`."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from edge_embed_bench.synthetic.models import checkpoint as synthetic_checkpoint
 from edge_embed_bench.targets.base import Plan, Settings, Subject
 
 CORPUS_BATCH = 32
-"""Documents that an indexer hands over at a time."""
+"""Documents of one call of an indexer."""
 
 CHECK_LENGTH = 64
-"""Tokens of the text that tells, ahead of a corpus, whether an engine computes the model at all."""
+"""Tokens of the text that checks, before a corpus, whether an engine computes this model."""
 
 _MATRIX = ("lengths", "threads", "batch", "accelerators", "targets", "peers", "corpus")
 
@@ -41,8 +41,8 @@ def run(args: argparse.Namespace) -> int:
     """Measures, shows reports again, or compares.
 
     Returns:
-        1 if a file of ours could not be measured, or something regressed. A peer that fails is a row of the
-        table and no more.
+        1 if a file of this project could not be measured, or something regressed. A failed peer does not
+        count.
     """
     _refuse_idle_options(args)
     with session.ending_in_order():
@@ -63,10 +63,12 @@ def _measure_all(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    """Makes the reports of records that were measured before, here or on other machines."""
+    """Makes reports of earlier records, of this machine or of others."""
     if given := [name for name in (*_MATRIX, "synthetic") if getattr(args, name)]:
         raise InputError(
-            "a .json report is shown again, nothing is measured", got=f"--{given[0]}", fix="leave it out"
+            "a .json report is only shown again; this option does nothing then",
+            got=f"--{given[0]}",
+            fix="leave it out",
         )
     records = [record for path in unique(args.files) for record in read(path)]
     quality = _quality(args, {record.model.file for record in records})
@@ -79,9 +81,9 @@ def _show(args: argparse.Namespace) -> int:
 def _compare(args: argparse.Namespace) -> int:
     """Compares two reports, or measures two model files by turns and compares them."""
     if args.files or args.synthetic:
-        raise InputError("--compare names all there is to compare", fix="leave the other files out")
+        raise InputError("--compare takes no other files", fix="leave the other files out")
     if args.peers:
-        raise InputError("--compare is about two of ours", fix="leave --peers out")
+        raise InputError("--compare takes no peers", fix="leave --peers out")
     old, new = args.compare
     written = [path.suffix.lower() == ".json" for path in (old, new)]
     if any(written) and not all(written):
@@ -94,7 +96,7 @@ def _compare(args: argparse.Namespace) -> int:
     if all(written):
         if given := [name for name in (*_MATRIX, "output") if getattr(args, name)]:
             raise InputError(
-                "two reports are compared as they are",
+                "this option does nothing when two reports are compared",
                 got=f"--{given[0]}",
                 fix="leave it out, or compare two model files",
             )
@@ -111,8 +113,8 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace, paths: Sequence[Path], records: list[Record]) -> None:
-    """Appends records as they come, and keeps what is finished on disk."""
-    # First all that can be refused at once: building a model takes minutes.
+    """Appends each record when it is finished, and writes the reports."""
+    # First every check that is quick: building a model takes minutes.
     output = args.output or []
     reports.check_outputs(output)
     choose("peer", args.peers or [], {name: name for name in PEERS})
@@ -147,13 +149,13 @@ def _measure(args: argparse.Namespace, paths: Sequence[Path], records: list[Reco
 
 
 def _ours(model: Model, checked: bool) -> Subject:
-    """Returns a file as a subject; beside peers it must come as near to the source as its own gate asked."""
+    """Returns a file as a subject. Beside peers it must reach the cosine that its conversion asked for."""
     least = model.manifest.parity.thresholds.get("cosine_min", 0.0) if checked else 0.0
     return Subject(model, least_cosine=least)
 
 
 def _peers(args: argparse.Namespace, models: Sequence[Model], axes: Axes, plan: Plan) -> list[Subject]:
-    """Returns the peers of the first file, and fills in the vectors that everyone must reproduce."""
+    """Returns the peers of the first file, and adds the vectors of the source to the plan."""
     from edge_embed_bench.peers import registry as peers  # few runs have them
 
     checkpoint = args.checkpoint
@@ -165,7 +167,7 @@ def _peers(args: argparse.Namespace, models: Sequence[Model], axes: Axes, plan: 
         )
     if len({model.manifest.source.sha256 for model in models}) > 1:
         raise InputError(
-            "the files come from different weights", fix="measure them apart, each with its peers"
+            "the files come from different weights", fix="measure each file separately, with its peers"
         )
     threads = max(axes.threads)
     lead = models[0]
@@ -186,9 +188,9 @@ def _peers(args: argparse.Namespace, models: Sequence[Model], axes: Axes, plan: 
 
 
 def _checked(subjects: Sequence[Subject], plan: Plan, threads: int) -> list[Subject]:
-    """Returns the subjects of a corpus, each that is wrong or does not run with that as its problem.
+    """Returns the subjects of a corpus. One that is wrong or does not run has the reason as `problem`.
 
-    Nothing is known of what a corpus's vectors should be, so they are held against the source's before it.
+    The vectors of a corpus are not checked, so one text is compared with the source first.
     """
     manifest = subjects[0].model.manifest
     axes = Axes(["local"], ["cpu"], [min(CHECK_LENGTH, manifest.max_tokens)], [threads], [1])
@@ -237,7 +239,7 @@ def _quality(args: argparse.Namespace, files: set[str]) -> dict[str, float] | No
     """Returns the scores to plot.
 
     Raises:
-        InputError: If they are none, or of other files.
+        InputError: If the file has no scores, or scores of other files.
     """
     if args.quality is None:
         return None
@@ -260,15 +262,15 @@ def _code(records: Sequence[Record]) -> int:
 
 
 _NEEDS = (
-    ("recipe", "synthetic", "--recipe chooses among synthetic models"),
-    ("field", "corpus", "--field says where a corpus has its texts"),
-    ("titles_field", "corpus", "--titles-field says where a corpus has its titles"),
-    ("limit", "corpus", "--limit cuts a corpus"),
-    ("checkpoint", "peers", "--checkpoint is what peers are made from"),
-    ("threshold", "compare", "--threshold is about comparing"),
-    ("quality", "output", "--quality is for a plot"),
+    ("recipe", "synthetic", "--recipe does nothing without --synthetic"),
+    ("field", "corpus", "--field does nothing without --corpus"),
+    ("titles_field", "corpus", "--titles-field does nothing without --corpus"),
+    ("limit", "corpus", "--limit does nothing without --corpus"),
+    ("checkpoint", "peers", "--checkpoint does nothing without --peers"),
+    ("threshold", "compare", "--threshold does nothing without --compare"),
+    ("quality", "output", "--quality does nothing without a plot"),
 )
-"""Options that do nothing without another one: who gives them alone expects something else."""
+"""Options that need another option. Without it they are refused."""
 
 
 def _refuse_idle_options(args: argparse.Namespace) -> None:
@@ -279,7 +281,7 @@ def _refuse_idle_options(args: argparse.Namespace) -> None:
         raise InputError("a corpus run has no plot of size against quality", fix="leave --quality out")
     if args.quality and not any(path.suffix.lower() in reports.PLOTTED for path in args.output):
         raise InputError(
-            "--quality is for a plot",
+            "--quality does nothing without a plot",
             got=f"--output {', '.join(map(str, args.output))}",
             expected=f"an output that ends in {', '.join(reports.PLOTTED)}",
         )

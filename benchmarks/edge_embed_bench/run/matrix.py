@@ -1,4 +1,4 @@
-"""The matrix: every option is a list, and every combination is a cell."""
+"""The matrix of a run: every option is a list, and every combination is a cell."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Axes:
-    """The lists of a matrix, files and engines apart."""
+    """The lists of a matrix, without files and engines."""
 
     targets: Sequence[str]
     accelerators: Sequence[str]
@@ -26,7 +26,7 @@ class Axes:
     batches: Sequence[int]
 
     def cells(self) -> Iterator[Cell]:
-        """Yields every combination, the longest-lasting choice outermost."""
+        """Yields every combination. The target changes last, the length first."""
         for target, accelerator, threads, batch, length in itertools.product(
             self.targets, self.accelerators, self.threads, self.batches, self.lengths
         ):

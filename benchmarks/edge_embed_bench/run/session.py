@@ -1,4 +1,4 @@
-"""A run: the matrix over the targets, record by record."""
+"""Measures a matrix of cells on its targets and yields the records."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edge_embed_bench.targets.base import Plan, Settings, Subject, Target, open_
 
 
 def open_targets(axes: Axes, settings: Settings = Settings()) -> dict[str, Target]:  # noqa: B008 - frozen
-    """Returns the targets of a matrix by name, none of them prepared.
+    """Returns the targets of a matrix by name, not yet prepared.
 
     Raises:
         InputError: If one is unknown, or cannot run on an accelerator of the matrix.
@@ -33,7 +33,7 @@ def open_targets(axes: Axes, settings: Settings = Settings()) -> dict[str, Targe
 
 @contextlib.contextmanager
 def ending_in_order() -> Iterator[None]:
-    """Lets SIGTERM and SIGHUP end the block as an interrupt does: records kept, processes and files gone."""
+    """Makes SIGTERM and SIGHUP end the block as Ctrl-C does: records stay, processes and files go."""
     ends = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     if threading.current_thread() is not threading.main_thread():
         ends = []
@@ -53,7 +53,7 @@ def ending_in_order() -> Iterator[None]:
 def measure(
     targets: dict[str, Target], axes: Axes, subjects: Sequence[Subject], plan: Plan
 ) -> Iterator[Record]:
-    """Yields a record per subject and cell. See `_on_each` for a target that cannot be used."""
+    """Yields a record per subject and cell. `_on_each` describes what happens if a target cannot be used."""
     yield from _on_each(targets, axes, lambda target, cell: target.measure(subjects, cell, plan))
 
 
@@ -80,7 +80,7 @@ def index(
 def _on_each(
     targets: dict[str, Target], axes: Axes, work: Callable[[Target, Cell], Iterator[Record]]
 ) -> Iterator[Record]:
-    """Prepares one target after the other, works through its cells, and cleans up after it.
+    """Prepares one target after the other, measures its cells, and cleans up.
 
     Raises:
         EdgeEmbedError: At the end, if a target could not be used; the others were measured.

@@ -1,10 +1,10 @@
-"""Random models of released shapes, built once and kept, for whoever has no weights yet.
+"""Models of released shapes with random weights, for users who do not have the weights yet.
 
 The checkpoint comes from `edge_embed_convert.random_checkpoint`, with a tokenizer made here that has the
-released vocabulary's size and kind. Its pieces are strings of letters and not words, so a text has more
-tokens than it would have; token counts in records are therefore what is measured, and texts are cut to fit.
+size and kind of the released vocabulary. Its pieces are strings of letters and not words, so a text has more
+tokens than with the released one. Records count the tokens that were run, and long texts are truncated.
 
-What is kept lies under a key of the code that made it, so that a changed converter makes a new file:
+A kept file has a key of the code that made it in its path, so a changed converter makes a new file:
 `synthetic/CHECKPOINT-KEY/NAME` and, beside it, `CONVERTER-KEY/NAME.RECIPE.tflite`.
 """
 
@@ -36,11 +36,11 @@ class Shape:
 
 
 def build(name: str, recipe: str | None = None, *, progress: Step = lambda step, done, total: None) -> Path:
-    """Returns the model file of a shape, converting it if it is not in the cache yet.
+    """Returns the model file of a shape, and converts it if it is not in the cache yet.
 
     Args:
         name: One of `SHAPES`.
-        recipe: By default the one that the family is released with.
+        recipe: By default that of the family.
         progress: As for `edge_embed_convert.convert`.
 
     Raises:
@@ -54,7 +54,7 @@ def build(name: str, recipe: str | None = None, *, progress: Step = lambda step,
 def converted(
     source: Path, name: str, recipe: str, keep: Path, *, progress: Step = lambda step, done, total: None
 ) -> Path:
-    """Returns a checkpoint's file, converting it if it is not kept yet.
+    """Returns the file of a checkpoint, and converts it if it is not kept yet.
 
     Args:
         source: The checkpoint.
@@ -80,7 +80,7 @@ def converted(
 
 
 def checkpoint(name: str) -> Path:
-    """Returns the checkpoint of a shape, writing it if it is not in the cache yet.
+    """Returns the checkpoint of a shape, and writes it if it is not in the cache yet.
 
     Raises:
         InputError: If the shape is unknown, or there is no directory to keep it in.
@@ -128,7 +128,7 @@ def _converter_key() -> str:
 
 
 def require_known(names: Sequence[str]) -> None:
-    """Refuses a name that is no shape.
+    """Refuses the name of an unknown shape.
 
     Raises:
         InputError: If one is unknown; the message lists the known ones.
@@ -139,11 +139,11 @@ def require_known(names: Sequence[str]) -> None:
 
 
 def require_recipe(name: str) -> None:
-    """Refuses what is no recipe, before a checkpoint of gigabytes is written for it.
+    """Refuses an unknown recipe before a checkpoint of gigabytes is written.
 
     Raises:
         RecipeError: If the name is unknown.
-        InputError: If it is `auto`, which looks for what costs least quality.
+        InputError: If it is `auto`, which searches by quality.
     """
     from edge_embed_convert.recipes.grammar import AUTO, Recipe  # only where something is built
 
@@ -156,4 +156,4 @@ SHAPES = {
     "embeddinggemma-300m": Shape(gemma_tokenizer_files, "embeddinggemma", "mixed"),
     "minilm": Shape(bert_tokenizer_files, "bert", "int8"),
 }
-"""Known shapes; `names.SYNTHETIC` spells their names for the help."""
+"""The known shapes. `names.SYNTHETIC` has their names for the help."""

@@ -17,7 +17,7 @@ Files = dict[str, bytes]
 
 
 def gemma_tokenizer_files(vocabulary: int = GEMMA_VOCABULARY) -> Files:
-    """Returns a BPE with byte fallback, Gemma's special ids, and so many pieces."""
+    """Returns a BPE with byte fallback, Gemma's special ids, and `vocabulary` pieces."""
     special = ("<pad>", "<eos>", "<bos>", "<unk>")
     fixed = [*special, *(f"<0x{byte:02X}>" for byte in range(256))]
     pieces = list(itertools.islice(_pieces(), vocabulary - len(fixed)))
@@ -43,7 +43,7 @@ def gemma_tokenizer_files(vocabulary: int = GEMMA_VOCABULARY) -> Files:
 
 
 def bert_tokenizer_files(vocabulary: int = BERT_VOCABULARY) -> Files:
-    """Returns a lowercasing WordPiece with so many pieces."""
+    """Returns a lowercasing WordPiece with `vocabulary` pieces."""
     special = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
     plain = (p.replace(_SPACE, "") for p in _pieces())
     both = (form for p in plain if p and p == p.lower() for form in (p, f"##{p}"))
@@ -71,7 +71,7 @@ def bert_tokenizer_files(vocabulary: int = BERT_VOCABULARY) -> Files:
 
 
 def _pieces() -> Iterator[str]:
-    """Yields distinct pieces without end, the short ones first; every part of a piece comes before it."""
+    """Yields distinct pieces without end, short ones first. Every part of a piece comes before the piece."""
     yield from _SPACE + _LETTERS + _OTHERS
     for length in itertools.count(2):
         for letters in itertools.product(_LETTERS, repeat=length - 1):

@@ -1,4 +1,4 @@
-"""An engine's vectors beside the fp32 source's: speed counts only where they agree."""
+"""Compares the vectors of an engine with those of the fp32 source: speed counts only if they agree."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def least_cosine(vectors: npt.ArrayLike, expected: npt.ArrayLike) -> float:
 
 
 def require(cosine: float, least: float) -> None:
-    """Refuses vectors that are not the model's.
+    """Refuses vectors that differ from those of the source.
 
     Raises:
         MeasurementError: If the cosine is below the bound or is not a number.

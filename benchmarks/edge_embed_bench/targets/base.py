@@ -1,4 +1,4 @@
-"""What a target is, and which there are."""
+"""What a target is, and the list of targets."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Subject:
         module: Where it is, `module:Class`.
         artifact: A peer's own form of the weights.
         tokenizes: Whether it takes texts.
-        caches: Whether it keeps packed weights or the like, so that its first load differs from later ones.
-        least_cosine: What its vectors must reach beside the fp32 source's.
-        problem: Why it cannot be measured at all, if so.
+        caches: Whether it keeps packed weights or similar files, which make later loads faster.
+        least_cosine: The lowest accepted cosine of its vectors to those of the fp32 source.
+        problem: Why it cannot be measured, None if it can.
     """
 
     model: Model
@@ -51,7 +51,7 @@ class Plan:
     """How to measure.
 
     Attributes:
-        run: What every record says of the run.
+        run: The part of every record that describes the run.
         loads: Warm loads, each in a process of its own.
         turn: Samples that one subject takes before the next one has its turn.
         timeout: Seconds after which a measuring process counts as hung.
@@ -68,13 +68,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the command line says to every target.
+    """Settings of the command line for every target.
 
     Attributes:
-        prepare: Whether a target may fetch what it needs first. Without it nothing is downloaded.
+        prepare: Whether a target may download what it needs.
         python: An interpreter on the target that has the runtime's dependencies already.
-        timeout: Seconds after which a step of a target's own, an installation or a push, counts as hung.
-        accelerator: What answers a file's probes; a matrix names its own.
+        timeout: Longest duration in seconds of a step of the target, such as an installation or a copy.
+        accelerator: The accelerator for the probes of a file; a matrix has its own list.
     """
 
     prepare: bool = False
@@ -85,34 +85,34 @@ class Settings:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a target made of one probe: the ids that it fed, and the vector."""
+    """The answer of a target to one probe: its token ids and the vector."""
 
     tokens: list[int]
     vector: list[float]
 
 
 class Target(Protocol):
-    """Where cells are measured: this machine, a device behind a cable, a browser.
+    """A place where cells are measured: this machine, a device, a browser.
 
     A target is made with its whole name, such as `ssh://pi@board:2222`, and the settings. Making it checks
     the name and no more; `prepare` is where it first does something.
     """
 
     accelerators: Sequence[str]
-    """What this target can run on; a matrix may name no other."""
+    """The accelerators of this target."""
 
     def prepare(self) -> None:
-        """Makes the target ready, and says now, not in every record, why it cannot be.
+        """Makes the target ready.
 
         Raises:
-            EdgeEmbedError: If it cannot be used; it is as it was before.
+            EdgeEmbedError: If it cannot be used. Then nothing was changed on it.
         """
         ...
 
     def measure(self, subjects: Sequence[Subject], cell: Cell, plan: Plan) -> Iterator[Record]:
         """Measures all subjects in one cell, by turns where the target can, and yields a record of each.
 
-        What fails becomes a failed record; only a user's interrupt may stop the others.
+        A failure becomes a failed record. Only an interrupt by the user stops the other subjects.
         """
         ...
 
@@ -131,7 +131,7 @@ class Target(Protocol):
         ...
 
     def close(self) -> None:
-        """Ends every process and removes all that this run put there. Calling it again does nothing."""
+        """Ends every process and removes every file of this run. Calling it again does nothing."""
         ...
 
 
@@ -141,7 +141,7 @@ class Entry:
 
     Attributes:
         target: `module:Class`, imported when it is used.
-        form: How its names are written.
+        form: The form of its names, for messages.
     """
 
     target: str
@@ -155,7 +155,7 @@ TARGETS: dict[str, Entry] = {
     "adb": Entry("edge_embed_bench.targets.adb.target:Adb", "adb[:SERIAL]"),
     "browser": Entry("edge_embed_bench.targets.browser.target:Browser", "browser"),
 }
-"""Known targets by what their names have before the first colon."""
+"""Targets by the part of their name before the first colon."""
 
 
 def open_target(name: str, settings: Settings) -> Target:

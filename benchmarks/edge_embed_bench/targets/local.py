@@ -15,7 +15,7 @@ from edge_embed_bench.worker.process import Launch, here
 
 
 class Here:
-    """The transport that has nowhere to go."""
+    """The transport of this machine."""
 
     emulator: str | None = None
 
@@ -47,5 +47,5 @@ class Local(Workers):
 
     def __init__(self, name: str = "local", settings: Settings = Settings()) -> None:  # noqa: B008 - frozen
         if name != "local":
-            raise InputError("the target local takes no detail", got=repr(name), expected="local")
+            raise InputError("the target local takes no parameter", got=repr(name), expected="local")
         super().__init__(Here(), settings)

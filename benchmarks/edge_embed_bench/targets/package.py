@@ -1,4 +1,4 @@
-"""This project as a wheel, packed from where it is imported: what a target is given to run."""
+"""Packs this project as a wheel for a target, from the directories that it is imported from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edge_embed_bench.errors import TargetError
 from edge_embed_bench.worker.process import package_roots
 
 PACKAGES = ("edge_embed", "edge_embed_bench")
-"""The runtime and the measuring module; converting happens elsewhere."""
+"""The packages that a target needs: the runtime and the measuring module."""
 
 _TAG = "py3-none-any"
 

@@ -1,4 +1,4 @@
-"""How worker processes start on a target and how files get there: all that differs between Python targets."""
+"""How worker processes start on a target and how files get there. Targets with Python differ only in this."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Transport(Protocol):
     """The steps around a measurement: prepare, push, run, clean up. The record comes back through the pipe.
 
     Attributes:
-        emulator: What emulates the target, None where it is real.
+        emulator: The emulator, None if the target is a real machine.
     """
 
     emulator: str | None
@@ -28,14 +28,14 @@ class Transport(Protocol):
         ...
 
     def machine(self) -> Machine | None:
-        """Describes the target; None leaves that to a worker process there."""
+        """Describes the target. None means that a worker process there describes it."""
         ...
 
     def push(self, path: Path) -> str:
         """Puts a file or a directory on the target, once, and returns its path there.
 
         Raises:
-            TargetError: If it does not get there whole.
+            TargetError: If it cannot be copied completely.
         """
         ...
 
@@ -44,7 +44,7 @@ class Transport(Protocol):
         ...
 
     def launch(self, threads: int) -> Launch:
-        """Says how to start a worker process there.
+        """Returns how to start a worker process there.
 
         Raises:
             TargetError: If the target is gone.
@@ -52,5 +52,5 @@ class Transport(Protocol):
         ...
 
     def clean_up(self) -> None:
-        """Ends what runs there and removes what was put there, also after a fault. Raises nothing."""
+        """Ends the processes and removes the files of this run, also after an error. Raises nothing."""
         ...

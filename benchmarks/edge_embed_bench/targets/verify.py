@@ -1,4 +1,4 @@
-"""`edge_embed verify --target`: a file's probes, answered somewhere else and judged here."""
+"""`edge_embed verify --target`: runs the probes of a file on a target and compares the answers here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Targets that run Python: one worker process per subject, taking turns, wherever a transport starts it."""
+"""Targets that run Python: one worker process per subject. The subjects take turns."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ from edge_embed_bench.worker.process import WorkerProcess
 PROBES = "edge_embed_bench.worker.probes:Probes"
 
 PAUSE_S = 0.02
-"""Between turns: thread pools spin for some milliseconds after their work, at the next one's expense."""
+"""Pause between turns, in seconds. Thread pools still use the processor for some milliseconds after work."""
 
 _FAILURES = (EdgeEmbedError, OSError, KeyError, TypeError, ValueError)
-"""What a measuring process, or an answer of it that makes no sense, can raise here."""
+"""Errors of a measuring process, and of an answer that is not as expected."""
 
 
 class Workers:
@@ -54,7 +54,7 @@ class Workers:
 
     Args:
         transport: Starts them.
-        settings: Of all targets.
+        settings: The settings of all targets.
     """
 
     accelerators: Sequence[str] = ACCELERATORS
@@ -64,18 +64,18 @@ class Workers:
         self._machine: Machine | None = None
 
     def prepare(self) -> None:
-        """Makes the target ready and asks it what it is."""
+        """Makes the target ready and reads its description."""
         self._transport.prepare()
         self._machine = self._describe()
 
     def close(self) -> None:
-        """Removes what is there."""
+        """Removes the files of this run."""
         self._transport.clean_up()
 
     def rerun(
         self, file: ModelFile, num_threads: int | None, advance: Callable[[int], object]
     ) -> list[Answer]:
-        """Answers the probes in one process there, which opens the file with nothing packed."""
+        """Answers the probes in one process there, without a cache of packed weights."""
         threads = check_threads(num_threads)
         with WorkerProcess(
             PROBES, threads=threads, timeout=self._settings.timeout, launch=self._transport.launch(threads)
@@ -104,7 +104,7 @@ class Workers:
             ) as worker:
                 machine = Machine(**worker.ask("machine"))
         if self._transport.emulator:
-            # Its clock is governed by nobody, and the sensors that it could read are the host's.
+            # It has no clock governor, and its sensors are those of the host.
             return replace(machine, emulator=self._transport.emulator, governor=None, model=None, soc=None)
         return machine
 
@@ -151,7 +151,7 @@ class Workers:
 
 
 def _take_turns(seats: Sequence[_Seat], plan: Plan, action: Any) -> None:
-    """Lets every seat sample by turns, forth and back, so that drift meets all of them alike."""
+    """Lets every seat take samples by turns, in alternating order, so that slow changes affect all alike."""
     rounds = -(-plan.run.repetitions // plan.turn)
     for number in range(rounds):
         count = min(plan.turn, plan.run.repetitions - number * plan.turn)
@@ -162,7 +162,7 @@ def _take_turns(seats: Sequence[_Seat], plan: Plan, action: Any) -> None:
 
 
 class _Seat:
-    """One subject in one cell: its process, and what was measured so far. An error ends it."""
+    """One subject in one cell: its process and its measurements. After an error it does nothing more."""
 
     def __init__(
         self, subject: Subject, cell: Cell, plan: Plan, transport: Transport, stack: contextlib.ExitStack
@@ -189,7 +189,7 @@ class _Seat:
         self._before: float | None = None
 
     def attempt(self, action: Any) -> None:
-        """Does `action` unless an error came before; remembers the error that comes of it."""
+        """Runs `action` unless there was an error before. Keeps the error if it fails."""
         if self.error is None:
             try:
                 action()
@@ -198,7 +198,7 @@ class _Seat:
                 self.close()
 
     def prepare(self) -> None:
-        """Pushes, loads cold, loads warm, keeps the last process, checks its vectors, warms it up."""
+        """Copies the files, loads cold and warm, and checks and warms up the last process."""
         self._push()
         cold = cold_first = None
         if self.subject.caches:
@@ -207,7 +207,7 @@ class _Seat:
                 if self.subject.tokenizes:
                     self._parts["delegate"] = Delegate(**worker.ask("delegate", length=self.cell.length))
         else:
-            self.missing["load.cold_s"] = "it keeps nothing that would make a later load quicker"
+            self.missing["load.cold_s"] = "it keeps no files that make a later load faster"
         warm, first, imports = [], [], 0.0
         for number in range(self._plan.loads):
             worker = self._start()
@@ -225,11 +225,11 @@ class _Seat:
         size, cache = stored["bytes"][0], stored["bytes"][1] or None
         self._parts["storage"] = Storage(size, cache)
         if cache is None:
-            self.missing["storage.cache_bytes"] = "it keeps none"
+            self.missing["storage.cache_bytes"] = "it keeps no cache"
         if not self.subject.tokenizes:
             self.missing |= {
-                "text_latency": "it is given token ids",
-                "text_memory": "it is given token ids",
+                "text_latency": "it receives token ids",
+                "text_memory": "it receives token ids",
                 "delegate": "it has no delegate",
             }
         self._check()
@@ -239,7 +239,7 @@ class _Seat:
     def run(self, count: int, number: int) -> None:
         """Takes `count` samples."""
         if number:
-            self._ask_embed(1)  # what ran meanwhile has emptied the processor's caches
+            self._ask_embed(1)  # other subjects have used the processor's caches meanwhile
         self._samples += self._ask_embed(count)
 
     def run_texts(self, count: int, number: int) -> None:
@@ -298,7 +298,7 @@ class _Seat:
         """Returns the record's measured fields.
 
         Raises:
-            MeasurementError: If a clock stood still.
+            MeasurementError: If a clock reading is not positive.
         """
         tokens, batch = self.cell.length, self.cell.batch
         if self._samples:

@@ -27,7 +27,7 @@ _STATUS = {"VmRSS": "rss_bytes", "RssAnon": "anonymous_bytes", "VmHWM": "peak_by
 
 
 CALL_BATCHES = 8
-"""Batches that an indexer hands over at a time, so that an engine can put texts of like length together."""
+"""Batches of one call, so that an engine can run texts of similar length together."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Job:
 
     Attributes:
         model: The model file.
-        artifact: A peer's form of the same weights.
-        cache: A directory for what the engine keeps to load quickly.
+        artifact: The peer's own model with the same weights.
+        cache: A directory for files that make later loads faster.
         threads: Threads of one run.
-        length: The most tokens that will come.
-        accelerator: What is to run it.
+        length: The largest number of tokens of a text.
+        accelerator: The accelerator that runs it.
     """
 
     model: str
@@ -113,17 +113,19 @@ class Worker:
         return {"samples_s": _timed(lambda: self._engine.embed_texts(texts), calls)[0]}
 
     def memory(self) -> dict[str, int | None]:
-        """Reads this process's memory. What the system does not say is None."""
+        """Reads the memory of this process. A figure that the system does not report is None."""
         return read_memory()
 
     def machine(self) -> dict[str, Any]:
         """Describes this machine, as `records.record.Machine`."""
-        from edge_embed_bench.records.machine import read_machine  # no engine's memory may hold it
+        from edge_embed_bench.records.machine import (
+            read_machine,
+        )  # imported late, so that it is not part of an engine's memory
 
         return asdict(read_machine())
 
     def conditions(self) -> dict[str, Any]:
-        """Reads what may slow this machine down: its temperature, and the cores that it may use."""
+        """Reads the temperature of the processor and the cores that this process may use."""
         return {"temperature_c": read_temperature(), "cores": _cores()}
 
     def stored(self, paths: list[str]) -> dict[str, Any]:
@@ -141,7 +143,7 @@ class Worker:
         return report
 
     def prepare(self, checkpoint: str, directory: str) -> dict[str, Any]:
-        """Writes a peer's form of the weights into a directory."""
+        """Writes the peer's own model into a directory."""
         self._engine.prepare(checkpoint, directory)
         return {}
 
@@ -189,12 +191,12 @@ def read_memory() -> dict[str, int | None]:
 
 
 def read_temperature(root: str = "/") -> float | None:
-    """Returns the processor's temperature in degrees Celsius, None where the system offers none.
+    """Returns the temperature of the processor in degrees Celsius, None if the system reports none.
 
     Args:
         root: Where /sys is.
 
-    Of several sensors the one that is named after the processor counts, else the hottest.
+    If there are several sensors, one with the processor in its name is used, else the hottest.
     """
     found: dict[str, float] = {}
     for zone in glob.glob(os.path.join(root, "sys/class/thermal/thermal_zone*")):
@@ -205,7 +207,7 @@ def read_temperature(root: str = "/") -> float | None:
                 value = int(handle.read()) / 1000
         except (OSError, ValueError):  # a sensor that is switched off
             continue
-        if 0 < value < 150:  # sensors that do not work say 0, -40 or 200
+        if 0 < value < 150:  # broken sensors report 0, -40 or 200
             found[name] = max(value, found.get(name, value))
     named = [value for name, value in found.items() if any(word in name for word in _PROCESSOR_SENSORS)]
     return max(named or found.values(), default=None)
@@ -238,9 +240,9 @@ def _timed(call: Callable[[], Any], calls: int) -> tuple[list[float], Any]:
 
 
 def serve() -> None:
-    """Answers until the input ends."""
+    """Answers requests until the input ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    # Engines print; their words must not be taken for answers.
+    # Engines print to the output, which must hold answers only.
     os.dup2(2, 1)
     worker = Worker()
     for line in sys.stdin:

@@ -38,7 +38,7 @@ WORDS = (
     *("and", "the", "old", "keeper", "of", "the", "light", "counted", "them", "from", "his", "window", "as"),
     *("he", "had", "done", "each", "day", "for", "thirty", "years"),
 )
-"""Words of ordinary length, so that a token of the text is a token of ordinary prose."""
+"""Words of ordinary length, so that a text has as many tokens as ordinary prose."""
 
 
 class EdgeEmbed:
@@ -99,7 +99,7 @@ class EdgeEmbed:
         acceleration = self._model.acceleration
         if acceleration.ran_on == "cpu":
             return report | {"ran_on": "CPU (XNNPACK)"}
-        # The nodes are those of the graph; what stayed outside is only known of the whole file.
+        # The nodes are those of the graph. Operators outside are only known for the whole file.
         return report | {
             "partitions": 1 if acceleration.complete else None,
             "outside": acceleration.outside,

@@ -1,4 +1,4 @@
-"""A file's own probes as an engine: what `edge_embed verify --target` asks of a worker process."""
+"""The probes of a file, answered by a worker process for `edge_embed verify --target`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edge_embed_bench.worker.measure import Job
 
 
 class Probes:
-    """Answers a file's probes, one by one. Loads with weights packed anew and the graph's hash checked."""
+    """Answers the probes of a file one by one. Checks the hash of the graph and packs the weights anew."""
 
     def __init__(self) -> None:
         self._rerun: Any = None
@@ -29,5 +29,5 @@ class Probes:
         return {"tokens": tokens, "vector": vector.tolist()}
 
     def facts(self) -> dict[str, dict[str, str]]:
-        """Returns nothing: no record comes of this."""
+        """Returns nothing, because there is no record."""
         return {"versions": {}, "settings": {}}

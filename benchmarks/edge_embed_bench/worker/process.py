@@ -1,4 +1,4 @@
-"""The parent's side of a measuring process: start it, ask it, survive its death."""
+"""The parent's side of a measuring process: starts it, sends requests, and reports if it dies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import edge_embed_bench
 from edge_embed_bench.errors import WorkerError
 
 TIMEOUT_S = 900.0
-"""Longest wait for one answer; beyond it the process counts as hung and is killed."""
+"""Longest wait for one answer in seconds. After it the process is killed."""
 
 WORKER_MODULE = "edge_embed_bench.worker.measure"
 
@@ -31,10 +31,10 @@ class Launch:
     """How a measuring process is started.
 
     Attributes:
-        command: What to start here; it carries the pipes.
-        environment: Its environment.
-        explain: What an exit code means, None where it means what it always does.
-        kill: Ends the process where `command` is only its messenger.
+        command: The command to start on this machine; it has the pipes.
+        environment: The environment of that command.
+        explain: Returns the meaning of an exit code, None if it has its usual meaning.
+        kill: Ends the process on a target, where `command` only connects to it.
     """
 
     command: Sequence[str]
@@ -44,7 +44,7 @@ class Launch:
 
 
 def here(threads: int) -> Launch:
-    """Starts this interpreter on this machine, our packages importable, its threads limited."""
+    """Starts this interpreter on this machine, with our packages importable and a limit on threads."""
     inherited = os.environ.get("PYTHONPATH", "")
     path = os.pathsep.join([*map(str, package_roots()), *([inherited] if inherited else [])])
     return Launch(
@@ -58,7 +58,7 @@ def package_roots() -> list[Path]:
 
 
 def thread_limits(threads: int) -> dict[str, str]:
-    """Returns the environment that tells thread pools how many they may be."""
+    """Returns environment variables that limit the size of thread pools."""
     return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
 
 
@@ -67,7 +67,7 @@ class WorkerProcess:
 
     Args:
         module: The engine, `module:Class`; None for a process without one.
-        threads: Told to thread pools that read it from the environment.
+        threads: The size of thread pools that read it from the environment.
         timeout: Seconds to wait for one answer.
         launch: How to start it; on this machine by default.
 
@@ -130,7 +130,7 @@ class WorkerProcess:
             if stream is not None:
                 try:
                     stream.close()
-                except BrokenPipeError:  # a request that it died on was still in the buffer
+                except BrokenPipeError:  # the process died before it read the last request
                     continue
         self._words.close()
 
@@ -157,7 +157,7 @@ class WorkerProcess:
 
 
 def describe_signal(number: int) -> str:
-    """Returns a signal's name, and what it most likely means."""
+    """Returns the name of a signal and its most likely cause."""
     try:
         name = f"signal {signal.Signals(number).name}"
     except ValueError:

@@ -1,4 +1,4 @@
-"""Token ids to measure with: random ones, the same for every engine."""
+"""Random token ids for measuring, the same for every engine."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from edge_embed.model_file.manifest import TokenizerRecord
 
 
 def batch(record: TokenizerRecord, length: int, count: int, seed: int) -> list[list[int]]:
-    """Returns `count` sequences of exactly `length` ids, the special ones in their places.
+    """Returns `count` sequences of exactly `length` ids, with the special tokens in their places.
 
-    Content ids come from the upper three quarters of the vocabulary, where no released tokenizer keeps its
-    special tokens, and are never the pad id. A smaller `count` gives the first of the same sequences.
+    The other ids come from the upper three quarters of the vocabulary, where no released tokenizer has
+    special tokens, and are never the pad id. A smaller `count` returns the first of the same sequences.
     """
     generator = np.random.default_rng([seed, length])
     room = length - len(record.prefix_ids) - len(record.suffix_ids)

@@ -1,4 +1,4 @@
-"""One Android device over `adb`: which one, its facts, its files. Knows nothing of measuring."""
+"""One Android device over `adb`: finds it, describes it, copies files. It does not measure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge_embed_bench.records.machine import FEATURES, parse_cpu_facts
 from edge_embed_bench.records.record import Conditions, Machine
 
 STEP_S = 60.0
-"""Longest wait for a small step: a question, starting an activity."""
+"""Longest wait in seconds for a small step, such as starting an activity."""
 
 _WORDS_KEPT = 400
 _STATES = {
@@ -37,13 +37,13 @@ _NO_ROOM = ("No space left on device", "not enough space", "ENOSPC")
 
 
 class Device:
-    """A device that adb reaches.
+    """A device that is connected by adb.
 
     Args:
-        serial: Which one; None for the only one.
+        serial: The serial number; None if there is only one device.
 
     Attributes:
-        serial: Its serial number, once `find` was called.
+        serial: Its serial number, after `find`.
     """
 
     def __init__(self, serial: str | None) -> None:
@@ -53,7 +53,7 @@ class Device:
         """Chooses the device and checks that it can be used.
 
         Raises:
-            TargetError: If there is none, more than one, or it does not let us in.
+            TargetError: If there is none, more than one, or it refuses the connection.
         """
         if shutil.which("adb") is None:
             raise TargetError(
@@ -88,7 +88,7 @@ class Device:
         return self._adb([*self._which(), "shell", script], doing, timeout)
 
     def ask(self, script: str, timeout: float = STEP_S) -> str:
-        """Runs a script whose failure is an empty answer: what one device offers another may refuse.
+        """Runs a script and returns an empty answer if it fails: devices differ in what they allow.
 
         Raises:
             TargetError: If the device is gone or takes too long.
@@ -104,7 +104,7 @@ class Device:
         size = path.stat().st_size
         directory = place.rpartition("/")[0]
         answer = self.ask(f"df -k {shlex.quote(directory)}").splitlines()
-        with contextlib.suppress(IndexError, ValueError):  # an odd df: then the copy itself will tell
+        with contextlib.suppress(IndexError, ValueError):  # an unusual df: then the copy itself fails
             free = int(answer[-1].split()[3]) * 1024
             if free < size:
                 raise TargetError(
@@ -138,7 +138,7 @@ class Device:
         facts = parse_cpu_facts(self.ask("cat /proc/cpuinfo"))
         memory = re.search(r"MemTotal:\s+(\d+) kB", self.ask("cat /proc/meminfo"))
         if memory is None:
-            raise TargetError(f"the device {self.serial} does not say how much memory it has")
+            raise TargetError(f"the device {self.serial} does not report how much memory it has")
         soc = self.property("ro.soc.model", "ro.board.platform", "ro.hardware")
         release = self.property("ro.build.version.release")
         maker, model = self.property("ro.product.manufacturer"), self.property("ro.product.model")
@@ -156,7 +156,7 @@ class Device:
         )
 
     def cores(self) -> list[int]:
-        """Returns the cores that the app in front may use."""
+        """Returns the cores that an app in the foreground may use."""
         words = self.ask("cat /dev/cpuset/top-app/cpus") or self.ask("cat /sys/devices/system/cpu/online")
         found: list[int] = []
         for first, last in re.findall(r"(\d+)(?:-(\d+))?", words):
@@ -164,7 +164,7 @@ class Device:
         return found
 
     def temperature(self) -> float | None:
-        """Returns the processor's temperature in degrees Celsius, None where Android does not say."""
+        """Returns the temperature of the processor in degrees Celsius, None if Android does not report it."""
         report = self.ask("dumpsys thermalservice")
         current = report.partition("Current temperatures from HAL")[2] or report
         current = current.partition("Current cooling devices")[0]
@@ -173,7 +173,7 @@ class Device:
         return max((v for v in values if 0 < v < 150), default=None)
 
     def conditions(self, before: float | None) -> Conditions:
-        """Returns what a record says of the conditions, the temperature being read once more."""
+        """Reads the temperature again and returns the conditions for a record."""
         return Conditions(before, self.temperature(), self.cores())
 
     def _which(self) -> list[str]:

@@ -1,7 +1,7 @@
-"""The target `adb[:SERIAL]`: the Android demo's benchmark activity on a device behind a cable.
+"""The target `adb[:SERIAL]`: the benchmark activity of the Android demo, on a device connected by adb.
 
-The app measures with its own clock and writes a record of our schema (android_demo/README.md); this side
-pushes the model, starts the activity with the cell as intent extras, waits for the file and fetches it.
+The app measures with its own clock and writes a record of our schema (android_demo/README.md). This module
+copies the model, starts the activity with the cell as intent extras, waits for the file and fetches it.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ from edge_embed_bench.targets.base import Answer, Plan, Settings, Subject
 
 APP = "edgeembed.demo"
 DIRECTORY = f"/sdcard/Android/data/{APP}/files"
-"""The app's external files directory: the one place that both sides can reach."""
+"""The external files directory of the app, which both sides can use."""
 
 ABIS = ("arm64-v8a", "x86_64")
-"""What LiteRT's Android library is built for."""
+"""The processors that LiteRT's Android library is built for."""
 
 POLL_S = 0.5
 
@@ -67,7 +67,7 @@ class Adb:
         self._numbers = itertools.count(1)
 
     def prepare(self) -> None:
-        """Finds the device, checks that it can run the app, and that the app is there."""
+        """Finds the device, and checks that it can run the app and has it."""
         device = self._device
         device.find()
         self._machine = machine = device.machine()
@@ -91,7 +91,7 @@ class Adb:
                 )
 
     def measure(self, subjects: Sequence[Subject], cell: Cell, plan: Plan) -> Iterator[Record]:
-        """Measures one subject after the other; an app's process measures one load."""
+        """Measures one subject after the other, each load in a new process of the app."""
         for subject in subjects:
             try:
                 yield self._measured(subject, cell, plan)
@@ -118,7 +118,7 @@ class Adb:
         return answers
 
     def close(self) -> None:
-        """Stops the app and removes what was pushed and written."""
+        """Stops the app and removes the files of this run."""
         if self._placed:
             names = " ".join(shlex.quote(place) for place in sorted(self._placed))
             self._placed.clear()
@@ -193,7 +193,7 @@ class Adb:
         return raw
 
     def _push(self, path: Path) -> str:
-        """Copies a model onto the device, once, under a name of its own."""
+        """Copies a model onto the device once, under its own name."""
         place = f"{DIRECTORY}/edge-embed-{sha256_of(path)[:16]}.tflite"
         if place not in self._placed:
             self._placed.add(place)
@@ -202,10 +202,10 @@ class Adb:
         return place
 
     def _wait(self, place: str, timeout: float) -> None:
-        """Waits for the record, which appears when it is complete.
+        """Waits for the record, whose file appears when it is complete.
 
         Raises:
-            TargetError: If the app dies, or the time is over.
+            TargetError: If the app dies or takes too long.
         """
         quoted, gone = shlex.quote(place), 0
         script = f"if [ -f {quoted} ]; then echo done"
@@ -220,7 +220,7 @@ class Adb:
             time.sleep(POLL_S)
 
     def _death(self) -> str:
-        """Returns why the app's last process ended, as Android remembers it."""
+        """Returns Android's reason why the last process of the app ended."""
         report = self._device.ask(f"dumpsys activity exit-info {APP}")
         found = re.search(r"reason=\d+ \(([^)]*)\)(?:.*?description=([^\n]*))?", report, re.DOTALL)
         if found is None:

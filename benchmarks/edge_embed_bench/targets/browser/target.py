@@ -1,8 +1,8 @@
 """The target `browser`: LiteRT.js in headless Chromium, WebAssembly as its CPU and WebGPU as its GPU.
 
-Node drives the browser and answers the same requests as every measuring process; the clocks run in the page.
-Texts become token ids here: a web app brings its own tokenizer. What the page answers is compared with what
-this machine's CPU answers for the same ids, or with the source where its vectors are known.
+Node.js controls the browser and answers the same requests as every measuring process; the clocks run in the
+page. Texts become token ids here, because a web app brings its own tokenizer. The vectors of the page are
+compared with those of this machine's CPU, or with the source if its vectors are known.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ _TRIES, _PAUSE_S = 20, 0.25
 
 
 class Page:
-    """Starts Node with a browser behind it.
+    """Starts Node.js, which starts the browser.
 
     Attributes:
-        accelerator: What the next process is started for.
+        accelerator: The accelerator of the next process.
     """
 
     emulator: str | None = None
@@ -57,7 +57,7 @@ class Page:
         self._models: dict[str, dict[str, Any]] = {}
 
     def prepare(self) -> None:
-        """Finds the programs, and installs the packages where that is allowed."""
+        """Finds the programs, and installs the packages if that is allowed."""
         self._tools = find(prepare=self._settings.prepare, timeout=self._settings.timeout)
         self._work = tempfile.TemporaryDirectory(prefix="edge-embed-browser-", ignore_cleanup_errors=True)
 
@@ -66,7 +66,7 @@ class Page:
         return read_machine()
 
     def push(self, path: Path) -> str:
-        """Keeps in mind what the page needs to know of a file; a GPU gets a graph of its own."""
+        """Registers a file for the page. For a GPU its graph is written to a file of its own."""
         place = str(path.resolve())
         file = ModelFile.open(path)
         gpu = self.accelerator == _GPU
@@ -110,7 +110,7 @@ class Page:
         """Removes the profiles and graphs; the packages stay for the next time."""
         if self._work is not None:
             for _ in range(_TRIES):
-                # A browser whose pipe has closed needs a moment to end, and writes until then.
+                # A browser writes until it has ended, which takes a moment after its pipe closes.
                 self._work.cleanup()
                 if not os.path.exists(self._work.name):
                     break
@@ -132,7 +132,7 @@ class Browser(Workers):
 
     def __init__(self, name: str, settings: Settings) -> None:
         if name != "browser":
-            raise InputError("the target browser takes no detail", got=repr(name), expected="browser")
+            raise InputError("the target browser takes no parameter", got=repr(name), expected="browser")
         self._page = Page(settings)
         super().__init__(self._page, settings)
 
@@ -177,7 +177,7 @@ class Browser(Workers):
 
 
 def _in_page(subject: Subject, accelerator: str) -> Subject:
-    """Returns a subject as a page has it: without tokenizer and without packed weights that it could keep."""
+    """Returns a subject for a page, which has no tokenizer and keeps no packed weights."""
     problem = None if subject.engine == OURS else f"{subject.engine} does not run in a browser"
     manifest = subject.model.manifest
     bound = accelerator_bound(manifest, accelerator == _GPU and manifest.graph.fp16_safe)
@@ -188,7 +188,7 @@ def _in_page(subject: Subject, accelerator: str) -> Subject:
 
 
 def _vectors_here(subject: Subject, cell: Cell, plan: Plan) -> list[list[float]]:
-    """Returns this machine's vectors for the ids that a cell is measured with."""
+    """Returns the vectors of this machine for the ids of a cell."""
     batch = token_ids.batch(subject.model.manifest.tokenizer, cell.length, cell.batch, plan.run.seed)
     with Embedder(subject.model.path, num_threads=cell.threads, weight_cache="memory") as model:
         return [model.encode_tokens(tokens).tolist() for tokens in batch]

@@ -1,4 +1,4 @@
-"""What the browser target runs with: Chromium and Node of this machine, and two npm packages that we keep."""
+"""The tools of the browser target: Chromium and Node.js, and two npm packages in the cache."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edge_embed.progress import step_bar
 from edge_embed_bench.errors import TargetError
 
 PACKAGES = ("@litertjs/core@2.5.3", "playwright-core@1.65.1")
-"""LiteRT for the browser, and what drives Chromium. Exact, so that two machines measure the same."""
+"""LiteRT for the browser, and the library that controls Chromium. All machines measure these versions."""
 
 SIZE = "50 MB"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -27,7 +27,7 @@ _WORDS_KEPT = 400
 
 @dataclass(frozen=True)
 class Tools:
-    """Where the tools are: two programs, and the directory that holds `node_modules`."""
+    """The paths of the tools: two programs, and the directory with `node_modules`."""
 
     chromium: str
     node: str
@@ -35,7 +35,7 @@ class Tools:
 
 
 def find(*, prepare: bool, timeout: float) -> Tools:
-    """Returns the tools, and installs the npm packages first where that is allowed and needed.
+    """Returns the tools, and installs the npm packages first if that is allowed and needed.
 
     Args:
         prepare: Whether they may be downloaded.
@@ -43,7 +43,7 @@ def find(*, prepare: bool, timeout: float) -> Tools:
 
     Raises:
         TargetError: If a program is missing or too old, or the packages are not there and may not be
-            downloaded; nothing half-installed is kept.
+            downloaded; then nothing is kept.
     """
     chromium, node = _chromium(), _node()
     modules = directory()
@@ -124,7 +124,7 @@ def _install(modules: Path, timeout: float) -> None:
         try:
             os.replace(built, modules)
         except OSError as error:
-            if not modules.is_dir():  # else another process was quicker
+            if not modules.is_dir():  # unless another process made it first
                 raise TargetError(f"cannot keep {modules}", got=error.strerror) from error
 
 

@@ -1,7 +1,7 @@
 """The target `emulated:aarch64`: LiteRT's ARM kernels on this machine, under qemu's user-mode emulator.
 
-What comes out is what a device answers: the same instructions run. How long it takes says nothing: the clock
-measures the emulator. So a record names what emulated it, and its times compare with nothing.
+The same instructions run as on a device, so the vectors are those of a device. The clock measures the
+emulator, so a record names its emulator, and its times cannot be compared with any other.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Emulator:
 
     Args:
         cpu: One of `CPUS`.
-        settings: Of all targets.
+        settings: The settings of all targets.
     """
 
     def __init__(self, cpu: str, settings: Settings) -> None:
@@ -73,7 +73,7 @@ class Emulator:
         self._qemu: qemu.Qemu | None = None
 
     def prepare(self) -> None:
-        """Builds the sysroot if it is not there, and lays this processor's answers over it."""
+        """Finds or fetches the emulator and the sysroot, and describes the processor."""
         prepare, timeout = self._settings.prepare, self._settings.timeout
         least = CPUS[self._cpu].least_qemu
         self._qemu = qemu.find(least, self._cpu, prepare=prepare, timeout=timeout)
@@ -83,7 +83,7 @@ class Emulator:
         _lay_view(Path(self._view.name), self._root, self._cpu)
 
     def machine(self) -> Machine | None:
-        """Lets the process there say what it sees."""
+        """Returns None: a worker process there describes it."""
         return None
 
     def push(self, path: Path) -> str:
@@ -144,9 +144,9 @@ class Emulated(Workers):
 
 
 def _lay_view(view: Path, root: Path, cpu: str) -> None:
-    """Makes a root directory of links into the sysroot, with the files that tell the processor.
+    """Makes a root directory of links into the sysroot, with files that describe the processor.
 
-    LiteRT's cpuinfo reads them, and without these it would read this machine's and crash.
+    LiteRT reads these files. Without them it would read those of this machine and crash.
     """
     for entry in root.iterdir():
         if entry.name not in ("proc", "sys", "tmp", "dev"):

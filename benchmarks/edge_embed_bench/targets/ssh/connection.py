@@ -1,8 +1,7 @@
-"""One host over OpenSSH: commands, files, and a private directory that is gone afterwards whatever happens.
+"""One host over OpenSSH: commands, files, and a private directory that is always removed at the end.
 
-A keeper session makes the directory and holds it: when its input ends, because we closed it, died, or the
-connection broke, it ends what we started there and removes the directory. All other sessions share its
-connection.
+A keeper session makes the directory. When its input ends (this process closed it or died, or the connection
+broke), it ends the processes of this run and removes the directory. All other sessions share its connection.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ from edge_embed_bench.files import bytes_under
 
 CONNECT_S = 15
 STEP_S = 60.0
-"""Longest wait for a small step there: a directory, a question."""
+"""Longest wait in seconds for a small step on the host."""
 
 OPTIONS = (
     *("-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", f"ConnectTimeout={CONNECT_S}"),
     *("-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3", "-o", "LogLevel=ERROR"),
     *("-o", "RequestTTY=no", "-o", "ForwardAgent=no", "-o", "ForwardX11=no", "-o", "ControlPersist=no"),
 )
-"""No question is ever asked, and no host key is ever taken on trust."""
+"""ssh asks no question and accepts no unknown host key."""
 
 _MARK = "edge-embed-directory "
 _KEEPER = f"""umask 077
@@ -84,7 +83,7 @@ class Connection:
         port: None for what ssh's own configuration says.
 
     Attributes:
-        directory: Our directory there, once `open` was called.
+        directory: Our directory there, after `open`.
     """
 
     def __init__(self, host: str, port: int | None) -> None:
@@ -128,7 +127,7 @@ class Connection:
                 raise self.failure("connecting", code, said)
 
     def command(self, script: str, *, master: bool = False) -> list[str]:
-        """Returns what runs a POSIX shell script there, whatever the login shell is."""
+        """Returns the command that runs a POSIX shell script there with any login shell."""
         if self._local is None:
             raise self.lost()
         share = ["-o", f"ControlMaster={'yes' if master else 'no'}"]
@@ -161,7 +160,7 @@ class Connection:
         """Copies a file or directory into our directory there, under a name, and returns its path.
 
         Raises:
-            TargetError: If there is no room, or it does not arrive whole.
+            TargetError: If there is no room, or it does not arrive complete.
         """
         size = bytes_under(path) if path.is_dir() else path.stat().st_size
         self._require_room(size)
@@ -196,7 +195,7 @@ class Connection:
         return place
 
     def require(self) -> None:
-        """Checks that the connection stands.
+        """Checks the connection.
 
         Raises:
             TargetError: If it was closed or broke.
@@ -227,10 +226,10 @@ class Connection:
         )
 
     def close(self, wait: float = STEP_S) -> None:
-        """Lets the keeper end our processes there and remove our directory. Raises nothing.
+        """Makes the keeper end our processes there and remove our directory. Raises nothing.
 
         Args:
-            wait: Seconds until the keeper is given up.
+            wait: Longest wait for the keeper in seconds.
         """
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
@@ -255,7 +254,7 @@ class Connection:
 
     def _require_room(self, size: int) -> None:
         answer = self.run(f"df -Pk {shlex.quote(self.directory)}", "asking for free space").splitlines()
-        with contextlib.suppress(IndexError, ValueError):  # an odd df: then the copy itself will tell
+        with contextlib.suppress(IndexError, ValueError):  # an unusual df: then the copy itself fails
             free = int(answer[-1].split()[3]) * 1024
             if free < size:
                 raise TargetError(
@@ -267,7 +266,7 @@ class Connection:
 
 
 def _first_answer(stream: IO[bytes], timeout: float) -> str:
-    """Returns the directory that the keeper names, past whatever a login prints; empty if none comes."""
+    """Returns the directory that the keeper prints, after what the login prints; empty if there is none."""
     answers: queue.Queue[str] = queue.Queue()
 
     def read() -> None:
@@ -290,7 +289,7 @@ def _send(
     process: subprocess.Popen[bytes],
     progress: contextlib.AbstractContextManager[Callable[[int], object]],
 ) -> None:
-    """Writes a tar stream into a process's input; where the process is gone its exit code will tell."""
+    """Writes a tar stream into the input of a process. If the process has ended, its exit code is checked."""
     assert process.stdin is not None
     with (
         contextlib.suppress(BrokenPipeError),

@@ -1,6 +1,6 @@
-"""The target `ssh://…`: a board or a server with Python, over OpenSSH.
+"""The target `ssh://…`: a board or a server with Python, by OpenSSH.
 
-Our wheel and the model file go into a private directory there, a virtual environment in it gets the
+Our wheel and the model file are copied into a private directory there. A virtual environment in it gets the
 dependencies, worker processes measure, and everything is removed at the end.
 """
 
@@ -32,7 +32,7 @@ DEPENDENCIES = ("ai_edge_litert", "numpy", "sentencepiece", "tokenizers")
 """What the runtime imports."""
 
 PROCESSORS = ("x86_64", "aarch64", "arm64")
-"""What LiteRT's wheels are built for, 64 bits of it."""
+"""The 64-bit processors that LiteRT's wheels are built for."""
 
 SIZE = "about 45 MB"
 
@@ -48,7 +48,7 @@ class Secure:
 
     Args:
         connection: The host.
-        settings: Of all targets.
+        settings: The settings of all targets.
     """
 
     emulator: str | None = None
@@ -94,14 +94,14 @@ class Secure:
                 self._install(wheel, complete)
 
     def machine(self) -> Machine | None:
-        """Lets a process there say what it sees."""
+        """Returns None: a worker process there describes it."""
         return None
 
     def push(self, path: Path) -> str:
         """Copies a file or directory there, once."""
         path = Path(os.path.abspath(path))
         if path not in self._pushed:
-            name = f"{next(self._numbers)}-{path.name}"  # two files of one name must not meet
+            name = f"{next(self._numbers)}-{path.name}"  # two files may have the same name
             self._pushed[path] = self._connection.push(path, name, self._settings.timeout)
         return self._pushed[path]
 
@@ -116,16 +116,16 @@ class Secure:
         try:
             yield path
         finally:
-            with contextlib.suppress(TargetError):  # it goes with all the rest at the end
+            with contextlib.suppress(TargetError):  # it is removed with the directory
                 self._connection.run(f"rm -rf {shlex.quote(path)}", "removing a directory")
 
     def launch(self, threads: int) -> Launch:
-        """Starts a worker there; the shell around it says how it ended and knows its number."""
+        """Starts a worker there. The shell around it stores its process id and reports how it ended."""
         self._connection.require()
         pid = shlex.quote(f"{self._connection.directory}/{next(self._numbers)}.pid")
         variables = {"PYTHONPATH": self._path, "PYTHONNOUSERSITE": "1", **thread_limits(threads)}
         if self._settings.python:
-            del variables["PYTHONNOUSERSITE"]  # the user's own packages may be the ones that were meant
+            del variables["PYTHONNOUSERSITE"]  # packages of the user count as well
         words = [f"{name}={shlex.quote(value)}" for name, value in variables.items() if value]
         start = " ".join(["exec env", *words, *map(shlex.quote, self._python), "-m", WORKER_MODULE])
         inner = f"echo $$ >{pid}; {start}"
@@ -183,7 +183,7 @@ class Secure:
 
     def _has_dependencies(self, python: str) -> bool:
         ask = f"import sys, importlib.util as u; found = all(u.find_spec(n) for n in {DEPENDENCIES})"
-        # A virtual environment does not hand its packages down to one that is made with it.
+        # A virtual environment that is made with the Python of another one does not see its packages.
         ask += (
             "; print(found)" if self._settings.python else "; print(found and sys.prefix == sys.base_prefix)"
         )
@@ -197,7 +197,7 @@ class Secure:
         self._connection.run(script, "unpacking our wheel", self._settings.timeout)
 
     def _install(self, wheel: str, complete: bool) -> None:
-        """Makes the virtual environment: of what is installed there already, or of what pip fetches."""
+        """Makes the virtual environment, from packages that are installed there or that pip downloads."""
         place = f"{self._connection.directory}/venv"
         self._python = [f"{place}/bin/python"]
         site = "--system-site-packages " if complete else ""
