@@ -257,10 +257,10 @@ class Index(OpenIndex):
         with self._database.translated():
             while True:
                 with self._database.reading() as connection:
-                    state = self._current(connection)
-                    view = self._resident.view(connection, state) if request.mode != "text" else None
+                    state, settings, resident = self._current(connection)
+                    view = resident.view(connection, state) if request.mode != "text" else None
                     if view is not None or request.mode == "text":
-                        return self._searcher.search(connection, state, self._settings, view, request)
+                        return self._searcher.search(connection, state, settings, view, request)
 
     def context(self, question: str, max_tokens: int = 1500, **options: Any) -> Context:
         """Returns passages that answer a question, for a generator: numbered, with their sources.

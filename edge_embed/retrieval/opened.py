@@ -94,7 +94,7 @@ class OpenIndex:
     def stats(self) -> Stats:
         """Returns what the index holds, how large it is and what it was made with."""
         with self._database.translated(), self._database.reading() as connection:
-            state, settings = self._current(connection), self._settings
+            state, settings, resident = self._current(connection)
             version = connection.execute("PRAGMA user_version").fetchone()[0]
         parts = [Path(f"{self._database.path}{suffix}") for suffix in ("", "-wal")]
         return Stats(
@@ -110,7 +110,7 @@ class OpenIndex:
             model_path=settings.model_path or None,
             schema_version=version,
             file_bytes=sum(part.stat().st_size for part in parts if part.exists()),
-            resident_bytes=self._resident.nbytes,
+            resident_bytes=resident.nbytes,
         )
 
     def backup(self, path: str | os.PathLike[str]) -> None:
@@ -167,8 +167,14 @@ class OpenIndex:
         """
         return self._require_model()
 
-    def _current(self, connection: sqlite3.Connection) -> State:
-        """Returns the counters; takes over new settings, and refuses them if they name another model."""
+    def _current(self, connection: sqlite3.Connection) -> tuple[State, Settings, Resident]:
+        """Returns the counters, the settings and the vectors that belong to a connection's transaction.
+
+        They are returned together because another thread may take over newer settings meanwhile.
+
+        Raises:
+            IndexModelError: If the settings name another model.
+        """
         state = State.load(connection)
         with self._lock:
             if state.epoch != self._epoch:
@@ -178,7 +184,7 @@ class OpenIndex:
                 if settings != self._settings:
                     self._take(settings)
                 self._epoch = state.epoch
-        return state
+            return state, self._settings, self._resident
 
     def _take(self, settings: Settings) -> None:
         self._settings = settings
