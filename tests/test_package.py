@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import json
 import subprocess
 import sys
 import zipfile
@@ -196,7 +197,12 @@ def test_help_works_with_the_base_install(wheel: Path, words: list[str]) -> None
 
 def test_missing_extra_names_the_remedy(wheel: Path, tmp_path: Path) -> None:
     code = "from edge_embed.cli import main; sys.exit(main(sys.argv[1:]))"
-    result = _base_only(wheel, code, "convert", str(tmp_path))
+    # The configuration is read before anything heavy is loaded.
+    sizes = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "vocab_size")
+    config = {"model_type": "bert", "hidden_act": "gelu", "max_position_embeddings": 64, "type_vocab_size": 2}
+    config |= {"layer_norm_eps": 1e-12, **dict.fromkeys(sizes, 8)}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    result = _base_only(wheel, code, "convert", str(tmp_path), "--pooling", "mean")
     assert result.returncode == 2
     assert "pip install 'edge-embed[convert]'" in result.stderr
     assert "Traceback" not in result.stderr

@@ -4,6 +4,7 @@ Every test runs in a child process, which a watchdog ends if it hangs.
 """
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -162,6 +163,8 @@ def test_interrupts_beside_other_threads_and_before_a_fork(tiny_model):
 
 def test_an_action_ends_although_its_caller_is_interrupted():
     ended = []
+    # A process that a shell has started in the background ignores the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def interrupt_the_caller():
         import _thread
@@ -171,8 +174,11 @@ def test_an_action_ends_although_its_caller_is_interrupted():
         time.sleep(0.05)
         ended.append(True)
 
-    with pytest.raises(KeyboardInterrupt):
-        uninterrupted(interrupt_the_caller)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            uninterrupted(interrupt_the_caller)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert ended
 
 

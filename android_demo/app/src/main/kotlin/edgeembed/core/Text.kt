@@ -79,7 +79,7 @@ enum class Overflow {
  * @property weights Content tokens that each window adds, for the mean over windows.
  * @property tokens How many tokens the whole text has, special tokens included.
  * @property truncated Whether some of them are not run.
- * @property padding Whether the text spells the padding token and the model does not see it.
+ * @property padding Whether a window contains a padding token that the text spells and the model does not see.
  */
 class Plan(
     val windows: List<IntArray>,
@@ -126,12 +126,12 @@ fun plan(tokenizer: Tokenizer, manifest: Manifest, prompt: String, text: String,
     val content = tokenizer.encode(prompt + text)
     val room = manifest.maxTokens - record.prefixIds.size - record.suffixIds.size
     val total = manifest.maxTokens - room + content.size
-    val padding = record.padId in content && !record.seesPaddingTokens
+    fun spellsPadding(ids: IntArray) = record.padId in ids && !record.seesPaddingTokens
     val prefix = record.prefixIds.toIntArray()
     val suffix = record.suffixIds.toIntArray()
     if (content.size <= room || overflow == Overflow.TRUNCATE) {
         val kept = content.copyOf(minOf(content.size, room))
-        return Plan(listOf(prefix + kept + suffix), listOf(1), total, content.size > room, padding)
+        return Plan(listOf(prefix + kept + suffix), listOf(1), total, content.size > room, spellsPadding(kept))
     }
     if (overflow == Overflow.ERROR) {
         throw TextTooLongException(
@@ -145,5 +145,5 @@ fun plan(tokenizer: Tokenizer, manifest: Manifest, prompt: String, text: String,
     val step = room - lead.size
     if (step < 1) throw InputException("the prompt leaves no room for text", "${lead.size} tokens", "choose a shorter one")
     val parts = (lead.size until content.size step step).map { content.copyOfRange(it, minOf(it + step, content.size)) }
-    return Plan(parts.map { prefix + lead + it + suffix }, parts.map { it.size }, total, false, padding)
+    return Plan(parts.map { prefix + lead + it + suffix }, parts.map { it.size }, total, false, spellsPadding(content))
 }
