@@ -59,14 +59,15 @@ class RMSNorm(nn.Module):
 class LayerNorm(nn.Module):
     """Layer normalization in single operations, so that it does not depend on what the converter fuses."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, eps: float) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, eps: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight, requires_grad=False)
-        self.bias = nn.Parameter(bias, requires_grad=False)
+        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return _standardized(x, self.eps) * self.weight + self.bias
+        scaled = _standardized(x, self.eps) * self.weight
+        return scaled if self.bias is None else scaled + self.bias
 
 
 class SplitNorm(nn.Module):
@@ -99,6 +100,8 @@ class SplitNorm(nn.Module):
             factor: The readers' input is multiplied by it, and their weights are divided by it.
                 Not if all gains are equal: the converter would fold that one number into the weights.
         """
+        if norm.bias is None:
+            raise ValueError("a norm without a bias cannot be split")
         gain = norm.weight.detach()
         read, share = gain * factor, 1 / factor
         if bool((gain == gain[0]).all()):

@@ -31,9 +31,14 @@ class RotaryNorm(nn.Module):
         means = [(half * half).mean(-1, keepdim=True) for half in (first, second)]
         scale = torch.rsqrt(means[0] + (means[1] + 2 * self.eps))
         first, second = first * self.gain_first, second * self.gain_second
-        cos, sin = table
-        # Scaled last: one product for both halves, and the rotation does not mind.
-        return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1) * scale
+        # Scaled last: one product for both halves, which the rotation does not change.
+        return rotated(first, second, table) * scale
+
+
+def rotated(first: Tensor, second: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
+    """Joins the halves ``(1, L, heads, head_dim / 2)`` to whole heads, rotated."""
+    cos, sin = table
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
 def half_of(projections: Sequence[nn.Linear], index: int, head_dim: int) -> nn.Linear:
