@@ -1,6 +1,6 @@
 """Parts: groups of weights that a search stores alike, how each may be stored, and what that loses.
 
-In a small model a part is what one layer computes from one tensor: queries and keys; values; attention's
+In a small model a part is what one layer computes from one tensor: queries, keys and values; attention's
 output; the first and the second step of the feed-forward. In a large model a part is all attention or all
 feed-forward of a few layers. The embedding table is one part.
 """

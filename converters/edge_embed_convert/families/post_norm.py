@@ -17,7 +17,7 @@ ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 POST_NORM_PROJECTIONS = {
     "query": Projection("attention", "inputs"),
     "key": Projection("attention", "inputs"),
-    "value": Projection("attention", "value"),
+    "value": Projection("attention", "inputs"),
     "output": Projection("attention", "output"),
     "up": Projection("feed_forward", "up"),
     "down": Projection("feed_forward", "down"),

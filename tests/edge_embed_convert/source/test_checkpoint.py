@@ -306,8 +306,8 @@ def test_pooling_said_twice(bert, refused) -> None:
 
 
 def test_unknown_architecture(bert, edit, refused) -> None:
-    edit(bert / "config.json", model_type="mpnet")
-    refused(bert, "'mpnet'", "'bert'", "'gemma3_text'", "to fix it")
+    edit(bert / "config.json", model_type="t5")
+    refused(bert, "'t5'", "'bert'", "'gemma3_text'", "to fix it")
 
 
 @pytest.mark.parametrize("value", [None, False])

@@ -146,7 +146,7 @@ FAMILY = Family(
     projections={
         "qk_first": Projection("attention", "inputs"),
         "qk_second": Projection("attention", "inputs"),
-        "value": Projection("attention", "value"),
+        "value": Projection("attention", "inputs"),
         "output": Projection("attention", "output"),
         "gate": Projection("feed_forward", "up"),
         "up": Projection("feed_forward", "up"),
