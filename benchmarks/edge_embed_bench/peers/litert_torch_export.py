@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.machinery
 import importlib.util
 import sys
 import types
@@ -87,6 +88,8 @@ def _schema_of_tensorflow() -> Iterator[None]:
     parent: Any = None
     for part in ("tensorflow", "tensorflow.lite", name):
         parent = sys.modules[part] = types.ModuleType(part)
+        # Without one, a library that looks whether TensorFlow is installed would fail.
+        parent.__spec__ = importlib.machinery.ModuleSpec(part, None)
         added.append(part)
     parent.schema_py_generated = schema_py_generated
     try:

@@ -202,7 +202,7 @@ def test_a_named_browser_that_is_not_there(monkeypatch, tmp_path):
 
 
 def test_names():
-    with pytest.raises(InputError, match="no detail"):
+    with pytest.raises(InputError, match="no parameter"):
         open_target("browser:firefox", Settings())
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import random
 import socket
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -127,31 +128,31 @@ def test_stages_follow_each_other_and_the_result_says_what_it_is(place: Path, tm
         train(recipe, tmp_path / "run")
 
 
-def _forked(recipe: Path, output: Path, **environment: str) -> Any:
-    """Starts a run in a process of its own, which needs no imports again."""
+RUN = """
+import sys
+from pathlib import Path
+import torch
+from edge_embed_train.run import train
+torch.set_num_threads(1)
+train(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
 
-    def work() -> None:
-        from accelerate.state import AcceleratorState
 
-        os.environ.update(environment)
-        AcceleratorState._reset_state(True)  # that of the parent knows no other processes
-        torch.set_num_threads(1)
-        train(recipe, output)
-
-    process = multiprocessing.get_context("fork").Process(target=work)
-    process.start()
-    return process
+def _started(recipe: Path, output: Path, **environment: str) -> subprocess.Popen[bytes]:
+    """Starts a run in a process of its own. A fork would inherit the threads of JAX."""
+    command = [sys.executable, "-c", RUN, str(recipe), str(output)]
+    return subprocess.Popen(command, env={**os.environ, **environment})
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(place: Path, tmp_path: Path) -> None:
     recipe = _recipe(place, "killed", _stage("finetune", steps=120, more="save_every = 8"), model="bert")
-    process = _forked(recipe, tmp_path / "killed")
+    process = _started(recipe, tmp_path / "killed")
     checkpoints = tmp_path / "killed" / "stages" / "1-finetune" / "checkpoints"
     deadline = time.monotonic() + 600
-    while last_checkpoint(checkpoints) is None and time.monotonic() < deadline and process.is_alive():
+    while last_checkpoint(checkpoints) is None and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.01)
     process.kill()
-    process.join()
+    process.wait()
     assert last_checkpoint(checkpoints) is not None
     assert not (tmp_path / "killed" / "model").exists()
     (checkpoints / "checkpoint-119").mkdir()  # one that a kill left incomplete
@@ -172,11 +173,10 @@ def test_two_processes_equal_one(place: Path, tmp_path: Path) -> None:
         port = str(free.getsockname()[1])
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     processes = [
-        _forked(recipe, tmp_path / "two", RANK=rank, LOCAL_RANK=rank, **common) for rank in ("0", "1")
+        _started(recipe, tmp_path / "two", RANK=rank, LOCAL_RANK=rank, **common) for rank in ("0", "1")
     ]
     for process in processes:
-        process.join(600)
-        assert process.exitcode == 0
+        assert process.wait(600) == 0
     one = train(recipe, tmp_path / "one").model
     start, ours, theirs = _weights(place / "start"), _weights(tmp_path / "two" / "model"), _weights(one)
     assert any(not torch.equal(start[name], theirs[name]) for name in theirs)

@@ -1,5 +1,6 @@
 package edgeembed.core
 
+import kotlin.math.abs
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import java.util.zip.CRC32
@@ -149,12 +150,19 @@ internal class Signs(val state: IndexState, val dimension: Int) {
     }
 
     /** Returns the sum of the query's numbers where the bits of a slot are set. */
-    fun sum(slot: Int, query: FloatArray): Float {
-        var total = 0f
+    fun sum(slot: Int, query: IntArray): Int {
+        var total = 0
         for (i in 0 until dimension) {
             if (bits[slot * words + i / 64] shr (i % 64) and 1L != 0L) total += query[i]
         }
         return total
+    }
+
+    /** Returns a query's numbers as int8, so that sums are the same in any order and on any machine. */
+    fun rounded(query: FloatArray): IntArray {
+        val greatest = maxOf((0 until dimension).maxOf { abs(query[it]) }, 1e-30f)
+        val factor = (127.0 / greatest.toDouble()).toFloat()
+        return IntArray(dimension) { Math.rint((query[it] * factor).toDouble()).toInt() }
     }
 
     /** Returns the packed sign bits of a vector. */
