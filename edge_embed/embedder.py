@@ -26,6 +26,7 @@ from edge_embed.text.inputs import as_texts
 from edge_embed.text.prompts import choose_prompt, task_prompt_name, with_titles
 from edge_embed.text.tally import Seen, Tally
 from edge_embed.text.windows import Plan, Window, check_overflow, plan, windows
+from edge_embed.warn import warn_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -275,7 +276,7 @@ class Embedder(LoadedModel):
             return vectors
         tokenizer = self._load_tokenizer()
         workers = self._load().workers if len(texts) >= MANY else 1
-        tally, lock = Tally(), threading.Lock()
+        tally, lock = Tally(manifest.max_tokens), threading.Lock()
 
         def embed(index: int) -> None:
             parts = windows(tokenizer, manifest, prompts[index], texts[index], policy, index=index)
@@ -287,7 +288,7 @@ class Embedder(LoadedModel):
 
         with progress_bar(len(texts), "embedding", show=show_progress_bar) as advance:
             for_each(len(texts), workers, embed, advance)
-        tally.warn(len(texts), manifest.max_tokens)
+        warn_of(tally)
         return vectors
 
     def _run_windows(self, parts: Iterator[Window], alone: bool, seen: Seen) -> Iterator[tuple[Vector, int]]:

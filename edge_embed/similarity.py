@@ -1,4 +1,7 @@
-"""The four similarity measures of sentence-transformers, on numpy arrays. Greater is always more similar."""
+"""The four similarity measures of sentence-transformers, on numpy arrays, and which scores are the greatest.
+
+A greater score is always more similar.
+"""
 
 from __future__ import annotations
 
@@ -66,6 +69,19 @@ def pairwise(name: str, a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
         products: Floats = np.einsum("ij,ij->i", left, right)
         return products
     return _distance(name)(left, right)
+
+
+def top(scores: npt.ArrayLike, k: int | None = None) -> npt.NDArray[np.intp]:
+    """Returns the places of the greatest scores along the last axis, best first.
+
+    Of equal scores the one at the lower place comes first.
+
+    Args:
+        scores: ``(n,)`` or ``(m, n)``.
+        k: How many places; all of them by default.
+    """
+    order: npt.NDArray[np.intp] = np.argsort(-np.asarray(scores), axis=-1, kind="stable")
+    return order[..., :k]
 
 
 def _rows(vectors: npt.ArrayLike) -> Floats:

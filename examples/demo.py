@@ -17,6 +17,7 @@ import numpy as np
 from edge_embed import Embedder, Index
 from edge_embed.progress import step_bar
 from edge_embed.proof.parity import format_report
+from edge_embed.similarity import top
 from edge_embed_convert import convert
 
 HERE = Path(__file__).parent
@@ -80,8 +81,8 @@ def search(path: Path) -> None:
         scores = model.similarity(model.encode_query(query), documents)[0]
         latencies.append(time.perf_counter() - started)
         print(f"? {query}")
-        for rank in np.argsort(-scores)[:2]:
-            print(f"    {scores[rank]:.3f}  {collection[rank]}")
+        for place in top(scores, 2):
+            print(f"    {scores[place]:.3f}  {collection[place]}")
     source, size = (CHECKPOINT / "model.safetensors").stat().st_size, path.stat().st_size
     print(
         f"\n{size / 1e6:.1f} MB ({source / size:.1f} times smaller than its source), "

@@ -69,16 +69,17 @@ def run(args: argparse.Namespace) -> int:
     """Ranks the documents for each query and prints them, best first."""
     import numpy as np  # the help must not wait for it
 
+    from edge_embed.similarity import top
+
     queries, documents = _gather(args)
-    top = args.top_k or (_TOP_OF_FILE if args.documents else len(documents.texts))
+    count = args.top_k or (_TOP_OF_FILE if args.documents else len(documents.texts))
     with options.open_embedder(args) as model:
         query_vectors, document_vectors = _encode(model, queries, documents, args)
         for start in range(0, len(queries.texts), _QUERIES_AT_ONCE):
             chunk = slice(start, start + _QUERIES_AT_ONCE)
             scores = np.asarray(model.similarity(query_vectors[chunk], document_vectors))
             for query, row in zip(queries.texts[chunk], scores, strict=True):
-                # Stable, so that equal scores keep the documents' order.
-                best = np.argsort(-row, kind="stable")[:top].tolist()
+                best = top(row, count).tolist()
                 results = [
                     {"rank": rank, "index": i, "score": round(float(row[i]), 6), "text": documents.texts[i]}
                     for rank, i in enumerate(best, 1)

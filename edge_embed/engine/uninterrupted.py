@@ -21,7 +21,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, cast
 
-from edge_embed.warn import hold_warnings, warn
+from edge_embed.warn import Source, hold_warnings, warn_of
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ class Job(Generic[T]):
         self._action: Callable[[], T] | None = action
         self._value: T | None = None
         self._error: BaseException | None = None
-        self._warnings: list[tuple[str, type[Warning]]] = []
+        self._warnings: list[Source] = []
         self._finished = False
         self._end = _thread.allocate_lock()
         self._end.acquire()
@@ -73,8 +73,8 @@ class Job(Generic[T]):
 
         Call it once, after the action has ended.
         """
-        for message, category in self._warnings:
-            warn(message, category)
+        for source in self._warnings:
+            warn_of(source)
         error, self._error = self._error, None
         try:
             if error is not None:
@@ -83,11 +83,15 @@ class Job(Generic[T]):
             del error  # the error, its traceback and this frame would keep each other alive
         return cast("T", self._value)
 
+    def _hold(self, source: Source) -> bool:
+        self._warnings.append(source)
+        return True
+
     def _run(self, owner: _Owner) -> None:
         _current.uninterrupted = True
         action, self._action = cast("Callable[[], T]", self._action), None
         try:
-            with hold_warnings(self._warnings):
+            with hold_warnings(self._hold):
                 self._value = action()
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             self._error = error

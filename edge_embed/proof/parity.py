@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from edge_embed.errors import ParityError
 from edge_embed.model_file.manifest import BucketParity, Parity
+from edge_embed.similarity import top
 
 LOWER_BOUNDS = ("cosine_mean", "cosine_min", "neighbours")
 UPPER_BOUNDS = ("norm_error_max",)
@@ -182,7 +183,7 @@ def _shared_neighbours(unit: _Matrix, source_unit: _Matrix, k: int) -> float:
 def _nearest(unit: _Matrix, k: int) -> npt.NDArray[np.intp]:
     similarity = np.round(unit @ unit.T, _TIE_DECIMALS)
     np.fill_diagonal(similarity, -np.inf)
-    return np.argsort(-similarity, axis=1, kind="stable")[:, :k]
+    return top(similarity, k)
 
 
 def _per_bucket(cosines: _Matrix, lengths: npt.NDArray[np.int_]) -> list[BucketParity]:

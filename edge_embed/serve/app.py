@@ -48,6 +48,8 @@ PAGE_FILES = {
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
 }
+"""The file and the content type of each path of the page."""
+
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -104,6 +106,7 @@ class Server:
         }
         if index is not None:
             handlers |= {("/search", "POST"): self._search}
+            self._page_files = {path: _read_page(name) for path, (name, _) in PAGE_FILES.items()}
             handlers |= {(path, "GET"): self._page for path in PAGE_FILES}
         routes = [
             Route(path, _Endpoint(handler), methods=[method]) for (path, method), handler in handlers.items()
@@ -264,12 +267,11 @@ class Server:
         await answer(send, _json(answer_hits(hits)))
 
     async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
-        name, content_type = PAGE_FILES[scope["path"]]
-        content = resources.files("edge_embed.serve").joinpath("page", name).read_bytes()
+        path = scope["path"]
         await answer(
             send,
-            content,
-            content_type,
+            self._page_files[path],
+            PAGE_FILES[path][1],
             content_security_policy=PAGE_POLICY,
             referrer_policy="no-referrer",
             cache_control="no-cache",
@@ -285,6 +287,10 @@ def create_app(embedder: Embedder, options: Options | None = None, index: Index 
         index: An index to search; its model must be the same. The application closes it too.
     """
     return Server(embedder, options or Options(), index)
+
+
+def _read_page(name: str) -> bytes:
+    return resources.files("edge_embed.serve").joinpath("page", name).read_bytes()
 
 
 async def _left(receive: Receive) -> None:

@@ -98,7 +98,7 @@ class Scheduler(Generic[Work, Result]):
         self._idle = threading.Condition(self._lock)
         self._queues: dict[int, collections.deque[tuple[Job[Work, Result], Item[Work]]]] = {}
         self._order = itertools.count()
-        self._texts = self._tokens = self._running = 0
+        self._texts = self._tokens = 0
         self._stopped = False
         self._threads = [
             threading.Thread(target=self._serve, name=f"edge_embed-{number}", daemon=True)
@@ -191,15 +191,10 @@ class Scheduler(Generic[Work, Result]):
                     self._work_waits.wait()
                 if self._stopped:
                     return
-                self._running += 1
                 alone = self._texts > 1
-            try:
-                for job, item in group:
-                    self._run_one(job, item, alone)
-                    alone = alone or self._texts > 1
-            finally:
-                with self._lock:
-                    self._running -= 1
+            for job, item in group:
+                self._run_one(job, item, alone)
+                alone = alone or self._texts > 1
 
     def _run_one(self, job: Job[Work, Result], item: Item[Work], alone: bool) -> None:
         if not job.over:

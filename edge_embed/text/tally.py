@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edge_embed.errors import PaddingWarning, TruncationWarning
 from edge_embed.text.windows import Window
-from edge_embed.warn import warn
+from edge_embed.warn import Notice, Source, hold_warnings, warn_of
 
 
 @dataclass
@@ -30,36 +29,39 @@ class Seen:
         self.padding |= window.padding
 
 
-_gathering = threading.local()
-
-
 @contextlib.contextmanager
 def one_warning() -> Iterator[None]:
     """Joins the warnings of this thread's calls of `Embedder` within the block into one at its end."""
-    total = _gathering.total = Total()
+    total = Tally()
+
+    def receive(source: Source) -> bool:
+        if isinstance(source, Tally):
+            total.merge(source)
+            return True
+        return False
+
     try:
-        yield
+        with hold_warnings(receive):
+            yield
     finally:
-        _gathering.total = None
-        total.tally.warn(total.texts, total.max_tokens)
-
-
-class Total:
-    """The counts of several calls."""
-
-    def __init__(self) -> None:
-        self.tally, self.texts, self.max_tokens = Tally(), 0, 0
+        warn_of(total)
 
 
 class Tally:
-    """Counts the texts of one call that the user must know about."""
+    """Counts the texts of a call that the user must know about. `warn_of` warns about them.
 
-    def __init__(self) -> None:
-        self._cut = self._longest = self._padding = 0
+    Args:
+        max_tokens: The most tokens of a text that the model reads.
+    """
+
+    def __init__(self, max_tokens: int = 0) -> None:
+        self._max_tokens = max_tokens
+        self._texts = self._cut = self._longest = self._padding = 0
         self._complete = True
 
     def add(self, text: Seen) -> None:
         """Counts one text."""
+        self._texts += 1
         self._cut += text.truncated
         self._padding += text.padding
         self._longest = max(self._longest, text.tokens)
@@ -67,29 +69,28 @@ class Tally:
 
     def merge(self, other: Tally) -> None:
         """Adds the counts of another call."""
+        self._texts += other._texts
         self._cut += other._cut
         self._padding += other._padding
         self._longest = max(self._longest, other._longest)
         self._complete &= other._complete
+        self._max_tokens = other._max_tokens
 
-    def warn(self, total: int, max_tokens: int) -> None:
-        """Warns about texts that were cut, and about texts that contain the padding token."""
-        gathered = getattr(_gathering, "total", None)
-        if gathered is not None and gathered.tally is not self:
-            gathered.tally.merge(self)
-            gathered.texts += total
-            gathered.max_tokens = max_tokens
-            return
+    def notices(self) -> list[Notice]:
+        """Returns the warnings about texts that were cut and about texts that contain the padding token."""
+        notices = []
         if self._cut:
             longest = f"{'' if self._complete else 'at least '}{self._longest}"
-            warn(
-                f"{self._cut} of {total} texts were cut to {max_tokens} tokens; the longest has {longest}. "
-                "Use overflow='mean' to embed whole texts, or overflow='error' to refuse long ones.",
-                TruncationWarning,
+            message = (
+                f"{self._cut} of {self._texts} texts were cut to {self._max_tokens} tokens; the longest has "
+                f"{longest}. Use overflow='mean' to embed whole texts, or overflow='error' to refuse long "
+                "ones."
             )
+            notices.append(Notice(message, TruncationWarning))
         if self._padding:
-            warn(
-                f"{self._padding} of {total} texts contain the padding token, which the model does not see. "
-                "Spell it in another way if it is meant as text.",
-                PaddingWarning,
+            message = (
+                f"{self._padding} of {self._texts} texts contain the padding token, which the model does not "
+                "see. Spell it in another way if it is meant as text."
             )
+            notices.append(Notice(message, PaddingWarning))
+        return notices

@@ -60,6 +60,7 @@ def _write(path: Path, rows: list[dict[str, object]]) -> None:
 def reciprocal_rank(file: Path, dev: Path) -> float:
     """Returns the mean reciprocal rank of a model file on the held-out queries."""
     from edge_embed import Embedder
+    from edge_embed.similarity import top
 
     corpus, queries = (
         [json.loads(line) for line in (dev / f"{name}.jsonl").read_text("utf-8").splitlines()]
@@ -74,7 +75,7 @@ def reciprocal_rank(file: Path, dev: Path) -> float:
         found = model.encode_document([passage["text"] for passage in corpus])
     ranks = []
     for query, scores in zip(queries, asked @ found.T, strict=True):
-        order = [corpus[place]["_id"] for place in np.argsort(-scores)]
+        order = [corpus[place]["_id"] for place in top(scores)]
         ranks.append(1 + min(order.index(answer) for answer in answers[query["_id"]]))
     return float(np.mean([1 / rank for rank in ranks]))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edge_embed.errors import InputError
-from edge_embed.similarity import pairwise, similarity
+from edge_embed.similarity import pairwise, similarity, top
 
 DEFINITIONS = {
     "cosine": lambda a, b: a @ b / (np.linalg.norm(a) * np.linalg.norm(b)),
@@ -38,3 +38,10 @@ def test_what_cannot_be_compared():
             compare("hamming", np.ones((2, 3)), np.ones((2, 3)))
         with pytest.raises(InputError, match="shape"):
             compare("cosine", np.ones((2, 3, 4)), np.ones((2, 3)))
+
+
+def test_the_greatest_scores_come_first_and_equal_ones_keep_their_order():
+    rows = np.array([[1.0, 2.0, 2.0, 0.0], [3.0, 3.0, 4.0, 4.0]], np.float32)
+    assert top(rows, 3).tolist() == [[1, 2, 0], [2, 3, 0]]
+    assert top(rows[0]).tolist() == [1, 2, 0, 3]
+    assert top([0.5], 9).tolist() == [0]

@@ -18,7 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
-from edge_embed.similarity import pairwise, similarity
+from edge_embed.similarity import pairwise, similarity, top
 from edge_embed_bench.quality.data import Bitext, Classification, Retrieval, Similarity
 
 SEED = 42
@@ -181,12 +181,6 @@ def neighbour_agreement(
 def cosines(ours: Floats, source: Floats) -> Floats:
     """Returns the cosine of each vector with the source's."""
     return pairwise("cosine", ours, source)
-
-
-def top(scores: Floats, k: int) -> Places:
-    """Returns the places of the `k` greatest scores of each row, best first, ties in order of place."""
-    result: Places = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return result
 
 
 def _nearest(askers: Floats, among: Floats | None, start: int, measure: str) -> Places:

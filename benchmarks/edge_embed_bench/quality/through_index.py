@@ -20,6 +20,7 @@ import numpy as np
 from edge_embed import Embedder, Index
 from edge_embed.errors import InputError
 from edge_embed.progress import Step, Ticker
+from edge_embed.similarity import top
 from edge_embed_bench.files import write_file
 from edge_embed_bench.quality import metrics
 from edge_embed_bench.quality.data import Retrieval, read_all
@@ -185,7 +186,7 @@ def _whole_documents(model: Embedder, data: Retrieval, queries: metrics.Floats, 
 
     def search(place: int) -> list[str]:
         scores = np.asarray(model.similarity(queries[place], vectors))
-        return [data.document_ids[found] for found in metrics.top(scores, metrics.RANKED)[0]]
+        return [data.document_ids[found] for found in top(scores[0], metrics.RANKED)]
 
     return _scored(model.path.name, data, WHOLE, search, resamples)
 

@@ -16,6 +16,7 @@ from edge_embed import Embedder
 from edge_embed.errors import InputError
 from edge_embed.progress import progress_bar
 from edge_embed.retrieval import Encoder
+from edge_embed.similarity import top
 
 Floats = npt.NDArray[np.float32]
 
@@ -156,7 +157,7 @@ def _nearest(rows: Floats, queries: Floats) -> npt.NDArray[np.int64]:
             part = queries @ rows[start : start + _ROWS].T
             numbers = np.broadcast_to(np.arange(start, start + part.shape[1]), part.shape)
             scores, found = np.hstack([scores, part]), np.hstack([found, numbers])
-            order = np.argsort(-scores, axis=1, kind="stable")[:, :NEIGHBOURS]
+            order = top(scores, NEIGHBOURS)
             scores = np.take_along_axis(scores, order, 1)
             found = np.take_along_axis(found, order, 1)
             advance(part.shape[1])

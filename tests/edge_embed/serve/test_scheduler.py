@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
@@ -19,9 +18,11 @@ class Recorder:
         self.ran: list[str] = []
         self.gate = threading.Event()
         self.gate.set()
+        self.began = threading.Event()
         self.alone: list[bool] = []
 
     def __call__(self, work: str, alone: bool) -> str:
+        self.began.set()
         self.gate.wait(10)
         self.ran.append(work)
         self.alone.append(alone)
@@ -69,8 +70,7 @@ def test_texts_of_one_bucket_run_together_and_the_oldest_goes_first(recorder):
     scheduler = start(recorder)
     recorder.gate.clear()
     submit(scheduler, ("first", 16))
-    while not scheduler._running:
-        time.sleep(0.001)
+    assert recorder.began.wait(10)
     submit(scheduler, ("a32", 32))
     submit(scheduler, ("a16", 16))
     _, last = submit(scheduler, ("b32", 32))
@@ -107,8 +107,7 @@ def test_a_cancelled_job_does_not_run_and_frees_its_place(recorder):
     scheduler = start(recorder, max_texts=3)
     recorder.gate.clear()
     submit(scheduler, ("busy", 16))
-    while not scheduler._running:
-        time.sleep(0.001)
+    assert recorder.began.wait(10)
     job, finished = submit(scheduler, ("x", 16), ("y", 32))
     scheduler.cancel(job)
     assert scheduler.texts == 1
@@ -125,8 +124,7 @@ def test_a_job_cancelled_while_it_runs_is_not_reported(recorder):
     scheduler = start(recorder)
     recorder.gate.clear()
     job, finished = submit(scheduler, ("x", 16), ("y", 16), ("z", 32))
-    while not scheduler._running:
-        time.sleep(0.001)
+    assert recorder.began.wait(10)
     scheduler.cancel(job)
     recorder.gate.set()
     assert scheduler.drain(10)

@@ -167,7 +167,3 @@ def test_nobody_is_its_own_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_few_candidates() -> None:
     rows = at_angles(0, 20, 40)
     assert metrics.neighbour_agreement((rows, rows[:2]), (rows, rows[:2]), "cosine") == 1.0
-
-
-def test_ties_keep_their_order() -> None:
-    assert metrics.top(np.array([[1.0, 2.0, 2.0, 0.0]], np.float32), 3).tolist() == [[1, 2, 0]]
