@@ -70,7 +70,8 @@ def check_compatibility(**arguments: object) -> None:
 def check_whole(name: str, value: object, most: int | None = None) -> int:
     """Returns a whole number of at least 1 and at most `most`, numpy's integers included."""
     try:
-        number = 0 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+        # numpy's booleans have an index before numpy 2.3, with a warning.
+        number = 0 if isinstance(value, bool | np.bool_) else operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         number = 0
     if number < 1 or (most is not None and number > most):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import stat
@@ -18,7 +19,11 @@ from edge_embed.bulk.rows import BadRow, Part
 from edge_embed.errors import InputError, MissingExtraError
 
 VECTORS = np.array([[0.1, -2.5e-8], [1.0, 3.4e38], [7.0, 8.0]], dtype=np.float32)
-KINDS = [".npy", ".jsonl", ".parquet"]
+
+needs_pyarrow = pytest.mark.skipif(
+    importlib.util.find_spec("pyarrow") is None, reason="could not import 'pyarrow'"
+)
+KINDS = [".npy", ".jsonl", pytest.param(".parquet", marks=needs_pyarrow)]
 
 
 def part(first, *texts, bad=()):
