@@ -31,6 +31,7 @@ heads = 2
 head_dim = 8
 inner = 32
 dense = [24, {dimension}]
+layer_gain = 0.25
 max_tokens = 32
 """
 
@@ -58,6 +59,9 @@ def test_a_student_has_the_teachers_words_and_can_be_converted(tiny_bert: Path, 
     theirs = teacher.tokenizer("the red planet mars")["input_ids"]
     assert [model.tokenizer.convert_ids_to_tokens(ids)] == [teacher.tokenizer.convert_ids_to_tokens(theirs)]
     assert model.tokenizer.tokenize("garden") == ["g", "##a", "##r", "##d", "##e", "##n"]
+    layer = model[0].model.layers[1]
+    assert set((1 + layer.post_attention_layernorm.weight).tolist()) == {0.25}
+    assert set((1 + layer.post_feedforward_layernorm.weight).tolist()) == {0.25}
     # Cosines of the centred token vectors are about the teacher's.
     names = [piece for piece in vocabulary if piece != "[PAD]"]
     ours = model[0].model.embed_tokens.weight[[vocabulary[n] for n in names]]

@@ -190,6 +190,9 @@ def _build(stage: StudentStage, spec: dict[str, Any], table: Tensor, scratch: Pa
     with torch.no_grad():
         encoder.embed_tokens.weight.copy_(table)
         encoder.embed_tokens.weight[vocabulary["[PAD]"]] = 0.0
+        for layer in encoder.layers:  # Gemma's norms multiply by 1 + weight
+            for norm in (layer.post_attention_layernorm, layer.post_feedforward_layernorm):
+                norm.weight.fill_(stage.layer_gain - 1.0)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(json.dumps(spec)),
         model_max_length=stage.max_tokens,

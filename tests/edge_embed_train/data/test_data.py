@@ -62,6 +62,11 @@ def test_filters_columns_and_limits(tmp_path: Path) -> None:
     path = _write(tmp_path / "data.jsonl", records)
     assert len(list(read_rows(Source(path=path, where={"task": ["qa", "none"]})))) == 9
     assert len(list(read_rows(Source(path=path, where={"task": "qa"}, limit=4)))) == 4
+    every_third = read_rows(Source(path=path, where={"task": "qa"}, every=3))
+    wanted = [each["anchor"] for each in PAIRS if each["task"] == "qa"][::3]
+    assert [row.query for row in every_third] == wanted
+    with pytest.raises(InputError, match="too small"):
+        list(read_rows(Source(path=path, every=0)))
     rows = list(read_rows(Source(path=path, where={"task": "x"}, columns={"query": "question"})))
     assert rows[0].texts == ("?", "!")
 

@@ -277,3 +277,13 @@ def test_a_directory_of_something_else_is_left_alone(place: Path, tmp_path: Path
     with pytest.raises(InputError, match="not empty"):
         train(_recipe(place, "other", _stage("finetune")), tmp_path / "run")
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["thesis.txt"]
+
+
+def test_a_stage_without_layers_trains_the_table_alone(place: Path, tmp_path: Path) -> None:
+    recipe = _recipe(place, "table", _stage("distill", more='layers = "skip"'))
+    result = train(recipe, tmp_path / "run")
+    before, after = _weights(place / "start"), _weights(result.model)
+    assert before.keys() == after.keys()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any("embed_tokens" in name for name in moved)
+    assert not any(".layers." in name or "/layers." in name for name in moved)

@@ -53,6 +53,7 @@ class Source:
         where: Keeps only rows whose fields have these values; a list means one of several.
         columns: What the rows call their fields, where it is not as above: `{"query": "question"}`.
         texts_only: Makes every text of a pair or triple a row of its own.
+        every: Keeps one of so many rows, through the whole source.
         limit: Reads no more rows.
         licence: For the model card.
         attribution: For the model card.
@@ -66,6 +67,7 @@ class Source:
     where: Mapping[str, Any] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
     texts_only: bool = False
+    every: int = 1
     limit: int | None = None
     licence: str = "not stated"
     attribution: str = ""
@@ -82,10 +84,15 @@ def read_rows(source: Source) -> Iterator[Row]:
     Raises:
         InputError: If the source cannot be read, or a row has no texts or other texts than the first.
     """
-    found = 0
+    if source.every < 1:
+        raise InputError(f"{source.label}: `every` is too small", got=str(source.every), expected="1 or more")
+    found = matching = 0
     shape: int | None = None
     for number, record in _records(source):
         if any(not _matches(record.get(key), wanted) for key, wanted in source.where.items()):
+            continue
+        matching += 1
+        if (matching - 1) % source.every:
             continue
         for row in _rows(record, source, number):
             if source.limit is not None and found >= source.limit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from edge_embed_train.data import Source
 from edge_embed_train.losses import LossOptions
@@ -63,6 +64,8 @@ class TrainStage:
         evaluate_every: Steps between evaluations on the recipe's development sets; 0 for none but at the end.
         save_every: Steps between checkpoints; by default a tenth of the steps.
         patience: Stops after so many evaluations without a better mean, and keeps the best; 0 never stops.
+        layers: `train`, or `skip` to leave the encoder's layers out of the computation: the stage then trains
+            the token table and the modules after pooling alone, many times faster.
         members: For `soup`: how many mixtures are trained and averaged.
         concentration: For `soup`: of the Dirichlet distribution around the shares.
     """
@@ -86,6 +89,7 @@ class TrainStage:
     evaluate_every: int = 0
     save_every: int = 0
     patience: int = 0
+    layers: Literal["train", "skip"] = "train"
     members: int = 3
     concentration: float = 10.0
 
@@ -110,6 +114,8 @@ class StudentStage:
         head_dim: Width of a head.
         inner: Width of the feed-forward layers.
         dense: Widths of the two Dense modules after pooling; the second is the teacher's dimension.
+        layer_gain: What each layer adds to its input at the beginning, as the gain of the norms that end its
+            two halves. A small gain suits layers that are trained after the token table.
         max_tokens: The longest input.
     """
 
@@ -123,6 +129,7 @@ class StudentStage:
     head_dim: int = 64
     inner: int = 768
     dense: tuple[int, ...] = (512, 384)
+    layer_gain: float = 1.0
     max_tokens: int = 256
 
 
@@ -168,6 +175,9 @@ class Recipe:
         name: What the model is called.
         model: The checkpoint that the first stage starts from: a directory or a hub id.
         teacher: The sentence-transformers model that teaches; a directory or a hub id.
+        teacher_file: The teacher as a file of `edge_embed convert`. It then computes the teacher vectors,
+            which is faster on a CPU.
+        precision: What the stages compute in. `auto` is bfloat16 on a CUDA device that has it, else float32.
         seed: Of everything that is drawn.
         dev: Development sets that choose between checkpoints.
         licence: Of the model, for its card.
@@ -180,6 +190,8 @@ class Recipe:
     name: str
     model: str = ""
     teacher: str = ""
+    teacher_file: str = ""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: int = 1
     dev: tuple[Path, ...] = ()
     licence: str = ""

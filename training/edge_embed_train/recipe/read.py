@@ -68,6 +68,7 @@ def read_recipe(path: str | Path) -> Recipe:
         top,
         model=_near(top.model, base),
         teacher=_near(top.teacher, base),
+        teacher_file=_near(top.teacher_file, base),
         dev=tuple(base / each for each in top.dev),
         data=data,
         stages=stages,
@@ -229,6 +230,8 @@ def _check(recipe: Recipe) -> None:
                 got=f"{stage.kind} after {recipe.stages[number - 2].kind}",
                 expected=f"{stage.kind} as the first stage: it makes the model that the others train",
             )
+    if recipe.teacher_file and not recipe.teacher:
+        raise InputError("the recipe has a teacher_file and no teacher", fix="name the `teacher` as well")
     first = recipe.stages[0]
     if isinstance(first, StudentStage):
         if not recipe.teacher:

@@ -72,7 +72,7 @@ class Run:
         self.recipe, self.sets = recipe, sets
         with self._first():
             self.folder = RunFolder(output, recipe, writes=self._state.is_main_process, cache=cache)
-        self.teacher = Teacher(recipe.teacher) if recipe.teacher else None
+        self.teacher = Teacher(recipe.teacher, recipe.teacher_file) if recipe.teacher else None
 
     @contextmanager
     def _first(self) -> Iterator[None]:

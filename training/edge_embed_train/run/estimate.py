@@ -82,7 +82,7 @@ def _rows(recipe: Recipe) -> int:
 
 
 def _stages(recipe: Recipe, folder: RunFolder) -> list[StageEstimate]:
-    teacher = Teacher(recipe.teacher) if recipe.teacher else None
+    teacher = Teacher(recipe.teacher, recipe.teacher_file) if recipe.teacher else None
     place: str | Path = recipe.model
     found = []
     for number, stage in enumerate(recipe.stages, 1):

@@ -31,15 +31,24 @@ class Teacher:
 
     Args:
         name: A directory or a hub id.
+        file: The same model as a file of `edge_embed convert`, which then computes the vectors.
         device: Where it computes; None lets sentence-transformers choose.
     """
 
-    def __init__(self, name: str, device: str | None = None) -> None:
-        self.name, self._device = name, device
+    def __init__(self, name: str, file: str = "", device: str | None = None) -> None:
+        self.name, self._file, self._device = name, file, device
 
     @cached_property
     def model(self) -> Any:
-        """The model."""
+        """The model: sentence-transformers' or an `Embedder`, which have the methods that are used here.
+
+        Raises:
+            InputError: If it cannot be loaded.
+        """
+        if self._file:
+            from edge_embed import Embedder
+
+            return Embedder(self._file, overflow="truncate")
         from sentence_transformers import SentenceTransformer
 
         try:
@@ -57,6 +66,9 @@ class Teacher:
     def fingerprint(self) -> str:
         """Names its weights."""
         digest = hashlib.blake2b(digest_size=8)
+        if self._file:
+            digest.update(Path(self._file).read_bytes())
+            return digest.hexdigest()
         files = sorted(Path(self.name).rglob("*.safetensors")) if Path(self.name).is_dir() else []
         for file in files:
             digest.update(file.read_bytes())

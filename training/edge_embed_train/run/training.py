@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from edge_embed_train.quiet import quiet
 from edge_embed_train.recipe import Recipe, TrainStage
 from edge_embed_train.run.folder import RunFolder, last_checkpoint, replace_directory, step_of
 from edge_embed_train.run.inputs import StageInputs
+from edge_embed_train.run.layers import skipped_layers
 from edge_embed_train.run.trainer import DevEvaluator, Reporter, StageTrainer, require_finite
 
 LOGS = 50
@@ -53,6 +55,13 @@ def load_model(place: str | Path) -> Any:
 def cuda() -> bool:
     """Tells whether there is a CUDA device."""
     return torch.cuda.is_available()
+
+
+def _bfloat16(recipe: Recipe) -> bool:
+    """Tells whether the stages compute in bfloat16."""
+    if recipe.precision == "auto":
+        return cuda() and torch.cuda.is_bf16_supported()
+    return recipe.precision == "bfloat16"
 
 
 def build_loss(model: Any, stage: TrainStage, inputs: StageInputs) -> Any:
@@ -136,7 +145,7 @@ def make_trainer(
         metric_for_best_model="eval_mean" if stage.patience else None,
         greater_is_better=True if stage.patience else None,
         seed=recipe.seed,
-        bf16=cuda() and torch.cuda.is_bf16_supported(),
+        bf16=_bfloat16(recipe),
         use_cpu=not cuda(),
         disable_tqdm=True,
         report_to=[],
@@ -204,7 +213,8 @@ def run_stage(
     checkpoints = target / "checkpoints"
     last = last_checkpoint(checkpoints)
     folder.forget_after(key, step_of(last) if last else 0)
-    with progress_bar(stage.steps, key, unit="step") as advance:
+    skipping = skipped_layers(model) if stage.layers == "skip" else nullcontext()
+    with skipping, progress_bar(stage.steps, key, unit="step") as advance:
         if last:
             advance(step_of(last))
         reporter = Reporter(folder, key, advance)
@@ -221,8 +231,9 @@ def run_stage(
         )
         with quiet():
             trainer.train(resume_from_checkpoint=str(last) if last else None)
-    require_finite(model, checkpoints)
-    scores = score(model, sets, batch_size=recipe.teacher_batch_size) if sets and folder.writes else {}
+        require_finite(model, checkpoints)
+        # Layers that were skipped are not trained yet, so the score is taken without them.
+        scores = score(model, sets, batch_size=recipe.teacher_batch_size) if sets and folder.writes else {}
     restore_model(model)
     model.max_seq_length = longest
     if folder.writes:

@@ -1,12 +1,16 @@
 """Put what the recipe of edge-embed-mini needs beside it, or into one archive for a machine with a GPU.
 
-    python training/recipes/mini/prepare.py --text CORPUS --teacher CHECKPOINT --dev SETS [--archive FILE]
+    edge_embed convert CHECKPOINT -o teacher.int8.tflite
+    python training/recipes/mini/prepare.py --text CORPUS --teacher CHECKPOINT --dev SETS \\
+        --teacher-file teacher.int8.tflite
+    python training/recipes/mini/prepare.py --text CORPUS --teacher CHECKPOINT --dev SETS --archive FILE
 
 CORPUS is the directory of the `.train.jsonl.xz` files, CHECKPOINT is all-MiniLM-L6-v2, SETS is a directory
 with STSBenchmark.dev.tsv. Without `--archive` the directory `given` beside the recipe gets links. With it,
 the archive holds this repository's packages, the recipe, only the rows that the recipe reads, the development
-set, and the teacher's weights in int8, one scale per row: a quarter of the bytes. On the other machine run
-`sh run.sh` in the unpacked directory.
+set, and the teacher's weights in int8, one scale per row: a quarter of the bytes. There the checkpoint itself
+computes the teacher vectors, which is faster on a GPU. On the other machine run `sh run.sh` in the unpacked
+directory.
 """
 
 from __future__ import annotations
@@ -28,11 +32,14 @@ GIVEN = HERE / "given"
 CARRIED = ("sentence_transformers", "datasets", "dill", "multiprocess")
 """Packages of this environment that travel along; the other machine has torch, transformers and the rest."""
 
+ON_A_CPU = ("teacher_file =", "precision =")
+"""Keys of the recipe that a machine with a GPU does better without."""
+
 LIMIT = 64 * 2**20
 """Bytes that travel to a machine in one go."""
 
 RUN = """\
-# Makes edge-embed-mini on a machine with a GPU. Not yet run on one.
+# Makes edge-embed-mini on a machine with a GPU. It was not run on one.
 set -e
 cd "$(dirname "$0")"
 export PYTHONPATH="$PWD:$PWD/converters:$PWD/training:$PWD/vendor"
@@ -49,6 +56,7 @@ def main() -> int:
     )
     parser.add_argument("--text", type=Path)
     parser.add_argument("--teacher", type=Path)
+    parser.add_argument("--teacher-file", type=Path)
     parser.add_argument("--dev", type=Path)
     parser.add_argument("--archive", type=Path)
     parser.add_argument("--unpack-teacher", action="store_true", help=argparse.SUPPRESS)
@@ -59,8 +67,16 @@ def main() -> int:
     if not (args.text and args.teacher and args.dev):
         parser.error("name --text, --teacher and --dev")
     if args.archive is None:
+        if not args.teacher_file:
+            parser.error("name --teacher-file, or --archive")
         GIVEN.mkdir(exist_ok=True)
-        for name, place in (("text", args.text), ("teacher", args.teacher), ("dev", args.dev)):
+        places = {
+            "text": args.text,
+            "teacher": args.teacher,
+            "teacher.int8.tflite": args.teacher_file,
+            "dev": args.dev,
+        }
+        for name, place in places.items():
             link = GIVEN / name
             link.unlink(missing_ok=True)
             link.symlink_to(place.resolve())
@@ -87,6 +103,9 @@ def pack(archive: Path, text: Path, teacher: Path, dev: Path) -> int:
             for member in files:
                 tar.addfile(member, files.extractfile(member) if member.isfile() else None)
         _add(tar, "run.sh", RUN.encode())
+        text_of_recipe = recipe.path.read_text("utf-8")
+        kept = [line for line in text_of_recipe.splitlines() if not line.startswith(ON_A_CPU)]
+        _add(tar, "training/recipes/mini/recipe.toml", "\n".join(kept).encode() + b"\n")
         for name in CARRIED:
             package = Path(str(importlib.util.find_spec(name).origin)).parent  # type: ignore[union-attr]
             for file in package.rglob("*"):
