@@ -48,6 +48,17 @@ def compact(graph: bytes, *, half_tables: bool = False) -> bytes:
     if half_tables:
         halve_tables(model)
     _renumber_signatures(model, before)
+    return pack(model)
+
+
+def pack(model: Any) -> bytes:
+    """Returns a graph as a flatbuffer that holds equal parts once.
+
+    Args:
+        model: A TFLite `ModelT`. It is not usable afterwards.
+    """
+    from ai_edge_litert.tools import flatbuffer_utils as utils  # loads the whole schema
+
     _merge_equal_buffers(model)
     for subgraph in model.subgraphs:
         outer = {*subgraph.inputs, *subgraph.outputs}
