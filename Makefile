@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-devices test-pythons test-containers test-android lint full bench docs clean
+.PHONY: demo test test-devices test-pythons test-containers test-integrations test-android lint full bench docs clean
 
 demo: $(VENV)/.demo ## convert the real all-MiniLM-L6-v2, show its parity, search a small collection and a folder of notes
 	$(BIN)/python examples/demo.py
@@ -20,6 +20,9 @@ test-pythons: ## the runtime's tests on every CPython from 3.10 on that this mac
 
 test-containers: ## .task, .litertlm and pairs read back through Google's wheels, in an environment of their own
 	tests/containers.sh $(PYTHON) $(VENV)/containers
+
+test-integrations: ## the adapters, with the own tests of LangChain, Haystack and others, in an environment of its own
+	tests/integrations.sh $(PYTHON) $(VENV)/integrations $(ARGS)
 
 # More groups of tests go here, each one target that .ci/run calls as well.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
@@ -169,6 +169,55 @@ class Embedder(LoadedModel):
         vectors = self._encode(leads, documents, batch_size, show_progress_bar, **options)
         return vectors[0] if single else vectors
 
+    def encode_stream(
+        self,
+        sentences: Iterable[str],
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        *,
+        role: str | None = None,
+        read_ahead: int = 1024,
+        **options: Unpack[EncodeOptions],
+    ) -> Iterator[Vector]:
+        """Embeds the texts of an iterator of any length, in constant memory.
+
+        Texts are read and embedded `read_ahead` at a time, when their vectors are asked for, so an endless
+        iterator may be given. One warning at the end tells of all texts that were cut.
+
+        Args:
+            sentences: The texts; a generator, for example.
+            prompt_name: As for `encode`.
+            prompt: As for `encode`.
+            role: "query" or "document" for the model's prompt of that role, unless another prompt is given.
+            read_ahead: How many texts are read before the first of their vectors comes. With a small number
+                the first vector comes earlier; below 16, texts are not run side by side.
+            options: See `EncodeOptions`.
+
+        Yields:
+            For each text its vector, float32, ``(dimension,)``, in order.
+
+        Raises:
+            InputError: If an argument or a text cannot be used. The vectors of earlier parts have come then.
+        """
+        from edge_embed.bulk.stream import stream  # few need it
+
+        check_whole("read_ahead", read_ahead)
+        if role not in (None, "query", "document"):
+            raise InputError("role cannot be used", got=repr(role), expected="'query', 'document' or None")
+        if isinstance(sentences, (str, bytes, Set, Mapping)) or not isinstance(sentences, Iterable):
+            raise InputError(
+                "not an iterable of texts in an order", got=type(sentences).__name__, expected="Iterable[str]"
+            )
+        if prompt is None and prompt_name is None and role is not None:
+            prompt_name = self.query_prompt_name if role == "query" else self.document_prompt_name
+        lead = choose_prompt(self.prompts, prompt, prompt_name, self.default_prompt_name)
+
+        def encode(texts: list[str], first: int) -> Vector:
+            return self._encode([lead] * len(texts), texts, len(texts) or 1, False, first=first, **options)
+
+        encode([], 0)  # checks the options now, not when the first vector is asked for
+        return stream(sentences, encode, read_ahead)
+
     def encode_tokens(self, tokens: Sequence[int]) -> Vector:
         """Embeds token ids as they are: special tokens included, nothing added, cut or normalized again.
 
@@ -258,6 +307,7 @@ class Embedder(LoadedModel):
         batch_size: int,
         show_progress_bar: bool | None,
         *,
+        first: int = 0,
         normalize_embeddings: bool | None = None,
         truncate_dim: int | None = None,
         overflow: str | None = None,
@@ -279,7 +329,7 @@ class Embedder(LoadedModel):
         tally, lock = Tally(manifest.max_tokens), threading.Lock()
 
         def embed(index: int) -> None:
-            parts = windows(tokenizer, manifest, prompts[index], texts[index], policy, index=index)
+            parts = windows(tokenizer, manifest, prompts[index], texts[index], policy, index=first + index)
             seen = Seen()
             vector = self._mean(self._run_windows(parts, workers > 1, seen))
             vectors[index] = unit(vector[:dimension]) if normalize else vector[:dimension]

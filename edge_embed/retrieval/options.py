@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from edge_embed.text.inputs import check_text
 MEMORY = ("full", "low")
 
 MOST_HITS = 10_000
+"""The most hits of one search."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,13 @@ def check_marks(marks: Any) -> tuple[str, str]:
 
 
 def _number(name: str, value: object) -> float:
-    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not math.isfinite(value):
-        raise InputError(f"{name} cannot be used", got=repr(value), expected="a number")
-    return float(value)
+    number = math.nan
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):  # a whole number that no float can hold
+            number = float(value)
+    if not math.isfinite(number):
+        raise InputError(f"{name} cannot be used", got=f"{value!r:.40}", expected="a number")
+    return number
 
 
 def _one_of(name: str, value: object, known: tuple[str, ...]) -> None:

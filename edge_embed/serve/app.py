@@ -247,7 +247,9 @@ class Server:
 
     async def _openapi(self, scope: Scope, receive: Receive, send: Send) -> None:
         content = document(
-            self.model.name, with_index=self.index is not None, with_keys=bool(self.options.api_keys)
+            self.model.embedder.manifest,
+            with_index=self.index is not None,
+            with_keys=bool(self.options.api_keys),
         )
         await answer(send, _json(content))
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from edge_embed import __version__
+from edge_embed.model_file.manifest import Manifest
 from edge_embed.serve.requests import ROLES
-from edge_embed.serve.search import MODES, MOST_HITS
+from edge_embed.serve.search import LONGEST_QUERY, MODES, MOST_HITS
 
 Json = dict[str, Any]
 
@@ -14,6 +15,29 @@ _TEXTS: Json = {
     "oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
 }
 _VECTOR: Json = {"type": "array", "items": {"type": "number"}}
+_SCALARS: list[Json] = [
+    {"type": ["string", "boolean"]},
+    {"type": "number", "minimum": -(2**63), "maximum": 2**63 - 1},
+]
+_WHERE: Json = {
+    "type": ["object", "null"],
+    "additionalProperties": {
+        "anyOf": [
+            *_SCALARS,
+            {"type": "null"},
+            {"type": "array", "items": {"anyOf": _SCALARS}},
+            {
+                "type": "object",
+                "minProperties": 1,
+                "additionalProperties": False,
+                "properties": {
+                    **{name: {"anyOf": _SCALARS} for name in ("gt", "gte", "lt", "lte")},
+                    "exists": {"type": "boolean"},
+                },
+            },
+        ]
+    },
+}
 _ERROR: Json = {
     "type": "object",
     "required": ["error"],
@@ -44,15 +68,16 @@ _REASONS = {
 }
 
 
-def document(model: str, *, with_index: bool, with_keys: bool) -> Json:
+def document(manifest: Manifest, *, with_index: bool, with_keys: bool) -> Json:
     """Returns the OpenAPI 3.1 document.
 
     Args:
-        model: The name of the model that is served.
+        manifest: What the model that is served says of itself.
         with_index: Whether `/search` is there.
         with_keys: Whether requests need a key.
     """
-    dimensions = {"type": ["integer", "null"], "minimum": 1}
+    model = manifest.name
+    dimensions = {"type": ["integer", "null"], "minimum": 1, "maximum": manifest.dimension}
     embeddings: Json = {
         "type": "object",
         "required": ["input"],
@@ -92,7 +117,7 @@ def document(model: str, *, with_index: bool, with_keys: bool) -> Json:
         },
     }
     flag: Json = {"type": ["boolean", "null"]}
-    prompt_name: Json = {"type": ["string", "null"]}
+    prompt_name: Json = {"enum": [*manifest.prompts, None]}
     tei: Json = {
         "type": "object",
         "required": ["inputs"],
@@ -101,7 +126,7 @@ def document(model: str, *, with_index: bool, with_keys: bool) -> Json:
             "truncate": flag,
             "truncation_direction": {"enum": ["right", "Right"]},
             "prompt_name": prompt_name,
-            "normalize": flag,
+            "normalize": {"enum": [True, None]} if manifest.normalize else flag,
             "dimensions": dimensions,
         },
     }
@@ -154,10 +179,10 @@ def document(model: str, *, with_index: bool, with_keys: bool) -> Json:
             "required": ["query"],
             "additionalProperties": False,
             "properties": {
-                "query": {"type": "string"},
+                "query": {"type": "string", "maxLength": LONGEST_QUERY},
                 "k": {"type": "integer", "minimum": 1, "maximum": MOST_HITS},
                 "mode": {"enum": list(MODES)},
-                "where": {"type": ["object", "null"]},
+                "where": _WHERE,
                 "min_score": {"type": ["number", "null"]},
                 "per_document": {"type": "boolean"},
             },
@@ -176,6 +201,7 @@ def document(model: str, *, with_index: bool, with_keys: bool) -> Json:
     if with_keys:
         result["components"] = {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}}
         result["security"] = [{"key": []}]
+        paths["/health"]["get"]["security"] = []  # a probe of a load balancer has no key
     return result
 
 

@@ -134,7 +134,8 @@ def parse_similarity(body: Json, *, prompts: Mapping[str, str], max_texts: int) 
         raise invalid(f"source_sentence is a {_kind(source)}; expected a string", "inputs.source_sentence")
     sentences, _ = _texts(inputs.get("sentences"), "inputs.sentences", max_texts)
     _check_text(source, "inputs.source_sentence")
-    parameters = body.get("parameters") or {}
+    parameters = body.get("parameters")
+    parameters = {} if parameters is None else parameters
     if not isinstance(parameters, dict):
         raise invalid(f"parameters is a {_kind(parameters)}; expected an object", "parameters")
     name = _prompt_name(parameters, prompts)
@@ -236,9 +237,17 @@ def _dimensions(body: Mapping[str, Any]) -> int | None:
     value = body.get("dimensions")
     if value is None:
         return None
-    if not isinstance(value, int) or isinstance(value, bool):
+    number = whole(value)
+    if number is None:
         raise invalid(f"dimensions is a {_kind(value)}; expected a whole number", "dimensions")
-    return value
+    return number
+
+
+def whole(value: Any) -> int | None:
+    """Returns a whole number of JSON as an int, where 2.0 is one too; None if it is anything else."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _flag(body: Mapping[str, Any], name: str, default: bool) -> bool:

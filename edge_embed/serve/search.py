@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_embed.errors import InputError
 from edge_embed.serve.errors import invalid
+from edge_embed.serve.requests import whole
 
 if TYPE_CHECKING:
     from edge_embed.retrieval import Hit, Index
@@ -51,8 +52,8 @@ class SearchRequest:
             query.encode()
         except UnicodeEncodeError as error:
             raise invalid("query is not valid Unicode", "query") from error
-        k = body.get("k", 10)
-        if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= MOST_HITS:
+        k = whole(body.get("k", 10))
+        if k is None or not 1 <= k <= MOST_HITS:
             raise invalid(f"k must be a whole number from 1 to {MOST_HITS}", "k")
         mode = body.get("mode", "hybrid")
         if mode not in MODES:

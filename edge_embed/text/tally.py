@@ -33,6 +33,16 @@ class Seen:
 def one_warning() -> Iterator[None]:
     """Joins the warnings of this thread's calls of `Embedder` within the block into one at its end."""
     total = Tally()
+    try:
+        with counted_in(total):
+            yield
+    finally:
+        warn_of(total)
+
+
+@contextlib.contextmanager
+def counted_in(total: Tally) -> Iterator[None]:
+    """Adds to `total` what this thread's calls of `Embedder` within the block would warn about."""
 
     def receive(source: Source) -> bool:
         if isinstance(source, Tally):
@@ -40,11 +50,8 @@ def one_warning() -> Iterator[None]:
             return True
         return False
 
-    try:
-        with hold_warnings(receive):
-            yield
-    finally:
-        warn_of(total)
+    with hold_warnings(receive):
+        yield
 
 
 class Tally:

@@ -59,8 +59,9 @@ def test_one_text_without_a_list_and_base64(client, truth):
     np.testing.assert_array_equal(np.frombuffer(data, "<f4"), truth.encode("the red planet"))
 
 
-def test_dimensions(client, truth):
-    _, answer, _ = client.post("/v1/embeddings", {"input": "the red planet", "dimensions": 4})
+@pytest.mark.parametrize("dimensions", [4, 4.0])  # both are the integer 4 in JSON
+def test_dimensions(client, truth, dimensions):
+    _, answer, _ = client.post("/v1/embeddings", {"input": "the red planet", "dimensions": dimensions})
     expected = truth.encode("the red planet", truncate_dim=4)
     np.testing.assert_array_equal(np.array(answer["data"][0]["embedding"], np.float32), expected)
 
@@ -115,6 +116,7 @@ def test_token_arrays_are_refused_with_the_switch_of_the_client(client, value):
         ({"input": "a", "dimensions": 0}, 400, "dimensions"),
         ({"input": "a", "dimensions": 9}, 400, "dimensions"),
         ({"input": "a", "dimensions": True}, 400, "dimensions"),
+        ({"input": "a", "dimensions": 4.5}, 400, "dimensions"),
         ({"input": "a", "encoding_format": "hex"}, 400, "encoding_format"),
         ({"input": "a", "truncate": "yes"}, 400, "truncate"),
         ({"input": "a", "input_type": "image"}, 400, "input_type"),
@@ -152,6 +154,7 @@ def test_tei_endpoints(client, truth):
     assert client.post("/embed", {"inputs": "a", "prompt_name": "nope"})[0] == 400
     assert client.post("/embed", {"inputs": "a", "truncation_direction": "left"})[0] == 400
     assert client.post("/similarity", {"inputs": "a"})[0] == 400
+    assert client.post("/similarity", {**body, "parameters": []})[0] == 400
 
 
 def test_models_lists_the_roles(client, truth):
@@ -342,10 +345,13 @@ def test_logs_are_json_on_request(serve, caplog, monkeypatch):
     assert {"status": 400, "error": "invalid_value"}.items() <= lines["two"].items()
 
 
-def test_the_openapi_document_names_what_is_served(client, server):
+def test_the_openapi_document_names_what_is_served(client, server, truth):
     document = client.get("/openapi.json")[1]
     assert document["openapi"].startswith("3.1")
     assert set(document["paths"]) < {route.path for route in server.gate._app.routes}
+    body = document["paths"]["/embed"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert body["properties"]["dimensions"]["maximum"] == truth.manifest.dimension
+    assert body["properties"]["prompt_name"]["enum"] == ["query", "document", None]
 
 
 def _until(condition, seconds=10.0):

@@ -55,6 +55,7 @@ def test_modes_and_filters(client, mode):
         ({"query": "a" * 8001}, "query"),
         ({"query": "a", "k": 0}, "k"),
         ({"query": "a", "k": 101}, "k"),
+        ({"query": "a", "min_score": 10**400}, "query"),
         ({"query": "a", "mode": "fuzzy"}, "mode"),
         ({"query": "a", "where": [1]}, "where"),
         ({"query": "a", "where": {"n": {"near": 3}}}, "where"),
