@@ -113,6 +113,7 @@ class Job:
             extra_texts=tuple(self.checkpoint.prompts.values()),
             # Families whose table of positions has rows that no token uses count them from the pad id.
             padding_shifts=self.checkpoint.family.released.extra_positions > 0,
+            static=self.checkpoint.config if self.checkpoint.family.without_transformers else None,
         )
 
     def rewrite(self, recipe: Recipe | None = None) -> None:

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from edge_embed_convert.families import Family, RandomTensor
+from edge_embed_convert.source.modules import LEGACY_POOLING_KEYS
 
 
 def write_random_checkpoint(
@@ -25,7 +26,7 @@ def write_random_checkpoint(
     tokenizer: Mapping[str, bytes],
     *,
     seed: int = 0,
-    pooling: str = "mean",
+    pooling: str | None = None,
     normalize: bool = True,
     **overrides: Any,
 ) -> Path:
@@ -36,7 +37,7 @@ def write_random_checkpoint(
         family: Gives the released shape.
         tokenizer: Tokenizer files by name, written as they are.
         seed: Of the random weights.
-        pooling: The pooling mode.
+        pooling: The pooling mode; by default that of the released model.
         normalize: Whether a Normalize module ends it.
         **overrides: Entries of config.json other than the released ones.
 
@@ -49,12 +50,16 @@ def write_random_checkpoint(
     generator = torch.Generator().manual_seed(seed)
     widths = [hidden, *(int(hidden * factor) for factor in released.dense)]
     dense = [f"{number}_Dense" for number in range(2, 1 + len(widths))]
-    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), *((name, "Dense") for name in dense)]
+    static = family.without_transformers
+    modules = [("", "StaticEmbedding")] if static else [("", "Transformer"), ("1_Pooling", "Pooling")]
+    modules += [(name, "Dense") for name in dense]
     if normalize:
         modules.append((f"{len(modules)}_Normalize", "Normalize"))
     tensors = {spec.name: _random(spec, generator) for spec in released.tensors(config)}
-    limit = int(config["max_position_embeddings"]) - released.extra_positions
-    _write_layout(directory, config, modules, released.prompts, pooling, hidden, limit)
+    _write_layout(directory, modules, released.prompts)
+    if not static:
+        limit = int(config["max_position_embeddings"]) - released.extra_positions
+        _write_transformer(directory, config, pooling or released.pooling, hidden, limit)
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
     for name, in_features, out_features in zip(dense, widths, widths[1:], strict=False):
         settings = {
@@ -71,33 +76,29 @@ def write_random_checkpoint(
     return directory
 
 
-def _write_layout(
-    directory: Path,
-    config: Mapping[str, Any],
-    modules: Sequence[tuple[str, str]],
-    prompts: Mapping[str, str],
-    pooling: str,
-    hidden: int,
-    limit: int,
-) -> None:
+def _write_layout(directory: Path, modules: Sequence[tuple[str, str]], prompts: Mapping[str, str]) -> None:
     for path, _ in modules:
         (directory / path).mkdir(parents=True, exist_ok=True)
-    _write_json(directory / "config.json", config)
     index = [
         {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for i, (path, kind) in enumerate(modules)
     ]
     _write_json(directory / "modules.json", index)
-    pool = {"word_embedding_dimension": hidden, "include_prompt": True}
-    keys = {"cls_token": "cls", "mean_tokens": "mean", "max_tokens": "max"}
-    flags = {f"pooling_mode_{key}": mode == pooling for key, mode in keys.items()}
-    _write_json(directory / "1_Pooling" / "config.json", pool | flags)
-    _write_json(directory / "sentence_bert_config.json", {"max_seq_length": limit, "do_lower_case": False})
     meta = {"prompts": dict(prompts), "default_prompt_name": None, "similarity_fn_name": "cosine"}
     _write_json(directory / "config_sentence_transformers.json", meta)
     (directory / "README.md").write_text(
         "---\nlicense: apache-2.0\n---\nSynthetic: random weights.\n", "utf-8"
     )
+
+
+def _write_transformer(
+    directory: Path, config: Mapping[str, Any], pooling: str, hidden: int, limit: int
+) -> None:
+    _write_json(directory / "config.json", config)
+    pool = {"word_embedding_dimension": hidden, "include_prompt": True}
+    flags = {f"pooling_mode_{key}": mode == pooling for key, mode in LEGACY_POOLING_KEYS.items()}
+    _write_json(directory / "1_Pooling" / "config.json", pool | flags)
+    _write_json(directory / "sentence_bert_config.json", {"max_seq_length": limit, "do_lower_case": False})
 
 
 def _random(spec: RandomTensor, generator: torch.Generator) -> Tensor:

@@ -301,7 +301,7 @@ class FamilyChecks:
         transformer = AutoModel.from_pretrained(
             directory, attn_implementation="eager", dtype=torch.float32
         ).eval()
-        pooling = Pooling(checkpoint.encoder.hidden_size, pooling_mode="mean")
+        pooling = Pooling(checkpoint.encoder.hidden_size, pooling_mode=checkpoint.pooling)
         furthest = 0.0
         for length in lengths:
             ids = np.random.default_rng(length).integers(5, VOCABULARY, length).tolist()

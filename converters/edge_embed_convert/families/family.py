@@ -67,6 +67,7 @@ class Released:
         config: Its config.json.
         tensors: Gives the encoder's weights for a config.json of the family.
         tokenizer: The kind of its tokenizer: `wordpiece`, or `gemma` for a BPE with byte fallback.
+        pooling: How its tokens become one vector.
         dense: Widths of the Dense modules after pooling, as multiples of the hidden size.
         prompts: Prompts of the released model by name.
         width_key: The entry of config.json that states the length of a token's vector.
@@ -77,6 +78,7 @@ class Released:
     config: Mapping[str, Any]
     tensors: Callable[[Mapping[str, Any]], Iterator[RandomTensor]]
     tokenizer: str
+    pooling: str = "mean"
     dense: tuple[float, ...] = ()
     prompts: Mapping[str, str] = field(default_factory=dict)
     width_key: str = "hidden_size"
@@ -111,6 +113,8 @@ class Family:
         needs_dense: The Dense modules that every released checkpoint of the family has; empty if none.
         matryoshka: Dimensions that released models of the family are trained to be cut to.
         default_max_tokens: The longest input if the user names none and the model takes longer ones.
+        without_transformers: Whether sentence-transformers runs it by itself: there is no config.json of
+            transformers, and nothing is put around a text.
     """
 
     name: str
@@ -130,6 +134,7 @@ class Family:
     needs_dense: tuple[str, ...] = ()
     matryoshka: tuple[int, ...] = ()
     default_max_tokens: int | None = None
+    without_transformers: bool = False
 
 
 def positive(raw: Mapping[str, Any], key: str, default: int | None = None) -> int:

@@ -21,7 +21,17 @@ with silenced():  # importing it logs, from Python and from C++
 
     from edge_embed_convert.layers.products import bmm_rows
 
-__all__ = ["MASKED", "LayerNorm", "RMSNorm", "SplitNorm", "attend", "bmm_4d", "padding_bias", "token_mask"]
+__all__ = [
+    "MASKED",
+    "LayerNorm",
+    "RMSNorm",
+    "SplitNorm",
+    "attend",
+    "bmm_4d",
+    "padding_bias",
+    "silu",
+    "token_mask",
+]
 
 MASKED = -2e4
 """Additive score of a key that must not be seen.
@@ -161,6 +171,11 @@ def _up_to_last(marks: Tensor) -> Tensor:
 def _step(x: Tensor) -> Tensor:
     """Returns 0 below 1 and 1 from there on, for whole numbers: a clamp to 0 and 1 is not delegated."""
     return torch.relu(x) - torch.relu(x - 1.0)
+
+
+def silu(x: Tensor) -> Tensor:
+    """Returns ``x * sigmoid(x)``, in two operations that the delegate has."""
+    return x * torch.sigmoid(x)
 
 
 def padding_bias(mask: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from edge_embed_convert.layers.common import LayerNorm
+from edge_embed_convert.layers.common import LayerNorm, silu
 from edge_embed_convert.source import modules
 from edge_embed_convert.source.weights import Weights
 
@@ -26,7 +26,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda x: x,
     "relu": torch.relu,
     "sigmoid": torch.sigmoid,
-    "silu": lambda x: x * torch.sigmoid(x),
+    "silu": silu,
     "tanh": torch.tanh,
 }
 """What `source.modules.ACTIVATIONS` names."""

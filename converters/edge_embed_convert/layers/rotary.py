@@ -1,13 +1,79 @@
-"""Rotary position embedding, fused with the norm before it, over heads that are split into halves."""
+"""Rotary position embedding over heads that are split into halves, and layers whose attention has it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from edge_embed_convert.source.weights import linear
+from edge_embed_convert.source.weights import Weights, linear
+
+
+class Attending(Protocol):
+    """What layers share for one input: rotary tables, and which keys a query sees."""
+
+    @property
+    def tables(self) -> Mapping[bool, tuple[Tensor, Tensor]]:
+        """Cosine and sine by whether a layer is sliding."""
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, sliding: bool) -> Tensor:
+        """Computes attention: heads ``(1, L, H, d)`` over ``(1, L, K, d)`` twice, to ``(1, L, H * d)``."""
+
+
+class RotaryLayer(nn.Module):
+    """A transformer layer with rotary positions: its projections to heads, and its attention.
+
+    Queries and keys come as two halves of all heads, rows sorted, which the rotation turns against each
+    other; so nothing has to be cut. Recipes know a projection by the name of its attribute.
+
+    Args:
+        heads: How many heads queries have.
+        kv_heads: How many heads keys and values have.
+        head_dim: Size of a head.
+        sliding: Whether the layer sees a window only.
+    """
+
+    def __init__(self, heads: int, kv_heads: int, head_dim: int, *, sliding: bool = False) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim, self.sliding = heads, kv_heads, head_dim, sliding
+        self.qk_norm: RotaryNorm | None = None
+
+    def taken(
+        self, weights: Weights, width: int, *, bias: bool = False
+    ) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
+        """Takes the projections to queries, keys and values, named as decoders of transformers do.
+
+        Args:
+            weights: The tensors of the layer's attention.
+            width: Length of a token's vector.
+            bias: Whether they have biases.
+        """
+        query, key, value = (
+            weights.take_linear(f"{name}_proj", count * self.head_dim, width, bias=bias)
+            for name, count in (("q", self.heads), ("k", self.kv_heads), ("v", self.kv_heads))
+        )
+        return query, key, value
+
+    def read(self, query: nn.Linear, key: nn.Linear, value: nn.Linear) -> None:
+        """Sets the projections to queries, keys and values. A scale of the scores is in the query's rows."""
+        self.qk_first, self.qk_second = (half_of((query, key), half, self.head_dim) for half in (0, 1))
+        self.value = value
+
+    def attention(self, x: Tensor, context: Attending) -> Tensor:
+        """Returns what attention gives, before the output projection: ``(1, L, heads * head_dim)``."""
+        length, table = x.shape[1], context.tables[self.sliding]
+        shape = (1, length, self.heads + self.kv_heads, self.head_dim // 2)
+        first, second = self.qk_first(x).reshape(shape), self.qk_second(x).reshape(shape)
+        qk = rotated(first, second, table) if self.qk_norm is None else self.qk_norm(first, second, table)
+        query, key = torch.split(qk, [self.heads, self.kv_heads], dim=2)
+        value = self.values(self.value(x).reshape(1, length, self.kv_heads, self.head_dim))
+        return context.attend(query, key, value, self.sliding)
+
+    def values(self, value: Tensor) -> Tensor:
+        """Changes the values ``(1, L, kv_heads, head_dim)`` on their way to attention; here not at all."""
+        return value
 
 
 class RotaryNorm(nn.Module):

@@ -46,6 +46,12 @@ class WindowedContext:
             self.blocks = -(-length // radius)
             self.window = self._block_bias(mask)
 
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, sliding: bool) -> Tensor:
+        """Computes the attention of a layer, as `layers.common.attend` does, with or without the window."""
+        if sliding and self.blocks:
+            return self.attend_in_window(query, key, value)
+        return attend(query, key, value, self.window if sliding else self.padding)
+
     def attend_in_window(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Attends block by block: one radius of queries against the three radii of keys they can see.
 

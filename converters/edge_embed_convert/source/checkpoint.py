@@ -29,6 +29,7 @@ from edge_embed_convert.source.modules import (
     read_modules,
 )
 from edge_embed_convert.source.prompts import merged_prompts, missing_prompts
+from edge_embed_convert.source.static import static_config
 
 TRAINED_RECIPE = "quantization_aware_recipe"
 """The entry of config.json with the recipe that quantization-aware training was for."""
@@ -46,7 +47,7 @@ class Checkpoint:
         id: Hub id, or the directory's name.
         revision: The hub commit, if it came from there.
         transformer_path: Directory of the encoder's own config.json and weights.
-        config: That config.json.
+        config: That config.json, or what the files of a static model imply.
         family: Its family.
         encoder: That config.json as the family reads it.
         modular: Whether it came with a modules.json.
@@ -151,11 +152,16 @@ def load(source: str | Path, **options: Unpack[CheckpointOptions]) -> Checkpoint
     path, commit = fetch(str(source), options.get("revision"))
     modules = read_modules(path, pooling)
     transformer = modules.transformer
-    config = read_object(transformer / "config.json", "the encoder's configuration")
-    _check_code(config)
+    if modules.static:
+        config = static_config(transformer)
+    else:
+        config = read_object(transformer / "config.json", "the encoder's configuration")
+        _check_code(config)
     family = family_of(config)
     encoder = family.parse(config, options.get("sliding_window"))
-    bert_config = read_optional(transformer / "sentence_bert_config.json")
+    # sentence-transformers reads neither these settings nor the tokenizer's for a static model.
+    bert_config = {} if modules.static else read_optional(transformer / "sentence_bert_config.json")
+    settings = {} if modules.static else read_optional(transformer / "tokenizer_config.json")
     st_config = read_optional(path / "config_sentence_transformers.json", unique=True)
     prompts, default_prompt = merged_prompts(
         st_config, options.get("prompts") or {}, options.get("default_prompt")
@@ -175,7 +181,7 @@ def load(source: str | Path, **options: Unpack[CheckpointOptions]) -> Checkpoint
         head=modules.head,
         dimension=check_widths(modules, encoder.hidden_size),
         max_tokens=_max_tokens(
-            transformer, encoder, bert_config, options.get("max_tokens"), family.default_max_tokens
+            settings, encoder, bert_config, options.get("max_tokens"), family.default_max_tokens
         ),
         prompts=prompts,
         default_prompt_name=default_prompt,
@@ -217,13 +223,12 @@ def _check_dense(checkpoint: Checkpoint) -> None:
 
 
 def _max_tokens(
-    transformer: Path,
+    tokenizer: dict[str, Any],
     encoder: EncoderConfig,
     bert_config: dict[str, Any],
     asked: int | None,
     default: int | None,
 ) -> int:
-    tokenizer = read_optional(transformer / "tokenizer_config.json")
     limits = [encoder.max_positions, bert_config.get("max_seq_length")]
     if bert_config.get("max_seq_length") is None:
         limits.append(tokenizer.get("model_max_length"))

@@ -14,6 +14,7 @@ from typing import Any
 
 from edge_embed.errors import CheckpointError
 from edge_embed_convert.source.files import read_json, read_object, read_optional
+from edge_embed_convert.source.static import is_model2vec
 
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 """The modes of sentence-transformers, in the order in which it concatenates those of old configurations."""
@@ -45,6 +46,7 @@ _TANH = "torch.nn.modules.activation.Tanh"
 _EMBEDDING = "sentence_embedding"
 _LETTERS = {
     "Transformer": "T",
+    "StaticEmbedding": "S",
     "Pooling": "P",
     "Dense": "D",
     "LayerNorm": "L",
@@ -101,16 +103,18 @@ class Modules:
     """What a checkpoint does with a text.
 
     Attributes:
-        transformer: Directory of the encoder's own config.json and weights.
+        transformer: Directory of the encoder's own config.json and weights, or of a static model's.
         pooling: Pooling modes, in the order in which their vectors are concatenated.
         head: What follows the pooling, in order; a Dropout module does nothing and is left out.
         embedding_dimension: Length of the token vectors as the Pooling module states it, if it does.
+        static: Whether it is a static model.
     """
 
     transformer: Path
     pooling: tuple[str, ...]
     head: tuple[HeadModule, ...]
     embedding_dimension: int | None
+    static: bool = False
 
 
 def read_modules(path: Path, pooling: str | None) -> Modules:
@@ -130,7 +134,8 @@ def read_modules(path: Path, pooling: str | None) -> Modules:
             "modules.json already names the pooling", got=f"--pooling {pooling}", fix="leave --pooling out"
         )
     entries = _entries(path)
-    modes: tuple[str, ...] = ()
+    static = entries[0][0] == "StaticEmbedding"
+    modes: tuple[str, ...] = ("mean",) if static else ()
     dimension = None
     head: list[HeadModule] = []
     for kind, relative in entries:
@@ -146,7 +151,7 @@ def read_modules(path: Path, pooling: str | None) -> Modules:
         elif kind == "Normalize":
             _check_input(directory, read_optional(directory / "config.json"))
             head.append(Normalize())
-    return Modules(path / entries[0][1], modes, tuple(head), dimension)
+    return Modules(path / entries[0][1], modes, tuple(head), dimension, static)
 
 
 def check_widths(modules: Modules, hidden_size: int) -> int:
@@ -187,13 +192,26 @@ def check_widths(modules: Modules, hidden_size: int) -> int:
 
 
 def _plain(path: Path, pooling: str | None) -> Modules:
-    """Returns the modules of a transformers directory: the pooling that the user names, and Normalize."""
+    """Returns the modules of a directory without a list of them.
+
+    That is a transformers directory, with the pooling that the user names and Normalize, or model2vec's.
+    """
     if not (path / "config.json").is_file():
         raise CheckpointError(
             f"{path} is not a checkpoint",
             got="neither modules.json nor config.json",
             expected="a sentence-transformers or transformers directory",
         )
+    config = read_object(path / "config.json", "the configuration")
+    if is_model2vec(config):
+        if pooling is not None:
+            raise CheckpointError(
+                "a static model has no pooling to choose",
+                got=f"--pooling {pooling}",
+                fix="leave --pooling out",
+            )
+        head: tuple[HeadModule, ...] = (Normalize(),) if config.get("normalize") else ()
+        return Modules(path, ("mean",), head, None, static=True)
     if pooling is None:
         raise CheckpointError(
             f"{path} is a plain transformers checkpoint, which does not say how to pool its tokens",
@@ -234,11 +252,12 @@ def _entries(path: Path) -> list[tuple[str, str]]:
             expected="an entry for each; without its Dense layers a model returns meaningless vectors",
             fix="restore modules.json from the original, or remove the directories if they do not belong",
         )
-    if not re.fullmatch("TP[DLON]*", "".join(_LETTERS.get(kind, "?") for kind, _ in kinds)):
+    if not re.fullmatch("(TP|S)[DLON]*", "".join(_LETTERS.get(kind, "?") for kind, _ in kinds)):
         raise CheckpointError(
             "the modules of this checkpoint cannot be exported",
             got=" → ".join(kind for kind, _ in kinds),
-            expected="Transformer → Pooling → any of Dense, LayerNorm, Dropout and Normalize",
+            expected="Transformer → Pooling, or StaticEmbedding, → any of Dense, LayerNorm, Dropout and "
+            "Normalize",
         )
     return kinds
 

@@ -33,6 +33,14 @@ NEEDED: tuple[tuple[str, str, dict[str, str]], ...] = (
         r"\barctic-embed-(xs|s|m|l)\b(?!-v2)",
         {"query": "Represent this sentence for searching relevant passages: "},
     ),
+    (
+        "Qwen3-Embedding",
+        r"\bqwen3-embedding\b",
+        {
+            "query": "Instruct: Given a web search query, retrieve relevant passages that answer the query"
+            "\nQuery:"
+        },
+    ),
     ("snowflake-arctic-embed 2", r"\barctic-embed-(m|l)-v2", {"query": "query: "}),
 )
 """Models trained with prompts that their checkpoints often do not name: the model, how it is called in an id
@@ -103,7 +111,10 @@ def missing_prompts(path: Path, name: str, prompts: Mapping[str, str]) -> str | 
     text = f"{name}\n{read_text(card)[:_CARD] if card.is_file() else ''}".lower()
     for model, pattern, needed in NEEDED:
         if re.search(pattern, text):
-            options = " ".join(f"--prompt {key}={value!r}" for key, value in needed.items())
+            # A shell reads a line break that is written as one between $'...' alone.
+            options = " ".join(
+                f"--prompt {key}={'$' if chr(10) in value else ''}{value!r}" for key, value in needed.items()
+            )
             return (
                 f"{model} models are trained with prompts and this checkpoint names none: convert with "
                 f"{options}, or put them before each text; without them retrieval gets worse"

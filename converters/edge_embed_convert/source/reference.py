@@ -10,20 +10,24 @@ from __future__ import annotations
 import functools
 import pickle
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from edge_embed.errors import CheckpointError
 from edge_embed_convert.silence import silenced
 from edge_embed_convert.source.checkpoint import Checkpoint
+from edge_embed_convert.source.files import weight_files
 from edge_embed_convert.source.hushed import hushed
 from edge_embed_convert.source.loaded_tokenizer import load_tokenizer
 from edge_embed_convert.source.modules import LAYER_NORM_EPS, HeadModule, LayerNorm, Normalize
+from edge_embed_convert.source.static import MAPPING, ROWS, TABLE, WEIGHTS, read_static_tokenizer
 from edge_embed_convert.source.weights import Weights
 
 Vectors = npt.NDArray[np.float32]
@@ -47,12 +51,18 @@ class Reference:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
-        self.model = _load_model(checkpoint)
-        self._tokenizer = load_tokenizer(checkpoint.transformer_path, lowercase=checkpoint.lowercase)
+        self._static = checkpoint.family.without_transformers
+        self.model = _TokenVectors(checkpoint) if self._static else _load_model(checkpoint)
+        if self._static:
+            self._tokenizer = read_static_tokenizer(checkpoint.transformer_path)
+        else:
+            self._tokenizer = load_tokenizer(checkpoint.transformer_path, lowercase=checkpoint.lowercase)
         self._head = [_step(module) for module in checkpoint.head]
 
     def tokenize(self, text: str) -> list[int]:
         """Returns the ids of a text as the source has them, special tokens included, cut to the maximum."""
+        if self._static:
+            return list(self._tokenizer.encode(text).ids[: self._checkpoint.max_tokens])
         ids = self._tokenizer(text, truncation=True, max_length=self._checkpoint.max_tokens)["input_ids"]
         return [int(i) for i in ids]
 
@@ -71,6 +81,26 @@ class Reference:
         for step in self._head:
             pooled = step(pooled)
         return pooled
+
+
+class _TokenVectors(torch.nn.Module):
+    """The vectors of a static model's tokens, by the definition of sentence-transformers.
+
+    Args:
+        checkpoint: A static model.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        tensors = load_file(weight_files(checkpoint.transformer_path)[0])
+        table = tensors[TABLE if TABLE in tensors else ROWS].float()
+        if TABLE not in tensors:
+            table = table[tensors[MAPPING].long()] if MAPPING in tensors else table
+            table = table * tensors[WEIGHTS].float()[:, None] if WEIGHTS in tensors else table
+        self._table = table
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(last_hidden_state=self._table[input_ids])
 
 
 def _pool(hidden: Tensor, mode: str) -> Tensor:

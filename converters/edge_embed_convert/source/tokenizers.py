@@ -25,7 +25,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,7 @@ from edge_embed_convert.source import sentencepiece_bpe, sentencepiece_unigram
 from edge_embed_convert.source.files import TOKENIZER_FILES, read_optional
 from edge_embed_convert.source.loaded_tokenizer import load_tokenizer
 from edge_embed_convert.source.sentencepiece_bpe import Ids, difference
+from edge_embed_convert.source.static import read_static_tokenizer
 from edge_embed_convert.source.tokenizer_texts import HOSTILE_TEXTS
 
 if TYPE_CHECKING:
@@ -69,10 +70,12 @@ class _Checkpoint:
     """What the checkpoint says beside its tokenizer files."""
 
     directory: Path
-    config: dict[str, Any]
+    config: Mapping[str, Any]
     lowercase: bool
     rows: int
     padding_shifts: bool
+    own_pad: bool = False
+    """Whether the table has one more row, which pads and which no text reaches."""
 
     def record(self, kind: str, data: bytes, pad: int, around: _Around) -> TokenizerRecord:
         return TokenizerRecord(
@@ -83,7 +86,7 @@ class _Checkpoint:
             pad_id=pad,
             prefix_ids=list(around[0]),
             suffix_ids=list(around[1]),
-            vocab_size=self.rows,
+            vocab_size=self.rows + self.own_pad,
             # What follows a text tells the graph where it ends.
             sees_padding_tokens=bool(around[1]) and not self.padding_shifts,
         )
@@ -95,6 +98,7 @@ def convert_tokenizer(
     lowercase: bool | None = None,
     extra_texts: Sequence[str] = (),
     padding_shifts: bool = False,
+    static: Mapping[str, Any] | None = None,
 ) -> ConvertedTokenizer:
     """Chooses the lightest tokenizer file that gives exactly the ids that sentence-transformers feeds.
 
@@ -104,11 +108,16 @@ def convert_tokenizer(
         extra_texts: Texts to compare on beside `HOSTILE_TEXTS`, for instance the prompts.
         padding_shifts: Whether a padding token that a text spells shifts the positions of those after it, as
             in RoBERTa, which the graph does not compute.
+        static: The configuration of a static model, whose tokenizer is read without transformers.
 
     Raises:
         CheckpointError: If no tokenizer can be read, it can produce ids beyond the embedding table, or it
             puts ids around a text in a way that a fixed prefix and suffix cannot express.
     """
+    if static is not None:
+        rows = int(static["vocab_size"]) - 1
+        bare = _Checkpoint(directory, static, lowercase=False, rows=rows, padding_shifts=False, own_pad=True)
+        return _from_backend(bare, read_static_tokenizer(directory), rows, None, extra_texts)
     checkpoint = _checkpoint(directory, lowercase, padding_shifts)
     if not any((directory / name).is_file() for name in TOKENIZER_FILES):
         raise CheckpointError(
@@ -282,6 +291,8 @@ def _pad_id(checkpoint: _Checkpoint, pieces: _Pieces, around: _Around) -> int:
     The tokenizer's own word comes first: transformers writes a pad_token_id of 0 into a BERT's config.json
     whatever the vocabulary holds there.
     """
+    if checkpoint.own_pad:
+        return checkpoint.rows
     surrounding = {*around[0], *around[1]}
     names: dict[object, str] = {i: token for token, i in pieces.ids.items()}
     seen = [(text.lower(), set(pieces.encode(text))) for text in HOSTILE_TEXTS]
@@ -307,6 +318,12 @@ def _pad_id(checkpoint: _Checkpoint, pieces: _Pieces, around: _Around) -> int:
     for pad in range(checkpoint.rows):
         if usable(pad) and unreachable(pad):
             return pad
+    # Where other tokens end every text, the model sees a padding token that the text spells. So any special
+    # token will do, if every text that has it spells it. Qwen ends texts with the token that it pads with.
+    if around[1] and not checkpoint.padding_shifts:
+        for i in sorted(pieces.special, key=lambda i: ("pad" not in names.get(i, "").lower(), i)):
+            if usable(i):
+                return i
     token = names.get(config) if isinstance(config, int) else None
     raise CheckpointError(
         "the checkpoint names no usable pad id, by which the graph tells padding from text",
