@@ -5,11 +5,17 @@ Their encoder is `layers.post_norm.PostNormEncoder`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edge_embed_convert.families.family import Projection, RandomTensor
+from edge_embed_convert.families.family import Family, Projection, RandomTensor, Released, positive
+from edge_embed_convert.recipes.grammar import BALANCED_INT8
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from edge_embed_convert.source.weights import Weights
 
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 """Activations of the feed-forward that are computed here, as config.json names them."""
@@ -80,6 +86,94 @@ class PostNormNames:
     down: str = "output.dense"
     down_norm: str = "output.LayerNorm"
     relative: str = "encoder.relative_attention_bias.weight"
+
+
+def read_shape(raw: Mapping[str, Any], **others: Any) -> PostNormShape:
+    """Returns the sizes that a config.json with BERT's keys names.
+
+    Args:
+        raw: The parsed file.
+        **others: What the family reads in another way or has beside them.
+
+    Raises:
+        CheckpointError: If one is missing or is no positive number.
+    """
+    sizes: dict[str, Any] = {
+        "vocab_size": positive(raw, "vocab_size"),
+        "hidden_size": positive(raw, "hidden_size"),
+        "intermediate_size": positive(raw, "intermediate_size"),
+        "layers": positive(raw, "num_hidden_layers"),
+        "heads": positive(raw, "num_attention_heads"),
+        "positions": positive(raw, "max_position_embeddings"),
+        "eps": float(raw.get("layer_norm_eps", 1e-12)),
+        "activation": raw.get("hidden_act") or "gelu",
+    }
+    return PostNormShape(**{**sizes, **others})
+
+
+COUNTER, POOLER = r"embeddings\.position_ids", r"pooler\.dense\.(weight|bias)"
+"""Weights that no encoder needs: a counter that old releases of transformers saved as a tensor, and the
+pooler, because sentence encoders pool the tokens themselves."""
+
+TINY = {
+    "vocab_size": 600,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+}
+"""Changes to a released config.json with BERT's keys that make a model for tests."""
+
+
+def post_norm_family(
+    *,
+    name: str,
+    model_types: tuple[str, ...],
+    parse: Callable[[Mapping[str, Any], int | None], PostNormShape],
+    evidence: str,
+    prefixes: tuple[str, ...],
+    unused: tuple[str, ...],
+    released: Released,
+    tiny: Mapping[str, Any],
+    names: PostNormNames | None = None,
+    invented: tuple[str, ...] = (),
+) -> Family:
+    """Returns a family whose encoder is `PostNormEncoder`; by default every projection is calibrated in int8.
+
+    Args:
+        name: As for `Family`, like all but `names`.
+        model_types: What config.json calls it.
+        parse: Reads config.json.
+        evidence: Why the default recipe is the default.
+        prefixes: What wrappers put before weight names.
+        unused: Weights that the encoder does not need.
+        released: The shape of a released model.
+        tiny: Makes a model for tests of it.
+        names: What its checkpoints call the weights of a layer.
+        invented: Weights that transformers may make up.
+    """
+
+    def build(weights: Weights, shape: PostNormShape, pad_id: int) -> nn.Module:
+        from edge_embed_convert.layers.post_norm import PostNormEncoder  # brings PyTorch
+
+        return PostNormEncoder(weights, shape, pad_id, names)
+
+    return Family(
+        name=name,
+        model_types=model_types,
+        parse=parse,
+        build=build,
+        projections=POST_NORM_PROJECTIONS,
+        default_recipe="int8",
+        recipes={"int8": BALANCED_INT8},
+        evidence=evidence,
+        prefixes=prefixes,
+        unused=unused,
+        invented=invented,
+        released=released,
+        tiny=tiny,
+    )
 
 
 def post_norm_tensors(

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from edge_embed_convert.families.family import Family, RandomTensor, Released, positive, require_supported
+from edge_embed_convert.families.family import RandomTensor, Released, positive, require_supported
 from edge_embed_convert.families.post_norm import (
-    POST_NORM_PROJECTIONS,
+    COUNTER,
     PostNormNames,
     PostNormShape,
+    post_norm_family,
     post_norm_tensors,
 )
-from edge_embed_convert.recipes.grammar import BALANCED_INT8
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from edge_embed_convert.source.weights import Weights
 
 NAMES = PostNormNames(
     layers="transformer.layer",
@@ -54,12 +49,6 @@ def parse(raw: Mapping[str, Any], sliding_window: int | None = None) -> PostNorm
     )
 
 
-def _build(weights: Weights, config: PostNormShape, pad_id: int) -> nn.Module:
-    from edge_embed_convert.layers.post_norm import PostNormEncoder  # brings PyTorch
-
-    return PostNormEncoder(weights, config, pad_id, NAMES)
-
-
 def _tensors(config: Mapping[str, Any]) -> Iterator[RandomTensor]:
     keys = {
         "vocab_size": "vocab_size",
@@ -71,19 +60,16 @@ def _tensors(config: Mapping[str, Any]) -> Iterator[RandomTensor]:
     return post_norm_tensors({name: config[key] for name, key in keys.items()}, NAMES)
 
 
-FAMILY = Family(
+FAMILY = post_norm_family(
     name="distilbert",
     model_types=("distilbert",),
     parse=parse,
-    build=_build,
-    projections=POST_NORM_PROJECTIONS,
-    default_recipe="int8",
-    recipes={"int8": BALANCED_INT8},
+    names=NAMES,
     evidence="the graph is BERT's, and so is what rounding does to it: BERT's measurements in "
     "docs/recipes.md. No real weights were at hand.",
     prefixes=("distilbert.",),
     unused=(
-        r"embeddings\.position_ids",  # a counter that old releases of transformers saved as a tensor
+        COUNTER,
         r"vocab_(transform|layer_norm|projector)\..*",  # pre-training head
     ),
     released=Released(

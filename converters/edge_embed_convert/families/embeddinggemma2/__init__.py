@@ -19,13 +19,19 @@ from edge_embed_convert.families.family import (
     positive,
     require_supported,
 )
+from edge_embed_convert.families.rotary import (
+    FULL,
+    ROTARY_PROJECTIONS,
+    SLIDING,
+    attention_tensors,
+    gated_tensors,
+    sliding_layers,
+)
 
 if TYPE_CHECKING:
     from torch import nn
 
     from edge_embed_convert.source.weights import Weights
-
-SLIDING, FULL = "sliding_attention", "full_attention"
 
 DEFAULT_ROPE: dict[str, dict[str, Any]] = {
     SLIDING: {"rope_type": "default", "rope_theta": 10_000.0},
@@ -118,17 +124,10 @@ class EmbeddingGemma2Config:
 
 def _attention(raw: Mapping[str, Any]) -> tuple[Attention, ...]:
     layers = positive(raw, "num_hidden_layers", 24)
-    kinds = raw.get("layer_types")
-    if kinds is None:
-        pattern = positive(raw, "sliding_window_pattern", 6)
-        kinds = [SLIDING if (index + 1) % pattern else FULL for index in range(layers)]
-    if len(kinds) != layers or not set(kinds) <= {SLIDING, FULL}:
-        raise CheckpointError(
-            "layer_types does not describe this model's layers",
-            got=f"{len(kinds)} entries of {sorted(set(kinds))}",
-            expected=f"{layers} entries of {FULL} or {SLIDING}",
-        )
-    kinds = [*kinds[:-1], FULL]  # transformers makes the last layer global whatever the file says
+    pattern = positive(raw, "sliding_window_pattern", 6)
+    sliding_by_file = sliding_layers(raw, layers, pattern, full_at=pattern - 1)
+    # transformers makes the last layer global whatever the file says.
+    kinds = [SLIDING if sliding else FULL for sliding in (*sliding_by_file[:-1], False)]
     sizes = {
         SLIDING: (positive(raw, "head_dim", 256), positive(raw, "num_key_value_heads", 2)),
         FULL: (positive(raw, "global_head_dim", 512), positive(raw, "num_global_key_value_heads", 1)),
@@ -196,14 +195,11 @@ def _tensors(raw: Mapping[str, Any]) -> Iterator[RandomTensor]:
     for index, attention in enumerate(config.attention):
         layer = f"layers.{index}"
         query, key = config.heads * attention.head_dim, attention.kv_heads * attention.head_dim
-        shapes = {"q": (query, stream), "k": (key, stream), "v": (key, stream), "o": (stream, query)}
-        for name, shape in shapes.items():
-            yield RandomTensor(f"{layer}.self_attn.{name}_proj.weight", shape)
+        yield from attention_tensors(layer, stream, query, key)
         # Scores are not divided by the size of a head, so gains are small.
         for name in ("q", "k"):
             yield RandomTensor(f"{layer}.self_attn.{name}_norm.weight", (attention.head_dim,), 0.05, mean=0.3)
-        for name, shape in {"gate": (inner, stream), "up": (inner, stream), "down": (stream, inner)}.items():
-            yield RandomTensor(f"{layer}.mlp.{name}_proj.weight", shape)
+        yield from gated_tensors(layer, stream, inner)
         for name in ("input", "post_attention", "pre_feedforward", "post_feedforward"):
             yield RandomTensor(f"{layer}.{name}_layernorm.weight", (stream,), 0.3, mean=1.0)
         yield RandomTensor(f"{layer}.ple_block.per_layer_input_gate.weight", (mixed, stream))
@@ -222,13 +218,7 @@ FAMILY = Family(
     parse=EmbeddingGemma2Config.parse,
     build=_build,
     projections={
-        "qk_first": Projection("attention", "inputs"),
-        "qk_second": Projection("attention", "inputs"),
-        "value": Projection("attention", "inputs"),
-        "output": Projection("attention", "output"),
-        "gate": Projection("feed_forward", "up"),
-        "up": Projection("feed_forward", "up"),
-        "down": Projection("feed_forward", "down"),
+        **ROTARY_PROJECTIONS,
         "mix_input": Projection("feed_forward", "mix_input"),
         "mix_gate": Projection("feed_forward", "mix_gate"),
         "mix_output": Projection("feed_forward", "mix_output"),

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from edge_embed_convert.families.embeddinggemma2 import EmbeddingGemma2Config
-from edge_embed_convert.layers.common import RMSNorm, attend, token_mask
-from edge_embed_convert.layers.rotary import RotaryNorm, half_of, rotary_tables
+from edge_embed_convert.layers.common import RMSNorm, token_mask
+from edge_embed_convert.layers.rotary import RotaryLayer, RotaryNorm, rotary_tables
 from edge_embed_convert.layers.windowed import WindowedContext
 from edge_embed_convert.source.weights import Weights, linear, scaled
 
@@ -30,26 +30,17 @@ BRANCH_SCALE = 16.0
 squares of outliers stay within float16."""
 
 
-class EmbeddingGemma2Layer(nn.Module):
+class EmbeddingGemma2Layer(RotaryLayer):
     """One transformer layer: attention, gated feed-forward, and the mixing of the token embeddings."""
 
     def __init__(
         self, weights: Weights, config: EmbeddingGemma2Config, index: int, mix_input: Tensor, mix_gain: Tensor
     ) -> None:
-        super().__init__()
         shape = config.attention[index]
-        self.sliding, self.heads = shape.sliding, config.heads
-        self.kv_heads, self.head_dim = shape.kv_heads, shape.head_dim
+        super().__init__(config.heads, shape.kv_heads, shape.head_dim, sliding=shape.sliding)
         stream, inner, mixed = config.stream_size, config.intermediate_size, config.mixed_size
         attention, mlp, mix = weights.at("self_attn"), weights.at("mlp"), weights.at("ple_block")
-        query, key = (
-            attention.take_linear(f"{name}_proj", count * self.head_dim, stream, bias=config.attention_bias)
-            for name, count in (("q", self.heads), ("k", self.kv_heads))
-        )
-        self.qk_first, self.qk_second = (half_of((query, key), half, self.head_dim) for half in (0, 1))
-        self.value = attention.take_linear(
-            "v_proj", self.kv_heads * self.head_dim, stream, bias=config.attention_bias
-        )
+        self.read(*self.taken(attention, stream, bias=config.attention_bias))
         gains = [attention.take(f"{name}_norm.weight", self.head_dim) for name in ("q", "k")]
         gain = torch.cat([gains[0].expand(self.heads, -1), gains[1].expand(self.kv_heads, -1)])
         self.qk_norm = RotaryNorm(gain, config.eps)
@@ -78,7 +69,7 @@ class EmbeddingGemma2Layer(nn.Module):
         self.scale = float(weights.take("layer_scalar", 1))
 
     def forward(self, x: Tensor, embedded: Tensor, context: WindowedContext) -> Tensor:
-        x = x + self.post_attention_norm(self.output(self._attention(self.input_norm(x), context)))
+        x = x + self.post_attention_norm(self.output(self.attention(self.input_norm(x), context)))
         inner = self.pre_mlp_norm(x)
         gated = nn.functional.gelu(self.gate(inner), approximate="tanh") * self.up(inner)
         x = x + self.post_mlp_norm(self.down(gated))
@@ -87,17 +78,9 @@ class EmbeddingGemma2Layer(nn.Module):
         x = x + self.post_mix_norm(self.mix_output(gated))
         return x if self.scale == 1.0 else x * self.scale
 
-    def _attention(self, x: Tensor, context: WindowedContext) -> Tensor:
-        length = x.shape[1]
-        shape = (1, length, self.heads + self.kv_heads, self.head_dim // 2)
-        first, second = self.qk_first(x).reshape(shape), self.qk_second(x).reshape(shape)
-        qk = self.qk_norm(first, second, context.tables[self.sliding])
-        query, key = torch.split(qk, [self.heads, self.kv_heads], dim=2)
-        value = self.value(x).reshape(1, length, self.kv_heads, self.head_dim)
-        value = value * torch.rsqrt((value * value).mean(-1, keepdim=True) + self.eps)
-        if self.sliding and context.blocks:
-            return context.attend_in_window(query, key, value)
-        return attend(query, key, value, context.window if self.sliding else context.padding)
+    def values(self, value: Tensor) -> Tensor:
+        """Divides the values of each head by their root mean square."""
+        return value * torch.rsqrt((value * value).mean(-1, keepdim=True) + self.eps)
 
 
 class EmbeddingGemma2(nn.Module):

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edge_embed.errors import CheckpointError
-from edge_embed_convert.families.family import Family, Projection, RandomTensor, Released, positive
+from edge_embed_convert.families.family import Family, RandomTensor, Released, positive
+from edge_embed_convert.families.rotary import (
+    ROTARY_PROJECTIONS,
+    attention_tensors,
+    gated_tensors,
+    sliding_layers,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,7 +65,7 @@ class Gemma3Config:
                 fix="pass a checkpoint fine-tuned from EmbeddingGemma",
             )
         _refuse_unknown(raw)
-        layers = positive(raw, "num_hidden_layers")
+        layers, pattern = positive(raw, "num_hidden_layers"), int(raw.get("sliding_window_pattern") or 6)
         window = sliding_window if sliding_window is not None else _checked_window(raw)
         theta_global, theta_local, factor = _rope(raw)
         return cls(
@@ -73,7 +79,8 @@ class Gemma3Config:
             eps=float(raw.get("rms_norm_eps", 1e-6)),
             attention_scale=float(raw.get("query_pre_attn_scalar", 256)) ** -0.5,
             window_radius=window // 2,
-            sliding=_sliding_layers(raw, layers),
+            # Not `_sliding_window_pattern`: transformers writes that one and never reads it.
+            sliding=sliding_layers(raw, layers, pattern, full_at=pattern - 1),
             rope_theta_global=theta_global,
             rope_theta_local=theta_local,
             rope_factor_global=factor,
@@ -115,21 +122,6 @@ def _checked_window(raw: Mapping[str, Any]) -> int:
     return window
 
 
-def _sliding_layers(raw: Mapping[str, Any], layers: int) -> tuple[bool, ...]:
-    types = raw.get("layer_types")
-    if types is None:
-        # Not `_sliding_window_pattern`: transformers writes that one and never reads it.
-        pattern = int(raw.get("sliding_window_pattern") or 6)
-        return tuple((index + 1) % pattern != 0 for index in range(layers))
-    if len(types) != layers or not set(types) <= {"sliding_attention", "full_attention"}:
-        raise CheckpointError(
-            "layer_types does not describe this model's layers",
-            got=f"{len(types)} entries of {sorted(set(types))}",
-            expected=f"{layers} entries of full_attention or sliding_attention",
-        )
-    return tuple(kind == "sliding_attention" for kind in types)
-
-
 def _rope(raw: Mapping[str, Any]) -> tuple[float, float, float]:
     """Returns the rotary bases of global and local layers, and the global layers' position divisor."""
     parameters = raw.get("rope_parameters") or {}
@@ -166,13 +158,10 @@ def _tensors(config: Mapping[str, Any]) -> Iterator[RandomTensor]:
     yield RandomTensor("embed_tokens.weight", (config["vocab_size"], hidden), 0.05)
     for index in range(config["num_hidden_layers"]):
         layer = f"layers.{index}"
-        projections = {"q": (query, hidden), "k": (key, hidden), "v": (key, hidden), "o": (hidden, query)}
-        for name, shape in projections.items():
-            yield RandomTensor(f"{layer}.self_attn.{name}_proj.weight", shape)
+        yield from attention_tensors(layer, hidden, query, key)
         for name in ("q", "k"):
             yield RandomTensor(f"{layer}.self_attn.{name}_norm.weight", (head,), 0.3)
-        for name, shape in {"gate": (inner, hidden), "up": (inner, hidden), "down": (hidden, inner)}.items():
-            yield RandomTensor(f"{layer}.mlp.{name}_proj.weight", shape)
+        yield from gated_tensors(layer, hidden, inner)
         for name in ("input", "post_attention", "pre_feedforward", "post_feedforward"):
             yield RandomTensor(f"{layer}.{name}_layernorm.weight", (hidden,), 0.3)
     yield RandomTensor("norm.weight", (hidden,), 0.3)
@@ -183,15 +172,7 @@ FAMILY = Family(
     model_types=("gemma3_text",),
     parse=Gemma3Config.parse,
     build=_build,
-    projections={
-        "qk_first": Projection("attention", "inputs"),
-        "qk_second": Projection("attention", "inputs"),
-        "value": Projection("attention", "inputs"),
-        "output": Projection("attention", "output"),
-        "gate": Projection("feed_forward", "up"),
-        "up": Projection("feed_forward", "up"),
-        "down": Projection("feed_forward", "down"),
-    },
+    projections=ROTARY_PROJECTIONS,
     default_recipe="mixed",
     evidence="the per-channel scheme of the released quantized checkpoints (arXiv 2509.20354): 61.15 to "
     "60.69 on MTEB multilingual. Those were trained for it; the gated weights were not measured here.",

@@ -21,27 +21,20 @@ from torch import Tensor, nn
 
 from edge_embed_convert.families.gemma3 import Gemma3Config
 from edge_embed_convert.families.gemma3.scales import BRANCH_SCALE, RESIDUAL_SCALE
-from edge_embed_convert.layers.common import RMSNorm, attend, token_mask
-from edge_embed_convert.layers.rotary import RotaryNorm, half_of, rotary_tables
+from edge_embed_convert.layers.common import RMSNorm, token_mask
+from edge_embed_convert.layers.rotary import RotaryLayer, RotaryNorm, rotary_tables
 from edge_embed_convert.layers.windowed import WindowedContext
 from edge_embed_convert.source.weights import Weights, scaled
 
 
-class Gemma3Layer(nn.Module):
+class Gemma3Layer(RotaryLayer):
     """One transformer layer: attention and gated feed-forward, each between two norms."""
 
     def __init__(self, weights: Weights, config: Gemma3Config, index: int) -> None:
-        super().__init__()
-        self.heads, self.kv_heads, self.head_dim = config.heads, config.kv_heads, config.head_dim
-        self.sliding = config.sliding[index]
+        super().__init__(config.heads, config.kv_heads, config.head_dim, sliding=config.sliding[index])
         hidden, inner, bias = config.hidden_size, config.intermediate_size, config.attention_bias
         attention, mlp = weights.at("self_attn"), weights.at("mlp")
-        query, key = (
-            attention.take_linear(f"{name}_proj", count * self.head_dim, hidden, bias=bias)
-            for name, count in (("q", self.heads), ("k", self.kv_heads))
-        )
-        self.qk_first, self.qk_second = (half_of((query, key), index, self.head_dim) for index in (0, 1))
-        self.value = attention.take_linear("v_proj", self.kv_heads * self.head_dim, hidden, bias=bias)
+        self.read(*self.taken(attention, hidden, bias=bias))
         self.qk_norm = RotaryNorm(self._qk_gain(attention, config.attention_scale), config.eps)
         self.output = scaled(
             attention.take_linear("o_proj", hidden, self.heads * self.head_dim, bias=bias), 1 / BRANCH_SCALE
@@ -66,21 +59,10 @@ class Gemma3Layer(nn.Module):
         return torch.cat([query.expand(self.heads, -1), key.expand(self.kv_heads, -1)])
 
     def forward(self, x: Tensor, context: AttentionContext) -> Tensor:
-        x = x + self.post_attention_norm(self.output(self._attention(self.input_norm(x), context)))
+        x = x + self.post_attention_norm(self.output(self.attention(self.input_norm(x), context)))
         inner = self.pre_mlp_norm(x)
         gated = nn.functional.gelu(self.gate(inner), approximate="tanh") * self.up(inner)
         return x + self.post_mlp_norm(self.down(gated))
-
-    def _attention(self, x: Tensor, context: AttentionContext) -> Tensor:
-        length = x.shape[1]
-        shape = (1, length, self.heads + self.kv_heads, self.head_dim // 2)
-        first, second = self.qk_first(x).reshape(shape), self.qk_second(x).reshape(shape)
-        qk = self.qk_norm(first, second, context.tables[self.sliding])
-        query, key = torch.split(qk, [self.heads, self.kv_heads], dim=2)
-        value = self.value(x).reshape(1, length, self.kv_heads, self.head_dim)
-        if self.sliding and context.blocks:
-            return context.attend_in_window(query, key, value)
-        return attend(query, key, value, context.window if self.sliding else context.padding)
 
 
 class Gemma3(nn.Module):

@@ -12,19 +12,23 @@ from typing import TYPE_CHECKING, Any
 from edge_embed.errors import CheckpointError
 from edge_embed_convert.families.family import (
     Family,
-    Projection,
     RandomTensor,
     Released,
     positive,
     require_supported,
+)
+from edge_embed_convert.families.rotary import (
+    FULL,
+    ROTARY_PROJECTIONS,
+    SLIDING,
+    head_size,
+    sliding_layers,
 )
 
 if TYPE_CHECKING:
     from torch import nn
 
     from edge_embed_convert.source.weights import Weights
-
-SLIDING, FULL = "sliding_attention", "full_attention"
 
 THETA = {SLIDING: 10_000.0, FULL: 160_000.0}
 """The rotary bases that transformers takes where config.json names none."""
@@ -60,11 +64,8 @@ class ModernBertConfig:
         """
         require_supported(raw, {"hidden_activation": ("gelu", ("gelu",))})
         hidden, heads = positive(raw, "hidden_size", 768), positive(raw, "num_attention_heads", 12)
-        if hidden % heads or hidden // heads % 2:
-            raise CheckpointError(
-                "hidden_size does not divide into heads of even size",
-                got=f"hidden_size = {hidden}, num_attention_heads = {heads}",
-            )
+        head_size(hidden, heads)
+        layers, every = positive(raw, "num_hidden_layers", 22), positive(raw, "global_attn_every_n_layers", 3)
         return cls(
             vocab_size=positive(raw, "vocab_size", 50368),
             hidden_size=hidden,
@@ -72,28 +73,13 @@ class ModernBertConfig:
             heads=heads,
             eps=float(raw.get("norm_eps", 1e-5)),
             window_radius=(sliding_window or positive(raw, "local_attention", 128)) // 2,
-            sliding=_sliding(raw),
+            sliding=sliding_layers(raw, layers, every, full_at=0),
             theta=_theta(raw),
             attention_bias=bool(raw.get("attention_bias", False)),
             mlp_bias=bool(raw.get("mlp_bias", False)),
             norm_bias=bool(raw.get("norm_bias", False)),
             max_positions=positive(raw, "max_position_embeddings", 8192),
         )
-
-
-def _sliding(raw: Mapping[str, Any]) -> tuple[bool, ...]:
-    layers = positive(raw, "num_hidden_layers", 22)
-    kinds = raw.get("layer_types")
-    if kinds is None:
-        every = positive(raw, "global_attn_every_n_layers", 3)
-        return tuple(bool(index % every) for index in range(layers))
-    if len(kinds) != layers or not set(kinds) <= {SLIDING, FULL}:
-        raise CheckpointError(
-            "layer_types does not describe this model's layers",
-            got=f"{len(kinds)} entries of {sorted(set(kinds))}",
-            expected=f"{layers} entries of {FULL} or {SLIDING}",
-        )
-    return tuple(kind == SLIDING for kind in kinds)
 
 
 def _theta(raw: Mapping[str, Any]) -> dict[bool, float]:
@@ -143,15 +129,7 @@ FAMILY = Family(
     model_types=("modernbert",),
     parse=ModernBertConfig.parse,
     build=_build,
-    projections={
-        "qk_first": Projection("attention", "inputs"),
-        "qk_second": Projection("attention", "inputs"),
-        "value": Projection("attention", "inputs"),
-        "output": Projection("attention", "output"),
-        "gate": Projection("feed_forward", "up"),
-        "up": Projection("feed_forward", "up"),
-        "down": Projection("feed_forward", "down"),
-    },
+    projections=ROTARY_PROJECTIONS,
     default_recipe="int8",
     evidence="int8 lost little in every model that was measured. No real weights were at hand.",
     prefixes=("model.",),

@@ -8,28 +8,26 @@ the projection to both parts of the gated feed-forward is cut into two.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from edge_embed_convert.families.modernbert import ModernBertConfig
-from edge_embed_convert.layers.common import LayerNorm, attend, token_mask
-from edge_embed_convert.layers.rotary import half_of, rotary_tables, rotated
+from edge_embed_convert.layers.common import LayerNorm, token_mask
+from edge_embed_convert.layers.rotary import RotaryLayer, rotary_tables
 from edge_embed_convert.layers.windowed import WindowedContext
 from edge_embed_convert.source.weights import Weights, linear, scaled
 
 
-class ModernBertLayer(nn.Module):
+class ModernBertLayer(RotaryLayer):
     """One transformer layer: attention and gated feed-forward, each after a norm."""
 
     def __init__(self, weights: Weights, config: ModernBertConfig, index: int) -> None:
-        super().__init__()
         hidden, inner = config.hidden_size, config.intermediate_size
-        self.sliding, self.heads, self.head_dim = config.sliding[index], config.heads, hidden // config.heads
+        head_dim = hidden // config.heads
+        super().__init__(config.heads, config.heads, head_dim, sliding=config.sliding[index])
         attention, mlp = weights.at("attn"), weights.at("mlp")
         joined = attention.take_linear("Wqkv", 3 * hidden, hidden, bias=config.attention_bias)
-        query, key, self.value = (_rows(joined, part, hidden) for part in range(3))
-        query = scaled(query, self.head_dim**-0.5)
-        self.qk_first, self.qk_second = (half_of((query, key), half, self.head_dim) for half in (0, 1))
+        query, key, value = (_rows(joined, part, hidden) for part in range(3))
+        self.read(scaled(query, self.head_dim**-0.5), key, value)
         self.output = attention.take_linear("Wo", hidden, hidden, bias=config.attention_bias)
         both = mlp.take_linear("Wi", 2 * inner, hidden, bias=config.mlp_bias)
         self.gate, self.up = (_rows(both, part, inner) for part in range(2))
@@ -38,20 +36,9 @@ class ModernBertLayer(nn.Module):
         self.mlp_norm = _norm(weights.at("mlp_norm"), config)
 
     def forward(self, x: Tensor, context: WindowedContext) -> Tensor:
-        x = x + self.output(self._attention(self.input_norm(x), context))
+        x = x + self.output(self.attention(self.input_norm(x), context))
         inner = self.mlp_norm(x)
         return x + self.down(nn.functional.gelu(self.gate(inner)) * self.up(inner))
-
-    def _attention(self, x: Tensor, context: WindowedContext) -> Tensor:
-        length = x.shape[1]
-        shape = (1, length, 2 * self.heads, self.head_dim // 2)
-        first, second = self.qk_first(x).reshape(shape), self.qk_second(x).reshape(shape)
-        qk = rotated(first, second, context.tables[self.sliding])
-        query, key = torch.split(qk, [self.heads, self.heads], dim=2)
-        value = self.value(x).reshape(1, length, self.heads, self.head_dim)
-        if self.sliding and context.blocks:
-            return context.attend_in_window(query, key, value)
-        return attend(query, key, value, context.window if self.sliding else context.padding)
 
 
 class ModernBert(nn.Module):

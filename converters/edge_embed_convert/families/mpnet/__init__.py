@@ -7,22 +7,20 @@ another number is refused. Positions begin after the pad id, so two rows of the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from edge_embed_convert.families.family import Family, RandomTensor, Released, positive, require_supported
+from edge_embed_convert.families.family import RandomTensor, Released, require_supported
 from edge_embed_convert.families.post_norm import (
     ACTIVATIONS,
-    POST_NORM_PROJECTIONS,
+    COUNTER,
+    POOLER,
+    TINY,
     PostNormNames,
     PostNormShape,
+    post_norm_family,
     post_norm_tensors,
+    read_shape,
 )
-from edge_embed_convert.recipes.grammar import BALANCED_INT8
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from edge_embed_convert.source.weights import Weights
 
 FIRST_POSITION = 2
 
@@ -49,43 +47,27 @@ def parse(raw: Mapping[str, Any], sliding_window: int | None = None) -> PostNorm
         "pad_token_id": (FIRST_POSITION - 1, (FIRST_POSITION - 1,)),
     }
     require_supported(raw, supported)
-    return PostNormShape(
-        vocab_size=positive(raw, "vocab_size"),
-        hidden_size=positive(raw, "hidden_size"),
-        intermediate_size=positive(raw, "intermediate_size"),
-        layers=positive(raw, "num_hidden_layers"),
-        heads=positive(raw, "num_attention_heads"),
-        positions=positive(raw, "max_position_embeddings"),
+    return read_shape(
+        raw,
         first_position=FIRST_POSITION,
-        eps=float(raw.get("layer_norm_eps", 1e-12)),
-        activation=raw.get("hidden_act") or "gelu",
         relative_buckets=BUCKETS,
     )
-
-
-def _build(weights: Weights, config: PostNormShape, pad_id: int) -> nn.Module:
-    from edge_embed_convert.layers.post_norm import PostNormEncoder  # brings PyTorch
-
-    return PostNormEncoder(weights, config, pad_id, NAMES)
 
 
 def _tensors(config: Mapping[str, Any]) -> Iterator[RandomTensor]:
     return post_norm_tensors(config, NAMES)
 
 
-FAMILY = Family(
+FAMILY = post_norm_family(
     name="mpnet",
     model_types=("mpnet",),
     parse=parse,
-    build=_build,
-    projections=POST_NORM_PROJECTIONS,
-    default_recipe="int8",
-    recipes={"int8": BALANCED_INT8},
+    names=NAMES,
     evidence="the same layers as BERT, whose int8 file keeps the scores of all-MiniLM-L6-v2: docs/recipes.md",
     prefixes=("mpnet.",),
     unused=(
-        r"embeddings\.position_ids",  # a counter that old releases of transformers saved as a tensor
-        r"pooler\.dense\.(weight|bias)",  # sentence encoders pool the tokens themselves
+        COUNTER,
+        POOLER,
         r"lm_head\..*",  # pre-training head
     ),
     invented=("pooler.",),  # no pooling mode reads the pooler
@@ -111,12 +93,5 @@ FAMILY = Family(
         tokenizer="wordpiece",
         extra_positions=FIRST_POSITION,
     ),
-    tiny={
-        "vocab_size": 600,
-        "hidden_size": 64,
-        "intermediate_size": 96,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "max_position_embeddings": 66,
-    },
+    tiny={**TINY, "max_position_embeddings": 66},
 )
