@@ -158,6 +158,21 @@ class ParquetFile(Output):
         shutil.rmtree(self._parts, ignore_errors=True)
 
 
+def parquet_facts(path: Path) -> dict[str, Any] | None:
+    """Returns what a Parquet file says decided its vectors; None if it says nothing.
+
+    Raises:
+        InputError: If it is no Parquet file that can be read.
+    """
+    pyarrow = import_pyarrow("reading Parquet")
+    try:
+        metadata = pyarrow.parquet.read_schema(path).metadata or {}
+        facts = json.loads(metadata.get(FACTS_KEY.encode(), b"null"))
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        raise InputError(f"{path} is not a Parquet file that can be read", got=str(error)) from error
+    return facts if isinstance(facts, dict) else None
+
+
 def _misfit(error: Exception) -> InputError:
     return InputError(
         "the records do not fit into Parquet columns", got=str(error), fix="write .jsonl instead"

@@ -72,6 +72,7 @@ def embed_file(
     resume: bool = False,
     restart: bool = False,
     part_size: int = PART,
+    patience: float = 0.0,
     advance: Callable[[int], object] = lambda rows: None,
 ) -> Summary:
     """Embeds the texts of a file and writes their vectors to another.
@@ -87,6 +88,7 @@ def embed_file(
         resume: Whether to continue an interrupted run.
         restart: Whether to drop what an interrupted run has left.
         part_size: Rows that are read, embedded and written at a time.
+        patience: Seconds to wait for another process that writes the same output.
         advance: Called with the number of rows just done.
 
     Raises:
@@ -95,9 +97,9 @@ def embed_file(
     started = time.perf_counter()
     if resume and source == STDIN:
         raise InputError("stdin cannot be read again", fix="write it to a file first, or leave --resume out")
-    target = open_output(output, _facts(model, source, fields, prompting), model.get_embedding_dimension())
+    target = open_output(output, facts_of(model, source, fields, prompting), model.get_embedding_dimension())
     try:
-        target.begin(resume=resume, restart=restart)
+        target.begin(resume=resume, restart=restart, patience=patience)
         done = target.progress.rows
         advance(done)
         with one_warning():
@@ -119,8 +121,12 @@ def embed_file(
     )
 
 
-def _facts(model: Embedder, source: str, fields: Fields, prompting: Prompting) -> dict[str, Any]:
-    """Returns what decides the vectors of a run."""
+def facts_of(model: Embedder, source: str, fields: Fields, prompting: Prompting) -> dict[str, Any]:
+    """Returns what decides the vectors of a run; see `Progress`.
+
+    Raises:
+        InputError: If the source cannot be read.
+    """
     manifest = model.manifest
     facts: dict[str, Any] = {
         "model": manifest.name,

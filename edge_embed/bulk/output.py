@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -21,6 +22,9 @@ import numpy.typing as npt
 
 from edge_embed.bulk.rows import BadRow, Part
 from edge_embed.errors import InputError
+
+LOCK_SECONDS = 0.1
+"""How often a lock is tried again."""
 
 Vectors = npt.NDArray[np.float32]
 
@@ -67,19 +71,20 @@ class Output(ABC):
         self._lock: int | None = None
         self._begun = False
 
-    def begin(self, *, resume: bool, restart: bool) -> None:
+    def begin(self, *, resume: bool, restart: bool, patience: float = 0.0) -> None:
         """Starts, or continues what an interrupted run has left.
 
         Args:
             resume: Whether to continue.
             restart: Whether to drop what an interrupted run has left.
+            patience: Seconds to wait for another process that is writing: it may be about to end.
 
         Raises:
             InputError: If an unfinished run is there and neither was chosen, if it had other input or another
                 model, or if another process is writing.
         """
         with self._writing():
-            self._take_lock()
+            self._take_lock(patience)
             left = self._read_record()
             if left is not None and left.rows and not (resume or restart):
                 raise InputError(
@@ -154,14 +159,21 @@ class Output(ABC):
     def _lock_path(self) -> Path:
         return self.path.with_name(f".{self.path.name}.lock")
 
-    def _take_lock(self) -> None:
-        self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(self._lock)
-            self._lock = None
-            raise InputError(f"another process is writing {self.path.name}", fix="wait for it") from error
+    def _take_lock(self, patience: float) -> None:
+        deadline = time.monotonic() + patience
+        while True:
+            lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                os.close(lock)
+                if time.monotonic() >= deadline:
+                    name = self.path.name
+                    raise InputError(f"another process is writing {name}", fix="wait for it") from error
+                time.sleep(LOCK_SECONDS)
+            else:
+                self._lock = lock
+                return
 
     def _read_record(self) -> Progress | None:
         try:

@@ -31,6 +31,7 @@ examples:
   edge_embed embed model.tflite --input notes.txt --document --output notes.npy
   edge_embed embed model.tflite --input docs.jsonl --field body --output docs.parquet
   edge_embed embed model.tflite --input big.jsonl.xz --output big.parquet --resume
+  edge_embed embed model.tflite --input 'in/*.parquet' --output out/ --engine ray
   cat notes.txt | edge_embed embed model.tflite > notes.jsonl"""
 
 
@@ -67,6 +68,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="what to do with a row that holds no usable text: stop, or list it in OUTPUT.errors.jsonl "
         "(default: stop)",
     )
+    cluster = parser.add_argument_group("many machines")
+    cluster.add_argument(
+        "--engine",
+        choices=("ray",),
+        help="embed the Parquet files of --input (a folder or a pattern) into the folder --output, one "
+        "file a worker; the same command goes on after an interruption",
+    )
+    cluster.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="the Ray cluster (default: one that Ray finds, or this machine)",
+    )
+    cluster.add_argument(
+        "--workers", metavar="N", type=options.positive, help="workers (default: as many as cores)"
+    )
     prompts = parser.add_argument_group("prompt").add_mutually_exclusive_group()
     prompts.add_argument(
         "--query", action="store_true", help="embed as queries, with the model's query prompt"
@@ -95,6 +111,8 @@ def run(args: argparse.Namespace) -> int:
     role = "query" if args.query else "document" if args.document else None
     prompting, fields = Prompting(role, args.prompt_name), Fields(args.field, args.titles_field)
     with options.open_embedder(args) as model:
+        if args.engine is not None:
+            return _write_folder(model, args, fields, prompting)
         if args.output is not None and not args.texts:
             return _write_file(model, args, fields, prompting)
         if args.output is not None:
@@ -111,6 +129,12 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError("texts on the command line have no fields", fix="use --input with a .jsonl file")
     if not args.texts and args.input is None and (sys.stdin is None or sys.stdin.isatty()):
         raise InputError("there is no text to embed", fix="give texts, --input FILE, or pipe lines in")
+    if args.engine is not None and (args.input is None or args.output is None or args.texts):
+        raise InputError("--engine works on files", fix="add --input 'in/*.parquet' --output out/")
+    if args.engine is not None and args.accelerator != "cpu":
+        raise InputError("workers run on the CPU", got=f"--accelerator {args.accelerator}")
+    if args.engine is None and (args.address or args.workers):
+        raise InputError("--address and --workers belong to --engine", fix="add --engine ray")
     if (args.resume or args.restart) and args.output is None:
         raise InputError("only a run with --output can be continued", fix="add --output FILE")
 
@@ -144,6 +168,43 @@ def _write_file(model: Embedder, args: argparse.Namespace, fields: Fields, promp
     print(f"wrote {summary.embedded} vectors of {summary.dimension} numbers to {args.output}")
     if summary.bad:
         print(f"{summary.bad} rows could not be embedded; see {summary.bad_path}")
+    return 0
+
+
+def _write_folder(model: Embedder, args: argparse.Namespace, fields: Fields, prompting: Prompting) -> int:
+    """Embeds the files of a folder on a cluster."""
+    from edge_embed.bulk.rows import PART
+    from edge_embed.integrations.ray import embed_folder
+
+    try:
+        with progress_bar(None, "embedding") as advance:
+            summary = embed_folder(
+                model,
+                args.input,
+                args.output,
+                fields=fields,
+                prompting=prompting,
+                skip_bad=args.on_error == "skip",
+                restart=args.restart,
+                address=args.address,
+                workers=args.workers,
+                threads=args.threads or 1,
+                part_size=args.part_size or PART,
+                advance=advance,
+            )
+    except KeyboardInterrupt:
+        print("edge_embed: what was done is kept; the same command goes on", file=sys.stderr)
+        raise
+    facts = {"output": str(args.output), "files": summary.files, "finished_before": summary.finished_before}
+    facts |= {"texts": summary.embedded, "bad": summary.bad, "dimension": summary.dimension}
+    if args.json:
+        options.print_json(facts)
+        return 0
+    before = f" ({summary.finished_before} were finished before)" if summary.finished_before else ""
+    print(f"wrote {summary.embedded} vectors of {summary.dimension} numbers")
+    print(f"{summary.files} files are in {args.output}{before}")
+    for path in summary.bad_paths:
+        print(f"rows that could not be embedded: {path}")
     return 0
 
 

@@ -29,6 +29,7 @@ os.environ.update(  # nothing leaves this machine
     HAYSTACK_TELEMETRY_ENABLED="False",
     ANONYMIZED_TELEMETRY="False",
     RAY_USAGE_STATS_ENABLED="0",
+    RAY_worker_niceness="0",  # on a busy machine workers would hardly run
     LANGSMITH_TRACING="false",
 )
 

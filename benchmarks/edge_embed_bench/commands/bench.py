@@ -25,6 +25,7 @@ examples:
   edge_embed bench model.tflite --targets local,ssh://pi@raspberrypi.local
   edge_embed bench laptop.json phone.json --output both.html
   edge_embed bench model.tflite --index --corpus documents.jsonl --queries questions.txt
+  edge_embed bench model.tflite --serve --output serve.json,serve.md
   edge_embed bench --compare old.json new.json --threshold 10
   edge_embed bench --compare old.tflite new.tflite --lengths 16,256
 
@@ -134,6 +135,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
     index.add_argument(
         "--work", metavar="DIR", type=Path, help="keep vectors and index files here for the next run"
     )
+    serve = parser.add_argument_group("server")
+    serve.add_argument(
+        "--serve",
+        action="store_true",
+        help="measure the server instead: rate and latency beside the model itself, memory over many "
+        "requests, overload",
+    )
+    serve.add_argument(
+        "--rounds", metavar="N", type=options.positive, default=5, help="rounds of turns (default: 5)"
+    )
+    serve.add_argument(
+        "--requests",
+        metavar="N",
+        type=options.positive,
+        default=10_000,
+        help="requests while the memory is watched (default: 10000)",
+    )
     compare = parser.add_argument_group("comparing")
     compare.add_argument(
         "--compare",
@@ -193,6 +211,10 @@ def run(args: argparse.Namespace) -> int:
         from edge_embed_bench.retrieval import bench as index_command
 
         return index_command.run(args)
+    if args.serve:
+        from edge_embed_bench.serve import bench as serve_command
+
+        return serve_command.run(args)
     from edge_embed_bench.run import bench as command
 
     return command.run(args)

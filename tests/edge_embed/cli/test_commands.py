@@ -141,6 +141,21 @@ def test_embed_without_any_text(run, tiny_model, monkeypatch):
     assert "--input" in result.err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--engine", "ray"],
+        ["--engine", "ray", "--input", "in/"],
+        ["--engine", "ray", "--input", "in/", "--output", "out/", "--accelerator", "gpu"],
+        ["--address", "head:6379", "a"],
+    ],
+)
+def test_options_of_a_cluster_that_do_not_fit(run, tiny_model, words):
+    result = run("embed", tiny_model, *words)
+    assert result.code == 2
+    assert "to fix it" in result.err or "got" in result.err
+
+
 @pytest.mark.parametrize("verb", ["embed", "similarity", "inspect", "verify"])
 @pytest.mark.parametrize("content", [None, b"", b"just text\n"])
 def test_not_a_model(run, tmp_path, verb, content):

@@ -17,6 +17,7 @@ from edge_embed.errors import MissingExtraError
         ("llama_index", "llama_index", "llama-index"),
         ("haystack", "haystack", "haystack"),
         ("chroma", "chromadb", "chroma"),
+        ("ray", "ray", "ray"),
     ],
 )
 def test_the_import_names_package_and_extra(monkeypatch, module, package, extra):

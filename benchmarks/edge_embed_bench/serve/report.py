@@ -1,0 +1,110 @@
+"""The server's figures as a table: on the terminal and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edge_embed_bench.records.stats import median, percentile
+
+GOAL_RATE, GOAL_TAIL, GOAL_ADDED_MS, GOAL_MEMORY_MB, GOAL_OVERLOAD = 0.7, 3.0, 1.0, 5.0, 2.0
+
+
+def facts(document: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Returns the figures: what was measured, the value, and the goal."""
+    rounds, soak, overload = document["rounds"], document["soak"], document["overload"]
+    bulk = [turn["bulk"]["texts"] / turn["bulk"]["seconds"] for turn in rounds]
+    rates = [len(turn["crowd"]["latencies"]) / turn["crowd"]["seconds"] for turn in rounds]
+    shares = [served / alone for served, alone in zip(rates, bulk, strict=True)]
+    crowd = [1000 * seconds for turn in rounds for seconds in turn["crowd"]["latencies"]]
+    added = [1000 * (median(turn["alone"]["latencies"]) - median(turn["single"])) for turn in rounds]
+    used = [turn["crowd"]["generator_seconds"] / turn["crowd"]["seconds"] for turn in rounds]
+    usual = [1000 * seconds for seconds in overload["usual"]["latencies"]]
+    over = [1000 * seconds for seconds in overload["over"]["latencies"]]
+    refused = [1000 * seconds for seconds in overload["over"]["refused"]]
+    clients = document["clients"]
+    return [
+        ("`encode` in bulk, texts/s", _spread(bulk, ".0f"), ""),
+        (f"{clients} clients, texts/s", _spread(rates, ".0f"), ""),
+        ("share of bulk", _spread(shares, ".2f"), f"≥ {GOAL_RATE}"),
+        (f"{clients} clients, median ms", f"{median(crowd):.1f}", ""),
+        (
+            f"{clients} clients, p99 / median",
+            f"{percentile(crowd, 99) / median(crowd):.2f}",
+            f"≤ {GOAL_TAIL:g}",
+        ),
+        ("one client: ms above the model's own", _spread(added, ".2f"), f"≤ {GOAL_ADDED_MS:g}"),
+        ("processor time of the clients, cores", _spread(used, ".2f"), ""),
+        (
+            "soak: requests; short connections; abandoned; bad",
+            f"{soak['requests']}; {soak['short']}; {soak['abandoned']}; {soak['bad']}",
+            "",
+        ),
+        ("soak: vectors compared; wrong", f"{soak['vectors']}; {soak['wrong_vectors']}", "0 wrong"),
+        ("soak: wrong statuses; lost", f"{soak['wrong_statuses']}; {soak['lost']}", "0; 0"),
+        (
+            "soak: memory after 1,000 requests, MB; growth until the end, MB",
+            f"{max(soak['memory'][:10]) / 1e6:.1f}; {soak['growth'] / 1e6:.1f}",
+            f"≤ {GOAL_MEMORY_MB:g}",
+        ),
+        (
+            "overload: offered / usual rate",
+            f"{overload['offered'] * overload['usual']['seconds'] / len(usual):.1f}",
+            "",
+        ),
+        ("overload: accepted; refused (429); not sent", _counts(overload["over"]), ""),
+        ("overload: usual median ms", f"{median(usual):.1f}", ""),
+        (
+            "overload: median of the accepted / usual median",
+            f"{median(over) / median(usual):.2f}" if over else "none",
+            f"≤ {GOAL_OVERLOAD:g}",
+        ),
+        ("overload: median ms until a 429", f"{median(refused):.1f}" if refused else "none", ""),
+    ]
+
+
+def table(document: Mapping[str, Any]) -> str:
+    """Returns the figures in columns."""
+    rows = facts(document)
+    widths = [max(len(row[column]) for row in rows) for column in range(2)]
+    return "".join(
+        f"{name.ljust(widths[0])}  {value.rjust(widths[1])}  {goal}".rstrip() + "\n"
+        for name, value, goal in rows
+    )
+
+
+def markdown(document: Mapping[str, Any]) -> str:
+    """Returns a report with the command and the machine."""
+    lines = [
+        "# The server: rate, latency, memory, overload",
+        "",
+        f"`{document['command']}`",
+        "",
+        f"Machine: {document['machine']}. Model: {document['model']}. Clients, server and the model itself "
+        "are three processes on this machine, none bound to a core. The clients are raw sockets in one "
+        "thread, over loopback, and compare every vector bit for bit. The server logs each request, as it "
+        "does by default.",
+        "",
+        f"Each client sends one text of {document['tokens']} tokens, waits for the answer, sends the next. "
+        "The model in bulk, all clients, the model alone and one client take turns; figures are medians of "
+        "the rounds, with the lowest and the highest. Where other programs run on the machine, only ratios "
+        "within one round can be compared.",
+        "",
+        f"The overloaded server has a queue of {document['overload']['queue_texts']} texts. "
+        "Its usual latency is that of as many clients.",
+        "",
+        "| | measured | goal |",
+        "|---|---|---|",
+        *(f"| {name} | {value} | {goal} |" for name, value, goal in facts(document)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _spread(values: list[float], form: str) -> str:
+    low, high = format(min(values), form), format(max(values), form)
+    return f"{format(median(values), form)} ({low} to {high})"
+
+
+def _counts(turn: Mapping[str, Any]) -> str:
+    statuses = {int(status): count for status, count in turn["statuses"].items()}
+    return f"{statuses.get(200, 0)}; {statuses.get(429, 0)}; {turn['unsent']}"
