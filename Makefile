@@ -18,8 +18,8 @@ test-devices: $(VENV)/.test ## ssh, emulated ARM processors, a browser, a GPU in
 test-pythons: ## the runtime's tests on every CPython from 3.10 on that this machine has
 	tests/pythons.sh $(VENV)/pythons
 
-test-containers: ## .task, .litertlm and pairs read back through Google's wheels, in an environment of their own
-	tests/containers.sh $(PYTHON) $(VENV)/containers
+test-containers: ## .task, .litertlm and pairs read back through Google's wheels; FETCH=1 installs what they load
+	tests/containers.sh $(PYTHON) $(VENV)/containers $(if $(FETCH),--fetch)
 
 test-integrations: ## the adapters, with the own tests of LangChain, Haystack and others, in an environment of its own
 	tests/integrations.sh $(PYTHON) $(VENV)/integrations $(ARGS)
