@@ -29,6 +29,7 @@ from edge_embed_convert.graph.weights import Projections, find_projections, patc
 from edge_embed_convert.recipes.calibrate.rounding import Moments, collect_moments, rounded_weights
 from edge_embed_convert.recipes.calibrate.texts import LONGEST, Calibration
 from edge_embed_convert.recipes.grammar import CALIBRATED, Recipe
+from edge_embed_convert.recipes.grid import write_grids
 from edge_embed_convert.recipes.placement import check_places, projections, scheme_of
 from edge_embed_convert.recipes.planes import split_planes
 from edge_embed_convert.recipes.quantize import quantize
@@ -229,6 +230,7 @@ class Job:
             patch_weights(graph, rounded_weights(self.model, recipe, moments), self.model.get_parameter)
         ticker(f"{QUANTIZE} to {recipe.name}")
         quantized = quantize(graph, recipe, self.model, self._projections)
+        quantized = write_grids(quantized, self.model, recipe, self._projections)
         ticker(COMPACT)
         finished = compact(quantized, half_tables=recipe.embedding.bits < 32)
         check_storage(finished, graph, self._projections, self.model, recipe)

@@ -38,6 +38,7 @@ class StoredWeight:
         scales: How many scales it has; 0 if they are blockwise or none.
         block: Weights per scale along a row, 0 without blocks.
         place: Offset and size of its data in bytes.
+        scale_place: Offset and size of the scales of its blocks; size 0 without blocks.
     """
 
     output: str
@@ -47,6 +48,7 @@ class StoredWeight:
     scales: int
     block: int
     place: tuple[int, int]
+    scale_place: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -158,23 +160,27 @@ def stored_weights(content: Content) -> Iterator[list[StoredWeight]]:
             if not place[1]:
                 continue  # not a constant
             output = graph.Tensors(operator.Outputs(0)).Name().decode()
-            scales, block = _granularity(tensor.Quantization(), utils)
+            scales, block, scale_tensor = _granularity(tensor.Quantization(), utils)
+            scale_place = (0, 0)
+            if block:
+                scale_place = _place(model.Buffers(graph.Tensors(scale_tensor).Buffer()))
             shape = tuple(int(size) for size in tensor.ShapeAsNumpy())
             lookup = code == kinds.EMBEDDING_LOOKUP
-            found.append(StoredWeight(output, lookup, types[tensor.Type()], shape, scales, block, place))
+            kind = types[tensor.Type()]
+            found.append(StoredWeight(output, lookup, kind, shape, scales, block, place, scale_place))
         yield found
 
 
-def _granularity(quantization: Any, utils: Any) -> tuple[int, int]:
-    """Returns how many scales a tensor has, and how many weights share one in a block."""
+def _granularity(quantization: Any, utils: Any) -> tuple[int, int, int]:
+    """Returns how many scales a tensor has, how many weights share one in a block, and their tensor."""
     if quantization is None:
-        return 0, 0
+        return 0, 0, 0
     schema = utils.schema_fb
     if quantization.DetailsType() == schema.QuantizationDetails.BlockwiseQuantization:
         details, table = schema.BlockwiseQuantization(), quantization.Details()
         details.Init(table.Bytes, table.Pos)
-        return 0, int(details.BlockSize())
-    return int(quantization.ScaleLength()), 0
+        return 0, int(details.BlockSize()), int(details.Scales())
+    return int(quantization.ScaleLength()), 0, 0
 
 
 def _places(model: Any, content: mmap.mmap) -> dict[bytes, tuple[int, int]]:

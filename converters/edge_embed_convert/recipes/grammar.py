@@ -14,7 +14,7 @@ A scheme is a number of bits, with the block size where scales are per block and
     8       int8, one scale per output channel
     4       int4, one scale per output channel
     8b32    about int8, one scale per 32 weights, in two planes of int4 (see planes.py); not for e
-    4b32    int4, one scale per 32 weights
+    4b32    int4, one scale per 32 weights; weights that came from Q4_0 stay as they are (see grid.py)
 
 The algorithm that finds the scales may follow after a dot; without one the largest weight sets them:
 

@@ -18,6 +18,13 @@ HEAD: Mapping[str, Projection] = {"dense": Projection("projection", "dense")}
 """The Dense modules after pooling, which every family may have."""
 
 
+GRID, OFFSET, COARSE, FINE = "grid", "offset", "coarse", "fine"
+"""The parts that a projection is split into for some schemes: see `recipes.grid` and `recipes.planes`."""
+
+OFFSET_SCHEME = Scheme(8)
+"""How an offset is stored: it has one weight for each block of its projection."""
+
+
 def projections(model: nn.Module) -> dict[str, nn.Linear]:
     """Returns every projection of a model by its path."""
     return {path: module for path, module in model.named_modules() if isinstance(module, nn.Linear)}
@@ -36,11 +43,14 @@ def group_of(model: EmbeddingModel, path: str) -> str:
 
 def place_of(path: str) -> str:
     """Returns how the grammar spells a path: `3.query` for `encoder.layers.3.query`."""
-    return ".".join(path.split(".")[-2:])
+    parts = [part for part in path.split(".") if part not in (GRID, OFFSET, COARSE, FINE)]
+    return ".".join(parts[-2:])
 
 
 def scheme_of(model: EmbeddingModel, path: str, recipe: Recipe) -> Scheme:
     """Returns the scheme that a recipe has for the projection at a path."""
+    if path.endswith(f".{OFFSET}"):
+        return OFFSET_SCHEME
     return recipe.scheme_at(group_of(model, path), place_of(path))
 
 

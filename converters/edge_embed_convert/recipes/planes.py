@@ -1,4 +1,6 @@
-"""Rewrite for int8 per block: a projection as the sum of two int4 planes.
+"""Rewrites for scales per block: a projection as the sum of two others.
+
+For int8 per block these are two int4 planes; for int4 per block of weights on a grid see grid.py.
 
 XNNPACK has no kernel for int8 weights with a scale per block (LiteRT refuses such a graph), but it has
 one for int4. So the weights are split into their int4 rounding and the difference to it. Both planes are
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 from edge_embed.errors import RecipeError
 from edge_embed_convert.recipes.grammar import Recipe
+from edge_embed_convert.recipes.grid import OnGrid, keeps_grid, lies_on_grid
 from edge_embed_convert.recipes.placement import scheme_of
 from edge_embed_convert.source.weights import linear
 
@@ -47,7 +50,9 @@ class TwoPlanes(nn.Module):
 
 
 def split_planes(model: EmbeddingModel, recipe: Recipe) -> None:
-    """Replaces, in place, every projection that the recipe stores in int8 per block.
+    """Replaces, in place, every projection that the recipe stores as the sum of two others.
+
+    These are those in int8 per block, and those in int4 per block whose weights lie on Q4_0's grid.
 
     Raises:
         RecipeError: If the rows of a projection are not a whole number of blocks.
@@ -57,6 +62,9 @@ def split_planes(model: EmbeddingModel, recipe: Recipe) -> None:
             if not isinstance(child, nn.Linear):
                 continue
             scheme = scheme_of(model, f"{path}.{name}", recipe)
+            if keeps_grid(scheme) and lies_on_grid(child.weight.detach()):
+                setattr(module, name, OnGrid(child))
+                continue
             if scheme.bits != 8 or not scheme.block:
                 continue
             if child.in_features % scheme.block:
