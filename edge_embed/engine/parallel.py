@@ -57,11 +57,11 @@ def for_each(
             else:
                 ended.append(index)
 
-    jobs: list[Job[None]] = []
+    jobs = [Job(run) for _ in range(min(workers, count))]
     reported = 0
     try:
-        for _ in range(min(workers, count)):
-            jobs.append(Job(run))
+        for job in jobs:
+            job.start()
         for job in jobs:
             while not job.wait():
                 reported += _report(report, len(ended) - reported)
@@ -70,8 +70,7 @@ def for_each(
     except BaseException:  # an interrupt, or a system that gives no more threads
         stopped.append(True)
         for job in jobs:
-            while not job.wait():
-                pass
+            job.finish()
         raise
     if errors:
         try:

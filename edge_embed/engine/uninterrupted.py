@@ -37,13 +37,13 @@ class _Owner:
 
 
 class Job(Generic[T]):
-    """An action that runs in a thread of its own, begun at once.
+    """An action that runs in a thread of its own.
+
+    `start` begins it. Whoever is interrupted in or after `start` calls `finish`: whether the thread has begun
+    by then cannot be told from outside.
 
     Args:
         action: What to do.
-
-    Raises:
-        RuntimeError: If the system gives no more threads.
     """
 
     def __init__(self, action: Callable[[], T]) -> None:
@@ -54,17 +54,33 @@ class Job(Generic[T]):
         self._finished = False
         self._end = _thread.allocate_lock()
         self._end.acquire()
-        owner = _Owner()
-        self._owner = weakref.ref(owner)
-        _thread.start_new_thread(self._run, (owner,))
+        self._unstarted = [_Owner()]
+        self._owner = weakref.ref(self._unstarted[0])
+
+    def start(self) -> None:
+        """Begins the action.
+
+        Raises:
+            RuntimeError: If the system gives no more threads.
+        """
+        # The owner goes from the list to the thread without a variable: a traceback that ends here must not
+        # keep the owner of a thread that never began.
+        _thread.start_new_thread(self._run, (self._unstarted.pop(),))
+
+    def finish(self) -> None:
+        """Waits until the action has ended. An action that was not begun never will be."""
+        self._unstarted.clear()
+        while not self.wait():
+            pass
 
     def wait(self) -> bool:
         """Waits for the end of the action, at most a tenth of a second; returns whether it has ended."""
         if self._finished or self._end.acquire(timeout=INTERVAL):
             return True
         if self._owner() is None and not self._finished:
-            # While a thread starts it bears the number of the thread that starts it. An exception that
-            # `PyThreadState_SetAsyncExc` sends there ends it before its first step; it was for the caller.
+            # The thread did not begin: its start or its first step was interrupted. While a thread starts
+            # it bears the number of the thread that starts it, and an exception that
+            # `PyThreadState_SetAsyncExc` sends there ends it; that exception was for the caller.
             self._error, self._finished = KeyboardInterrupt(), True
         return self._finished
 
@@ -112,16 +128,16 @@ def uninterrupted(action: Callable[[], T]) -> T:
     """
     if getattr(_current, "uninterrupted", False):
         return action()
+    job = Job(action)
     try:
-        job = Job(action)
-    except RuntimeError:  # Python is shutting down, or the system gives no more threads
-        return action()
-    try:
+        try:
+            job.start()
+        except RuntimeError:  # Python is shutting down, or the system gives no more threads
+            return action()
         while not job.wait():
             pass
     except BaseException:
-        while not job.wait():
-            pass
+        job.finish()
         raise
     return job.result()
 
