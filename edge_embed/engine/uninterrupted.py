@@ -65,7 +65,11 @@ class Job(Generic[T]):
         """
         # The owner goes from the list to the thread without a variable: a traceback that ends here must not
         # keep the owner of a thread that never began.
-        _thread.start_new_thread(self._run, (self._unstarted.pop(),))
+        try:
+            _thread.start_new_thread(self._run, (self._unstarted.pop(),))
+        except RuntimeError:
+            self._finished = True
+            raise
 
     def finish(self) -> None:
         """Waits until the action has ended. An action that was not begun never will be."""
