@@ -103,6 +103,10 @@ class ServedModel:
                 f"(the model was trained for {trained})",
                 "dimensions",
             )
+        try:
+            self.scheduler.check_room(len(request.texts))  # a refusal must cost next to nothing
+        except QueueFull as error:
+            raise _busy(error) from error
         if sum(map(len, request.texts)) <= INLINE_CHARACTERS:
             plans = self._plan(request)
         else:
@@ -165,12 +169,7 @@ class ServedModel:
         try:
             job = self.scheduler.submit(items, done)
         except QueueFull as error:
-            raise HttpError(
-                429,
-                f"the server is busy: {error}. Try again later, or send fewer texts at a time",
-                code="queue_full",
-                headers={"retry-after": str(RETRY_SECONDS)},
-            ) from error
+            raise _busy(error) from error
         except RuntimeError as error:
             raise HttpError(503, "the server is shutting down", code="shutting_down") from error
         try:
@@ -186,6 +185,15 @@ class ServedModel:
         if job.error is not None:
             raise job.error
         return [vector for vector in job.results if vector is not None]
+
+
+def _busy(error: QueueFull) -> HttpError:
+    return HttpError(
+        429,
+        f"the server is busy: {error}. Try again later, or send fewer texts at a time",
+        code="queue_full",
+        headers={"retry-after": str(RETRY_SECONDS)},
+    )
 
 
 class ClientLeft(Exception):

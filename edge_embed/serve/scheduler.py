@@ -117,6 +117,15 @@ class Scheduler(Generic[Work, Result]):
         """How many tokens they have."""
         return self._tokens
 
+    def check_room(self, texts: int) -> None:
+        """Refuses texts that do not fit now, by their number alone, before any work was put into them.
+
+        Raises:
+            QueueFull: If they do not fit.
+        """
+        if self._texts and self._texts + texts > self._max_texts:
+            raise QueueFull(self._texts, self._tokens)
+
     def submit(
         self, items: Sequence[Item[Work]], done: Callable[[Job[Work, Result]], None]
     ) -> Job[Work, Result]:

@@ -107,7 +107,7 @@ def shots(texts: Sequence[str], *, requests: int, seed: int = 0) -> list[Shot]:
             path, body, status = BAD[number // 5 % len(BAD)]
             rest.append(Shot(post(path, body, keep=not short), status, short=short))
         else:
-            count = generator.choice((1, 1, 1, 2, 5))
+            count = generator.choice((1, 1, 1, 1, 2))
             chosen = tuple(generator.randrange(len(texts)) for _ in range(count))
             rest.append(_good(chosen, texts, short=short))
     generator.shuffle(rest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import shutil
 import socket
 import threading
 import time
@@ -283,7 +284,7 @@ def held(tiny_model):
         _Held.let_go.set()
 
 
-def test_a_full_queue_answers_429_at_once(held):
+def test_a_full_queue_answers_429_at_once(held, monkeypatch):
     server, client = held
     results = []
     threads = [
@@ -294,7 +295,9 @@ def test_a_full_queue_answers_429_at_once(held):
         thread.start()
     _until(lambda: server.model.scheduler.texts == 3)
     started = time.perf_counter()
-    status, answer, headers = client.post("/embed", {"inputs": "a"})
+    with monkeypatch.context() as patch:
+        patch.setattr(server.model.embedder, "plan", None)  # it is refused before it is tokenized
+        status, answer, headers = client.post("/embed", {"inputs": "a"})
     assert time.perf_counter() - started < 5
     assert (status, answer["error"]["code"], headers["retry-after"]) == (429, "queue_full", "1")
     _Held.let_go.set()
@@ -331,6 +334,17 @@ def test_running_requests_end_before_the_server_does(tiny_model):
         _Held.let_go.set()
         thread.join()
     assert results == [200]
+
+
+def test_a_model_file_that_is_overwritten_meanwhile_is_an_error_and_no_other_vector(tiny_model, tmp_path):
+    path = tmp_path / "model.tflite"
+    shutil.copyfile(tiny_model, path)
+    embedder = Embedder(path, weight_cache="memory", num_threads=1)
+    with serving(create_app(embedder, Options())) as client:
+        assert client.post("/embed", {"inputs": "red"})[0] == 200
+        path.write_bytes(bytes(path.stat().st_size))
+        status, answer, _ = client.post("/embed", {"inputs": "red"})
+        assert (status, answer["error"]["code"]) == (503, "model_failure")
 
 
 def test_logs_are_json_on_request(serve, caplog, monkeypatch):
