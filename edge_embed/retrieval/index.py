@@ -196,7 +196,7 @@ class Index(OpenIndex):
         min_score: float | None = None,
         per_document: bool = False,
         diversity: float = 0.0,
-        weights: Sequence[float] = (1.0, 1.0),
+        weights: Sequence[float] = (0.6, 0.4),
         exact: bool = False,
         snippet_length: int = 240,
         marks: tuple[str, str] = ("**", "**"),
@@ -206,7 +206,8 @@ class Index(OpenIndex):
         Args:
             query: The question. An empty one finds nothing.
             k: How many hits at most.
-            mode: "vector" finds by meaning, "text" by words, "hybrid" by both, with reciprocal rank fusion.
+            mode: "vector" finds by meaning, "text" by words, "hybrid" by both: hits are ordered by the sum of
+                cosine and BM25, each standardized over what either side has found.
             where: A filter on metadata, applied before ranking: ``{"lang": "en"}`` for equality,
                 ``{"lang": ["en", "de"]}`` for one of several, ``{"year": {"gte": 2020, "lt": 2024}}`` for a
                 range, ``{"author": {"exists": True}}`` for presence. All fields must hold.
@@ -214,7 +215,7 @@ class Index(OpenIndex):
             min_score: Hits below are left out: by the cosine, and by BM25 in mode "text".
             per_document: Whether a document gives only its best chunk.
             diversity: 0 to 1: how much hits must differ from each other (maximal marginal relevance).
-            weights: Of the vectors and of the words, in mode "hybrid".
+            weights: Of the cosine and of BM25, in mode "hybrid".
             exact: Whether to compare all float32 vectors, which the index must have been made with.
             snippet_length: About how many characters a snippet has.
             marks: What stands before and after a word of the query in the snippet.

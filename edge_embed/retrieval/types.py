@@ -39,8 +39,8 @@ class Hit:
         title: The document's title; empty if it has none.
         headings: The headings above the chunk, outermost first.
         metadata: The document's metadata.
-        score: What the hits are ordered by: the cosine in mode "vector", BM25 in mode "text", the sum of
-            reciprocal ranks in mode "hybrid".
+        score: What the hits are ordered by: the cosine in mode "vector", BM25 in mode "text", the weighted
+            sum of both, standardized over what this search has found, in mode "hybrid".
         vector_score: The cosine of the query and the chunk; None in mode "text".
         text_score: BM25, greater is better; None if the words of the query did not find the chunk.
         snippet: The part of the text that holds most of the query's words, with marks around them.

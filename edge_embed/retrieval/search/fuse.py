@@ -1,27 +1,50 @@
-"""Orders made of orders: reciprocal rank fusion, and diversity by maximal marginal relevance."""
+"""Orders made of scores: the sum of cosine and BM25, and diversity by maximal marginal relevance."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import math
+from collections.abc import Hashable, Mapping
 from typing import TypeVar
 
 import numpy as np
 
 from edge_embed.retrieval.store.vectors import Floats
 
-RANK_CONSTANT = 60
-"""The constant of Cormack, Clarke and Büttcher's reciprocal rank fusion (SIGIR 2009)."""
-
 Key = TypeVar("Key", bound=Hashable)
 
+_LEAST_DEVIATION = 1e-6
+"""Scores that differ by less are equal but for rounding."""
 
-def reciprocal_rank(orders: Sequence[Sequence[Key]], weights: Sequence[float]) -> dict[Key, float]:
-    """Returns the fused score of each key: the sum over orders of ``weight / (60 + rank)``, ranks from 1."""
-    scores: dict[Key, float] = {}
-    for order, weight in zip(orders, weights, strict=True):
-        for rank, key in enumerate(order, start=1):
-            scores[key] = scores.get(key, 0.0) + weight / (RANK_CONSTANT + rank)
-    return scores
+
+def standardized_sum(
+    cosines: Mapping[Key, float], words: Mapping[Key, float], weights: tuple[float, float]
+) -> dict[Key, float]:
+    """Returns the fused score of each key: the weighted sum of its cosine and its BM25, both standardized.
+
+    A standardized score is the score less the mean of all keys, divided by their standard deviation. BM25 has
+    another size for each query, and the cosines of one model lie between 0 and 0.7, those of another between
+    0.75 and 0.9. Standardized, both can be added up, and unlike ranks they keep how far a text stands out.
+
+    Args:
+        cosines: The cosine of each key.
+        words: BM25 of the keys that the words have found; of the others it is 0.
+        weights: Of the cosine and of BM25.
+    """
+    of_cosine = _standardized(cosines)
+    of_words = _standardized({key: words.get(key, 0.0) for key in cosines})
+    # Rounded, because the last bits of a cosine depend on which others are computed with it: equal texts must
+    # get equal scores.
+    return {key: round(weights[0] * of_cosine[key] + weights[1] * of_words[key], 6) for key in cosines}
+
+
+def _standardized(scores: Mapping[Key, float]) -> dict[Key, float]:
+    """Returns the scores less their mean and divided by their standard deviation; zeros if all are equal."""
+    count = max(len(scores), 1)
+    mean = math.fsum(scores.values()) / count
+    deviation = math.sqrt(math.fsum((score - mean) ** 2 for score in scores.values()) / count)
+    if deviation < _LEAST_DEVIATION:
+        return dict.fromkeys(scores, 0.0)
+    return {key: (score - mean) / deviation for key, score in scores.items()}
 
 
 def diversify(relevance: Floats, rows: Floats, count: int, diversity: float) -> list[int]:

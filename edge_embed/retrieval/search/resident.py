@@ -110,7 +110,7 @@ def _read_codes(connection: sqlite3.Connection, slots: Slots, dimension: int) ->
     wanted, which = np.unique(numbers, return_inverse=True)
     found: dict[int, bytes] = {}
     for block, expected, data in connection.execute(
-        "SELECT block, checksum, data FROM codes WHERE block IN (SELECT value FROM json_each(?))",
+        "SELECT block, checksum, data FROM json_each(?) AS wanted CROSS JOIN codes ON block = wanted.value",
         [json.dumps(wanted.tolist())],
     ):
         require_intact("codes", block, data, expected)

@@ -10,7 +10,6 @@ on the order of equal ones, and it is the same whether the int8 vectors come fro
 from __future__ import annotations
 
 import sqlite3
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,15 +36,22 @@ WIDER = 5
 _STRIP = 32768
 """Slots that are scanned together: what is computed of them stays in the processor's cache."""
 
+_WORDS_A_BYTE = 3
+"""Words of 64 signs whose counts are added up in a byte, which is faster than in two."""
+
+_UNPACKED = 512
+"""Rows whose sign bits are turned into float32 together."""
+
 _SAMPLE = 4096
-"""Distances by which the radius is guessed, before it is counted."""
+"""Distances by which the greatest distance is guessed, before it is counted among those within."""
+
+_MARGIN = 1.5
+"""The guess is made for so many times the slots that are wanted, so that it seldom leaves too few."""
 
 _GATHER = 8192
 """Rows that are turned into float32 together."""
 
 Mask = npt.NDArray[np.bool_]
-
-Scores = TypeVar("Scores", npt.NDArray[np.float32], npt.NDArray[np.int32])
 
 
 def nearest(
@@ -80,7 +86,7 @@ def nearest_exact(
     return best(slots, scores[slots], count)
 
 
-def best(slots: Slots, scores: Scores, count: int) -> tuple[Slots, Scores]:
+def best(slots: Slots, scores: Floats, count: int) -> tuple[Slots, Floats]:
     """Returns the `count` slots of the greatest scores, best first; of equal ones the lower slot first."""
     if len(slots) > count:
         last = np.partition(scores, len(scores) - count)[len(scores) - count]
@@ -103,34 +109,35 @@ def _near_by_signs(view: View, query: Floats, wanted: int, allowed: Mask | None)
         distances[~allowed] = _FAR
     elif len(view.deleted):
         distances[view.deleted] = _FAR
-    slots = np.flatnonzero(distances <= _radius(distances, wanted * WIDER))
+    slots = _within(distances, wanted * WIDER)
     if len(slots) <= wanted:
         return slots
     return np.sort(best(slots, _by_set_bits(view, query, slots), wanted)[0])
 
 
-def _by_set_bits(view: View, query: Floats, slots: Slots) -> npt.NDArray[np.int32]:
+def _by_set_bits(view: View, query: Floats, slots: Slots) -> Floats:
     """Returns the sum of the query's numbers at the sign bits that are set, for some slots, ``(n,)``.
 
     Twice this, less the sum of all numbers, is the product of the query and the signs. The numbers are taken
-    as int8, so that sums are the same in any order and on any machine.
+    as int8: float32 adds up whole numbers of this size exactly, so that sums are the same in any order and on
+    any machine.
     """
-    width = -(-view.dimension // 8)
-    numbers = np.zeros(width * 8, np.float32)
+    numbers = np.zeros(view.bits.shape[0] * 64, np.float32)
     numbers[: view.dimension] = np.rint(query * (127 / max(float(np.abs(query).max()), 1e-30)))
-    # Eight numbers at a time: what each of the 256 bytes of signs adds up to.
-    table = (_BYTE_SIGNS @ numbers.reshape(width, 8).T).astype(np.int16).T.ravel()
-    by_byte = np.ascontiguousarray(view.bits[:, slots].T).view(np.uint8)[:, :width]
-    places = by_byte + np.arange(0, width * 256, 256)
-    sums: npt.NDArray[np.int32] = table.take(places).sum(axis=1, dtype=np.int32)
+    sums = np.empty(len(slots), np.float32)
+    for start in range(0, len(slots), _UNPACKED):
+        part = view.bits.take(slots[start : start + _UNPACKED], axis=1)
+        rows = np.ascontiguousarray(part.T).view(np.uint8)
+        signs = np.unpackbits(rows, axis=1, bitorder="little")
+        np.matmul(signs.astype(np.float32), numbers, out=sums[start : start + _UNPACKED])
     return sums
 
 
-_BYTE_SIGNS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little").astype(
-    np.float32
-)
-
 _FAR = np.iinfo(np.uint16).max
+"""The distance of a slot that must not be found."""
+
+_MOST_DISTANCE = 2**13
+"""Above this, distances of the sample count as one, so that counting them takes little memory."""
 
 
 def _distances(view: View, query: Floats) -> npt.NDArray[np.uint16]:
@@ -141,32 +148,32 @@ def _distances(view: View, query: Floats) -> npt.NDArray[np.uint16]:
     words = padded.view("<u8")
     distances = np.empty(view.slots, np.uint16)
     differing = np.empty(_STRIP, np.uint64)
-    counts = np.empty(_STRIP, np.uint8)
+    counts = np.empty((2, _STRIP), np.uint8)
     for start in range(0, view.slots, _STRIP):
         total = distances[start : start + _STRIP]
         n = len(total)
-        for index, word in enumerate(words):
-            np.bitwise_xor(view.bits[index, start : start + n], word, out=differing[:n])
-            np.bitwise_count(differing[:n], out=counts[:n])
-            if index:
-                np.add(total, counts[:n], out=total)
+        for first in range(0, len(words), _WORDS_A_BYTE):
+            for index in range(first, min(first + _WORDS_A_BYTE, len(words))):
+                np.bitwise_xor(view.bits[index, start : start + n], words[index], out=differing[:n])
+                # The first count of a group is where the others are added.
+                of_word = counts[int(index > first), :n]
+                np.bitwise_count(differing[:n], out=of_word)
+                if index > first:
+                    np.add(counts[0, :n], of_word, out=counts[0, :n])
+            if first:
+                np.add(total, counts[0, :n], out=total)
             else:
-                total[:] = counts[:n]
+                total[:] = counts[0, :n]
     return distances
 
 
-def _radius(distances: npt.NDArray[np.uint16], wanted: int) -> int:
-    """Returns the smallest distance within which at least `wanted` slots lie."""
-    sample = distances[:: max(1, len(distances) // _SAMPLE)]
+def _within(distances: npt.NDArray[np.uint16], wanted: int) -> Slots:
+    """Returns the slots within the smallest distance that leaves at least `wanted`, in rising order."""
+    sample = np.minimum(distances[:: max(1, len(distances) // _SAMPLE)], _MOST_DISTANCE)
     among = np.cumsum(np.bincount(sample))
-    radius = int(np.searchsorted(among, wanted * len(sample) // len(distances), side="right"))
-    inside = int(np.count_nonzero(distances <= radius))
-    while inside < wanted:
-        radius += 1
-        inside = int(np.count_nonzero(distances <= radius))
-    while inside > wanted:
-        fewer = int(np.count_nonzero(distances <= radius - 1))
-        if fewer < wanted:
-            break
-        radius, inside = radius - 1, fewer
-    return radius
+    guess = int(np.searchsorted(among, _MARGIN * wanted * len(sample) / len(distances), side="right"))
+    while len(near := np.flatnonzero(distances <= guess)) < wanted:
+        guess += 1
+    found = distances[near]
+    radius = int(np.searchsorted(np.cumsum(np.bincount(found)), wanted))
+    return near[found <= radius]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,7 +19,7 @@ from edge_embed.retrieval.store.vectors import Floats
 from edge_embed.retrieval.types import Hit
 
 HYBRID_DEPTH = 50
-"""Hits of each side that are fused, at least: a lower rank adds next to nothing."""
+"""Hits of each side that are fused, at least."""
 
 DIVERSE_DEPTH = 5
 """With `diversity`, hits are chosen among so many times the wanted ones, and at least `HYBRID_DEPTH`."""
@@ -163,35 +163,32 @@ class _Run:
         else:
             ranked = self._fused(depth)
         if request.least is not None:
-            self._complete(ranked)
             bound = ranked.text_scores if request.mode == "text" else ranked.vector_scores
             ranked.slots = [slot for slot in ranked.slots if bound[slot] >= request.least]
         if request.diversity and self._view is not None:
             self._diversify(ranked)
         ranked.slots = ranked.slots[: request.count]
-        self._complete(ranked)
         return ranked
-
-    def _complete(self, ranked: _Ranked) -> None:
-        """Computes the cosines of slots that only the words have found."""
-        missing = [slot for slot in ranked.slots if slot not in ranked.vector_scores]
-        if missing and self._request.mode == "hybrid":
-            ranked.vector_scores.update(self._cosines(missing))
 
     def _fused(self, depth: int) -> _Ranked:
         sides = [self._by_vector(depth), self._by_words(depth)]
-        # With one hit a document the two sides may know it by different chunks: the better placed one stays.
-        owners = self._owners([slot for side in sides for slot in side.slots])
-        orders = [[owners[slot] for slot in side.slots] for side in sides]
-        fused = fuse.reciprocal_rank(orders, self._request.weights)
+        cosines, words = dict(sides[0].scores), sides[1].scores
+        cosines.update(self._cosines([slot for slot in sides[1].slots if slot not in cosines]))
+        # With one hit a document the two sides may know it by different chunks: the better placed one stays,
+        # and each side counts by its own best chunk.
+        slots = [slot for side in sides for slot in side.slots]
+        owners = self._owners(slots)
         chosen: dict[int, tuple[int, int]] = {}
         for side in sides:
             for rank, slot in enumerate(side.slots):
                 if owners[slot] not in chosen or rank < chosen[owners[slot]][0]:
                     chosen[owners[slot]] = (rank, slot)
+        fused = fuse.standardized_sum(
+            _best_of_each(owners, slots, cosines), _best_of_each(owners, slots, words), self._request.weights
+        )
         scores = {slot: fused[owner] for owner, (_, slot) in chosen.items()}
-        slots = sorted(scores, key=lambda slot: (-scores[slot], slot))
-        return _Ranked(slots, scores, dict(sides[0].scores), sides[1].scores)
+        ordered = sorted(scores, key=lambda slot: (-scores[slot], slot))
+        return _Ranked(ordered, scores, cosines, words)
 
     def _owners(self, slots: list[int]) -> dict[int, int]:
         """Returns what counts as one hit: the document of each slot, or the slot itself."""
@@ -209,6 +206,8 @@ class _Run:
         return dict(rows.fetchall())
 
     def _cosines(self, slots: list[int]) -> dict[int, float]:
+        if not slots:
+            return {}
         assert self._view is not None
         assert self._request.vector is not None
         scores = self._view.scores(self._request.vector, np.array(slots, np.int64), self._connection)
@@ -257,19 +256,33 @@ class _Run:
         if not ranked.slots:
             return
         relevance = np.array([ranked.scores[slot] for slot in ranked.slots], np.float32)
-        if self._request.mode == "hybrid":  # sums of reciprocal ranks are far smaller than cosines
+        if self._request.mode == "hybrid":  # these scores have no range of their own
+            relevance -= relevance.min()
             relevance /= max(float(relevance.max()), 1e-9)
         rows = self._view.rows(np.array(ranked.slots, np.int64), self._connection)
         order = fuse.diversify(relevance, rows, self._request.count, self._request.diversity)
         ranked.slots = [ranked.slots[index] for index in order]
 
 
+def _best_of_each(
+    owners: Mapping[int, int], slots: Iterable[int], scores: Mapping[int, float]
+) -> dict[int, float]:
+    """Returns the greatest score of each owner among the slots that have one."""
+    best: dict[int, float] = {}
+    for slot in slots:
+        if slot in scores:
+            owner = owners[slot]
+            best[owner] = max(scores[slot], best.get(owner, scores[slot]))
+    return best
+
+
 _HIT = """
 SELECT c.id - 1, d.name, c.ordinal, substr(d.text, c.start + 1, c.stop - c.start), c.start, c.stop, d.title,
        c.headings, d.metadata
-FROM chunks c JOIN documents d ON d.id = c.document
-WHERE c.id IN (SELECT value + 1 FROM json_each(?))
+FROM json_each(?) AS wanted CROSS JOIN chunks c ON c.id = wanted.value + 1
+JOIN documents d ON d.id = c.document
 """
+"""With CROSS JOIN the slots lead, which takes a third of the time of `c.id IN (SELECT …)`."""
 
 
 def _hits(

@@ -38,7 +38,7 @@ def snippet(
         length: About how many characters of the text.
         marks: What goes before and after each term that was found.
     """
-    spans = _spans(text, terms, inside_words)
+    spans = _spans(text, _folded_terms(tuple(terms), inside_words), inside_words)
     start = _best_start(spans, length)
     start, end = _to_words(text, start, min(len(text), start + length))
     parts, at = [], start
@@ -51,11 +51,17 @@ def snippet(
     return f"{_ELLIPSIS if start else ''}{body}{_ELLIPSIS if end < len(text) else ''}"
 
 
-def _spans(text: str, terms: Sequence[str], inside_words: bool) -> list[Span]:
-    """Returns where the terms are, in order."""
+@lru_cache(maxsize=8)
+def _folded_terms(terms: tuple[str, ...], inside_words: bool) -> frozenset[str]:
+    """Returns the terms as `_folded` spells them. All hits of a search have the same."""
+    return frozenset(term.lower() if inside_words else fold(term) for term in terms)
+
+
+def _spans(text: str, terms: frozenset[str], inside_words: bool) -> list[Span]:
+    """Returns where the folded terms are, in order."""
     folded, places = _folded(text, marks=inside_words)
     spans = []
-    for term in {(word.lower() if inside_words else fold(word)) for word in terms}:
+    for term in terms:
         at = folded.find(term)
         while at >= 0:
             end = at + len(term)

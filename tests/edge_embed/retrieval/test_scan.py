@@ -7,7 +7,9 @@ import pytest
 
 from edge_embed import Index
 from edge_embed.retrieval.search import scan
+from edge_embed.retrieval.search.resident import View
 from edge_embed.retrieval.store import vectors
+from edge_embed.retrieval.store.settings import State
 
 COUNT, DIMENSION = 6000, 128
 
@@ -124,3 +126,23 @@ def test_zero_vectors_are_stored_and_score_nothing(tmp_path):
         hits = index.search(vector=rows[1], mode="vector")
         assert [hit.document_id for hit in hits] == ["1", "0", "2"]
         assert hits[1].score == 0
+
+
+@pytest.mark.parametrize("dimension", [64, 200, 384, 1000])
+def test_the_passes_over_signs_are_what_they_are_said_to_be(dimension):
+    rng = np.random.default_rng(dimension)
+    rows = vectors.unit_rows(rng.normal(size=(700, dimension)), dimension)
+    rows[1] = -rows[0]  # every sign differs: the greatest distance there is
+    packed = np.zeros((len(rows), -(-dimension // 64) * 8), np.uint8)
+    packed[:, : (dimension + 7) // 8] = vectors.sign_bits(rows)
+    bits = np.ascontiguousarray(packed.view("<u8").T)
+    numbers = np.arange(1, len(rows) + 1, dtype=np.int32)
+    state = State(1, 0, len(rows), len(rows), len(rows), 0)
+    view = View(state, dimension, bits, numbers, np.empty(0, np.int64), None, None)
+    signs = rows > 0
+    distances = scan._distances(view, rows[0])
+    assert np.array_equal(distances, (signs != signs[0]).sum(axis=1))
+    assert distances[1] == dimension
+    slots = rng.permutation(len(rows))[:600]
+    rounded = np.rint(rows[0] * (127 / np.abs(rows[0]).max())).astype(np.int64)
+    assert np.array_equal(scan._by_set_bits(view, rows[0], slots), (signs[slots] * rounded).sum(axis=1))

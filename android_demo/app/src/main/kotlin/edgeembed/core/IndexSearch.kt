@@ -1,5 +1,8 @@
 package edgeembed.core
 
+import kotlin.math.round
+import kotlin.math.sqrt
+
 /** How an index is searched: by meaning and words, by meaning, or by words. */
 enum class SearchMode {
     HYBRID, VECTOR, TEXT
@@ -12,7 +15,7 @@ enum class SearchMode {
  * @property minScore Hits below are left out: by the cosine, and by BM25 in mode TEXT.
  * @property perDocument Whether a document gives only its best chunk.
  * @property diversity 0 to 1: how much hits must differ from each other.
- * @property weights Of the vectors and of the words, in mode HYBRID.
+ * @property weights Of the cosine and of BM25, in mode HYBRID.
  */
 class SearchOptions(
     val k: Int = 10,
@@ -21,7 +24,7 @@ class SearchOptions(
     val minScore: Double? = null,
     val perDocument: Boolean = false,
     val diversity: Float = 0f,
-    val weights: Pair<Double, Double> = 1.0 to 1.0,
+    val weights: Pair<Double, Double> = 0.6 to 0.4,
     val snippetLength: Int = 240,
     val marks: Pair<String, String> = "**" to "**",
 )
@@ -30,7 +33,7 @@ class SearchOptions(
  * A chunk of a document that answers a question.
  *
  * @property start Where the chunk begins in the document's text, in code points, as in Python.
- * @property score What the hits are ordered by: the cosine, BM25, or the sum of reciprocal ranks.
+ * @property score What the hits are ordered by: the cosine, BM25, or the sum of both, standardized.
  * @property vectorScore The cosine; null in mode TEXT.
  * @property textScore BM25; null if the words of the question did not find the chunk.
  */
@@ -155,27 +158,49 @@ class IndexSearch internal constructor(private val database: IndexDatabase, priv
             return read(ranked)
         }
 
+        /** Orders by the weighted sum of the cosine and of BM25, both standardized. */
         private fun fused(depth: Int): Ranked {
             val sides = listOf(byVector(depth), byWords(depth))
             val all = sides.flatMap { it.slots }
+            val words = sides[1].scores
+            val cosines = sides[0].scores + cosines(sides[1].slots.filter { it !in sides[0].scores })
             val owners = if (options.perDocument) documentsOf(all) else all.associateWith { it }
-            val fused = HashMap<Int, Double>()
             val chosen = HashMap<Int, Pair<Int, Int>>()
-            for ((side, weight) in sides.zip(options.weights.toList())) {
+            for (side in sides) {
                 side.slots.forEachIndexed { rank, slot ->
-                    val owner = owners.getValue(slot)
-                    fused[owner] = (fused[owner] ?: 0.0) + weight / (RANK_CONSTANT + rank + 1)
-                    val best = chosen[owner]
-                    if (best == null || rank < best.first) chosen[owner] = rank to slot
+                    val best = chosen[owners.getValue(slot)]
+                    if (best == null || rank < best.first) chosen[owners.getValue(slot)] = rank to slot
                 }
             }
-            val scores = chosen.entries.associate { (owner, place) -> place.second to fused.getValue(owner) }
-            val slots = scores.keys.sortedWith(compareByDescending<Int> { scores.getValue(it) }.thenBy { it })
-            val missing = slots.filter { it !in sides[0].scores }
-            return Ranked(slots, scores).also {
-                it.vectorScores = sides[0].scores + cosines(missing)
-                it.textScores = sides[1].scores
+            val nearest = bestOfEach(owners, all, cosines)
+            val found = bestOfEach(owners, all, words)
+            val ofCosine = standardized(nearest)
+            val ofWords = standardized(nearest.mapValues { found[it.key] ?: 0.0 })
+            val scores = chosen.entries.associate { (owner, place) ->
+                val (cosine, word) = options.weights
+                // Rounded, so that equal texts have equal scores.
+                place.second to round(1e6 * (cosine * ofCosine.getValue(owner) + word * ofWords.getValue(owner))) / 1e6
             }
+            val slots = scores.keys.sortedWith(compareByDescending<Int> { scores.getValue(it) }.thenBy { it })
+            return Ranked(slots, scores).also {
+                it.vectorScores = cosines
+                it.textScores = words
+            }
+        }
+
+        private fun bestOfEach(owners: Map<Int, Int>, slots: List<Int>, scores: Map<Int, Double>): Map<Int, Double> {
+            val best = HashMap<Int, Double>()
+            for (slot in slots) {
+                val score = scores[slot] ?: continue
+                best.merge(owners.getValue(slot), score, ::maxOf)
+            }
+            return best
+        }
+
+        private fun standardized(scores: Map<Int, Double>): Map<Int, Double> {
+            val mean = scores.values.average()
+            val deviation = sqrt(scores.values.sumOf { (it - mean) * (it - mean) } / scores.size)
+            return scores.mapValues { if (deviation < LEAST_DEVIATION) 0.0 else (it.value - mean) / deviation }
         }
 
         private fun byVector(depth: Int) = onceADocument(depth, signs!!.slots) { nearest(it) }
@@ -261,9 +286,10 @@ class IndexSearch internal constructor(private val database: IndexDatabase, priv
         private fun diversify(ranked: Ranked) {
             if (ranked.slots.isEmpty()) return
             val relevance = FloatArray(ranked.slots.size) { ranked.scores.getValue(ranked.slots[it]).toFloat() }
-            if (options.mode == SearchMode.HYBRID) { // sums of reciprocal ranks are far smaller than cosines
-                val greatest = maxOf(relevance.max(), 1e-9f)
-                for (i in relevance.indices) relevance[i] /= greatest
+            if (options.mode == SearchMode.HYBRID) { // these scores have no range of their own
+                val least = relevance.min()
+                val range = maxOf(relevance.max() - least, 1e-9f)
+                for (i in relevance.indices) relevance[i] = (relevance[i] - least) / range
             }
             val rows = HashMap<Int, FloatArray>()
             val rising = ranked.slots.sorted().toIntArray()
@@ -306,8 +332,8 @@ class IndexSearch internal constructor(private val database: IndexDatabase, priv
     private companion object {
         const val MOST_HITS = 10_000
         const val HYBRID_DEPTH = 50
+        const val LEAST_DEVIATION = 1e-6
         const val DIVERSE_DEPTH = 5
-        const val RANK_CONSTANT = 60
         const val HIT = "SELECT c.id - 1, d.name, c.ordinal, substr(d.text, c.start + 1, c.stop - c.start), c.start, " +
             "c.stop, d.title, c.headings, d.metadata FROM chunks c JOIN documents d ON d.id = c.document " +
             "WHERE c.id IN (SELECT value + 1 FROM json_each(?))"

@@ -65,7 +65,7 @@ class IndexTest {
             minScore = given["min_score"] as Double?,
             perDocument = given["per_document"] as Boolean? ?: false,
             diversity = (given["diversity"] as Double? ?: 0.0).toFloat(),
-            weights = (given["weights"] as List<*>?)?.let { it[0] as Double to it[1] as Double } ?: (1.0 to 1.0),
+            weights = (given["weights"] as List<*>?)?.let { it[0] as Double to it[1] as Double } ?: SearchOptions().weights,
             snippetLength = (given["snippet_length"] as Long? ?: 240).toInt(),
             marks = (given["marks"] as List<*>?)?.let { it[0] as String to it[1] as String } ?: ("**" to "**"),
         )
