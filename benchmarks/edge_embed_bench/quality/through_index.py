@@ -125,6 +125,8 @@ def evaluate_through_index(
     for each in sets:
         if not isinstance(each, Retrieval):
             raise InputError(f"{each.name} is no retrieval set", got=each.kind, fix="leave it out")
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     indexes: list[Indexed] = []
     ways: list[Way] = []
     ticker = Ticker(progress, len(models) * len(sets))
