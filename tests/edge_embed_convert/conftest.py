@@ -19,6 +19,7 @@ from edge_embed_convert.gate.probe_texts import SENTENCES
 from edge_embed_convert.graph.rewrite import EmbeddingModel, build
 from edge_embed_convert.pipeline import Conversion, convert
 from edge_embed_convert.random_checkpoint import write_random_checkpoint
+from edge_embed_convert.recipes import grammar
 from edge_embed_convert.source import checkpoint as checkpoints
 
 from .kept_exports import KeptExports
@@ -328,3 +329,20 @@ class FamilyChecks:
 def family_checks(tmp_path: Path) -> FamilyChecks:
     """`family_checks.exact(family_checks.write("mpnet"), [8])` is the distance to sentence-transformers."""
     return FamilyChecks(tmp_path)
+
+
+STRICT = grammar.Thresholds(cosine_mean=2.0, cosine_min=2.0, neighbours=2.0)
+"""What no file can reach."""
+
+
+@pytest.fixture(scope="session")
+def one_layer(write_tiny_bert, tmp_path_factory) -> Path:
+    """The cheapest checkpoint to convert, for the many conversions that must fail."""
+    return write_tiny_bert(
+        tmp_path_factory.mktemp("one") / "one", num_hidden_layers=1, max_position_embeddings=16
+    )
+
+
+@pytest.fixture
+def strict(monkeypatch) -> None:
+    monkeypatch.setattr(grammar, "THRESHOLDS", dict.fromkeys(grammar.THRESHOLDS, STRICT))

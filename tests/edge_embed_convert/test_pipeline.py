@@ -6,8 +6,6 @@ import builtins
 import errno
 import json
 import os
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -25,23 +23,6 @@ from edge_embed_convert.families import family_named
 from edge_embed_convert.graph.export import export
 from edge_embed_convert.pipeline import Conversion, convert
 from edge_embed_convert.recipes import grammar, quantize
-
-STRICT = grammar.Thresholds(cosine_mean=2.0, cosine_min=2.0, neighbours=2.0)
-"""What no file can reach."""
-
-
-@pytest.fixture(scope="module")
-def one_layer(write_tiny_bert, tmp_path_factory) -> Path:
-    """The cheapest checkpoint to convert, for the many conversions that must fail."""
-    return write_tiny_bert(
-        tmp_path_factory.mktemp("one") / "one", num_hidden_layers=1, max_position_embeddings=16
-    )
-
-
-@pytest.fixture
-def strict(monkeypatch) -> None:
-    monkeypatch.setattr(grammar, "THRESHOLDS", dict.fromkeys(grammar.THRESHOLDS, STRICT))
-
 
 # What is written.
 
@@ -319,84 +300,6 @@ def test_bad_arguments_come_before_any_work(monkeypatch, one_layer: Path, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-# The command line.
-
-
-def test_cli_convert_and_verify(one_layer: Path, tmp_path: Path, capfd) -> None:
-    target = tmp_path / "model.tflite"
-    words = [
-        "convert",
-        str(one_layer),
-        "-o",
-        str(target),
-        "--recipe",
-        "fp32",
-        "--buckets",
-        "8,16",
-        "--threads",
-        "1",
-    ]
-    assert main([*words, "--json"]) == 0
-    report = json.loads(capfd.readouterr().out)
-    assert (report["path"], report["bytes"]) == (str(target), target.stat().st_size)
-    assert report["buckets"] == [8, 16]
-    assert report["parity"]["passed"]
-    assert main(["verify", str(target), "--source", str(one_layer), "--threads", "1"]) == 0
-    assert "the ones it was made from" in capfd.readouterr().out
-    assert main(["verify", str(target), "--threads", "1"]) == 0
-
-
-def test_cli_verify_against_other_weights(
-    bert_file: Conversion, write_tiny_bert: Callable[..., Path], tmp_path: Path, capfd
-) -> None:
-    other = write_tiny_bert(tmp_path / "other", seed=9)
-    assert main(["verify", str(bert_file.path), "--source", str(other), "--threads", "1", "--json"]) == 1
-    report = json.loads(capfd.readouterr().out)
-    assert report["same_weights"] is False
-    assert not report["parity"]["passed"]
-
-
-def test_cli_verify_against_another_checkpoint(
-    bert_file: Conversion, write_tiny_bert: Callable[..., Path], tmp_path: Path, capfd
-) -> None:
-    other = write_tiny_bert(tmp_path / "other", hidden_size=32)
-    assert main(["verify", str(bert_file.path), "--source", str(other), "--threads", "1"]) == 2
-    assert "dimension" in capfd.readouterr().err
-
-
-def test_cli_verify_knows_the_length_of_the_file(one_layer: Path, tmp_path: Path, capfd) -> None:
-    """A file made with --max-tokens is verified without saying so again."""
-    target = tmp_path / "short.tflite"
-    convert(one_layer, target, recipe="fp32", max_tokens=12, num_threads=1)
-    assert main(["verify", str(target), "--source", str(one_layer), "--threads", "1"]) == 0
-
-
-def test_cli_refusals(strict: None, one_layer: Path, tmp_path: Path, capfd) -> None:
-    assert main(["convert", str(tmp_path / "nothing"), "-o", str(tmp_path)]) == 2
-    assert "no such checkpoint" in capfd.readouterr().err
-    assert main(["convert", str(one_layer), "-o", str(tmp_path), "--recipe", "int9"]) == 2
-    assert "unknown recipe" in capfd.readouterr().err
-    assert main(["convert", str(one_layer), "-o", str(tmp_path), "--buckets", "8,x"]) == 2
-    assert "8,x" in capfd.readouterr().err
-    assert main(["convert", str(one_layer), "-o", str(tmp_path), "--buckets", ""]) == 2
-    assert "bucket list" in capfd.readouterr().err
-    assert main(["convert", str(one_layer), "-o", str(tmp_path), "--threads", "1"]) == 1
-    error = capfd.readouterr().err
-    assert "does not agree with its source" in error
-    assert "Traceback" not in error
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_cli_interrupt(monkeypatch, one_layer: Path, tmp_path: Path, capfd) -> None:
-    def interrupted(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(job, "build", interrupted)
-    assert main(["convert", str(one_layer), "-o", str(tmp_path)]) == 130
-    assert "interrupted" in capfd.readouterr().err
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_projection_that_was_missed_fails_before_the_gate(
     monkeypatch, one_layer: Path, tmp_path: Path
 ) -> None:
@@ -406,41 +309,3 @@ def test_a_projection_that_was_missed_fails_before_the_gate(
     with pytest.raises(ConversionError, match=r"encoder\.layers\.0\.down"):
         convert(one_layer, tmp_path, num_threads=1)
     assert list(tmp_path.iterdir()) == []
-
-
-# What is refused without PyTorch.
-
-REFUSED_LATE = """
-import sys, time
-from edge_embed.cli import main
-started = time.process_time()
-code = main(sys.argv[1:])
-print(time.process_time() - started, code, *sorted({name.partition(".")[0] for name in sys.modules}))
-"""
-
-
-@pytest.mark.parametrize(
-    ("changes", "word"),
-    [
-        ({"model_type": "t5"}, "model_type = 't5'"),
-        ({"hidden_act": "swish"}, "hidden_act"),
-        ({"hidden_size": None}, "hidden_size"),
-    ],
-)
-@pytest.mark.parametrize("words", [[], ["--recipe", "auto", "--max-size", "1MB"]], ids=["fixed", "auto"])
-def test_an_architecture_is_refused_without_loading_torch(
-    changes, word, words, write_tiny_bert, edit, tmp_path: Path
-) -> None:
-    directory = write_tiny_bert(tmp_path / "tiny", num_hidden_layers=1)
-    edit(directory / "config.json", **changes)
-    result = subprocess.run(
-        [sys.executable, "-c", REFUSED_LATE, "convert", str(directory), "-o", str(tmp_path), *words],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert word in result.stderr
-    seconds, code, *modules = result.stdout.split()
-    assert code == "2"
-    assert not {"torch", "transformers", "litert_torch", "huggingface_hub", "safetensors"} & set(modules)
-    assert float(seconds) < 1

@@ -15,6 +15,9 @@ Key = TypeVar("Key", bound=Hashable)
 _LEAST_DEVIATION = 1e-6
 """Scores that differ by less are equal but for rounding."""
 
+_DECIMALS = 4
+"""Decimals of a fused score."""
+
 
 def standardized_sum(
     cosines: Mapping[Key, float], words: Mapping[Key, float], weights: tuple[float, float]
@@ -32,9 +35,9 @@ def standardized_sum(
     """
     of_cosine = _standardized(cosines)
     of_words = _standardized({key: words.get(key, 0.0) for key in cosines})
-    # Rounded, because the last bits of a cosine depend on which others are computed with it: equal texts must
-    # get equal scores.
-    return {key: round(weights[0] * of_cosine[key] + weights[1] * of_words[key], 6) for key in cosines}
+    fused = {key: weights[0] * of_cosine[key] + weights[1] * of_words[key] for key in cosines}
+    # The last bits of a cosine depend on which others are computed with it: equal texts get equal scores.
+    return {key: round(score, _DECIMALS) for key, score in fused.items()}
 
 
 def _standardized(scores: Mapping[Key, float]) -> dict[Key, float]:

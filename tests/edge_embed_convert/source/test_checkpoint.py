@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 from collections.abc import Callable
@@ -11,51 +10,16 @@ from typing import Any
 
 import pytest
 import torch
-from huggingface_hub import errors as hub_errors
 
 from edge_embed.errors import CheckpointError
-from edge_embed_convert.buckets import check_buckets, default_buckets
 from edge_embed_convert.families.gemma3 import FAMILY, Gemma3Config
-from edge_embed_convert.pipeline import convert
 from edge_embed_convert.source.checkpoint import load
-
-# Releases of huggingface_hub stand on different releases of this library.
-httpx = importlib.import_module(hub_errors.HfHubHTTPError.__mro__[1].__module__.partition(".")[0])
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 1211486072\n"
 
 EMBEDDINGGEMMA_300M = dict(FAMILY.released.config)
 
 Tensors = dict[str, torch.Tensor]
-
-
-@pytest.fixture
-def gemma(gemma_checkpoint: Path, tmp_path: Path) -> Path:
-    """A copy to damage."""
-    return shutil.copytree(gemma_checkpoint, tmp_path / "gemma")
-
-
-@pytest.fixture
-def bert(bert_checkpoint: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(bert_checkpoint, tmp_path / "bert")
-
-
-@pytest.fixture
-def refused(tmp_path: Path) -> Callable[..., CheckpointError]:
-    """Converts, and checks that it is refused in words of ours, with a fix, and leaves nothing."""
-
-    def check(directory: Path | str, *words: str, fix: bool = True, **options: Any) -> CheckpointError:
-        out = tmp_path / "out"
-        out.mkdir()
-        with pytest.raises(CheckpointError) as caught:
-            convert(directory, out, **options)
-        message = str(caught.value)
-        assert all(word in message for word in words), message
-        assert caught.value.fix or caught.value.expected or not fix, message
-        assert list(out.iterdir()) == []
-        return caught.value
-
-    return check
 
 
 # Weights.
@@ -300,191 +264,6 @@ def test_unknown_pooling(plain, refused) -> None:
 
 def test_pooling_said_twice(bert, refused) -> None:
     refused(bert, "modules.json", "--pooling cls", pooling="cls")
-
-
-# Configurations.
-
-
-def test_unknown_architecture(bert, edit, refused) -> None:
-    edit(bert / "config.json", model_type="t5")
-    refused(bert, "'t5'", "'bert'", "'gemma3_text'", "to fix it")
-
-
-@pytest.mark.parametrize("value", [None, False])
-def test_decoder_gemma(value, gemma, edit, refused) -> None:
-    edit(gemma / "config.json", use_bidirectional_attention=value)
-    refused(gemma, "decoder", f"use_bidirectional_attention = {value!r}", "to fix it")
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("head_dim", None),
-        ("num_hidden_layers", 0),
-        ("num_key_value_heads", "one"),
-        ("hidden_activation", "silu"),
-        ("attn_logit_softcapping", 50.0),
-        ("rope_scaling", {"rope_type": "yarn", "factor": 2.0}),
-        ("layer_types", ["full_attention"]),
-    ],
-)
-def test_gemma_config_that_cannot_be_used(key, value, ours, gemma, edit) -> None:
-    edit(gemma / "config.json", **{key: value})
-    if value is None:
-        config = json.loads((gemma / "config.json").read_text("utf-8"))
-        assert key not in config
-    with pytest.raises(CheckpointError) as caught:
-        ours.load(gemma)
-    named = {
-        "hidden_activation": "activation",
-        "attn_logit_softcapping": "softcapping",
-        "rope_scaling": "yarn",
-    }
-    assert named.get(key, key) in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("config.json", "{"),
-        ("config.json", "[]"),
-        ("config.json", b"\xe9"),
-        ("1_Pooling/config.json", "nonsense"),
-        ("sentence_bert_config.json", "{,}"),
-    ],
-)
-def test_files_that_are_not_json(name, content, bert, refused) -> None:
-    (bert / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    refused(bert, name, fix=False)
-
-
-def test_inconsistent_heads(bert, edit, refused) -> None:
-    edit(bert / "config.json", num_attention_heads=7)
-    refused(bert, "heads", fix=False)
-
-
-def test_default_prompt_that_is_not_there(gemma, edit, refused) -> None:
-    edit(gemma / "config_sentence_transformers.json", default_prompt_name="poem")
-    refused(gemma, "default_prompt_name", "'poem'", "query, document")
-
-
-@pytest.mark.parametrize("prompts", [["a"], {"query": 3}, "query: "])
-def test_malformed_prompts(prompts, gemma, edit, refused) -> None:
-    edit(gemma / "config_sentence_transformers.json", prompts=prompts)
-    refused(gemma, "prompts", "malformed", fix=False)
-
-
-@pytest.mark.parametrize("asked", [0, -3, 65, 10**9])
-def test_maximum_out_of_range(asked, bert, refused) -> None:
-    refused(bert, "maximum length", str(asked), "1 to 64", max_tokens=asked)
-
-
-def test_maximum_is_the_least_of_all_limits(bert, edit) -> None:
-    assert load(bert).max_tokens == 64
-    edit(bert / "sentence_bert_config.json", max_seq_length=48)
-    assert load(bert).max_tokens == 48
-    assert load(bert, max_tokens=20).max_tokens == 20
-    edit(bert / "sentence_bert_config.json", max_seq_length=None)
-    edit(bert / "tokenizer_config.json", model_max_length=40)
-    assert load(bert).max_tokens == 40
-    edit(bert / "tokenizer_config.json", model_max_length=int(1e30))
-    assert load(bert).max_tokens == 64
-
-
-@pytest.mark.parametrize(
-    "buckets", [[], [3, 64], [0, 64], [-8, 64], [16, 16, 64], [16, 32], [16, 128], [64, 64]]
-)
-def test_bad_buckets(buckets) -> None:
-    with pytest.raises(CheckpointError, match="bucket list") as caught:
-        check_buckets(buckets, 64)
-    assert "the largest 64" in str(caught.value)
-    assert "--max-tokens" in str(caught.value)
-    assert (", ".join(map(str, buckets)) or "nothing") in str(caught.value)
-
-
-def test_an_empty_bucket_list_is_not_the_default(bert, refused) -> None:
-    refused(bert, "bucket list", "nothing", buckets=[])
-
-
-def test_buckets_in_any_order() -> None:
-    assert check_buckets([64, 16], 64) == [16, 64]
-
-
-@pytest.mark.parametrize(
-    ("maximum", "expected"),
-    [(4, [4]), (16, [16]), (17, [16, 17]), (256, [16, 32, 64, 128, 256]), (100, [16, 32, 64, 100])],
-)
-def test_default_buckets(maximum, expected) -> None:
-    assert default_buckets(maximum) == expected
-    assert check_buckets(expected, maximum) == expected
-
-
-# Places that are no checkpoint.
-
-
-def test_no_such_directory(refused, tmp_path) -> None:
-    refused(tmp_path / "nothing", "nothing", "neither a directory nor a hub id", "owner/name")
-
-
-def test_a_file(refused, bert) -> None:
-    refused(bert / "model.safetensors", "model.safetensors", "a file", "a directory")
-
-
-def test_an_empty_directory(refused, tmp_path) -> None:
-    (tmp_path / "empty").mkdir()
-    refused(tmp_path / "empty", "not a checkpoint", "neither modules.json nor config.json")
-
-
-@pytest.mark.parametrize("source", ["a b/c", "", "owner/name/more", "./nothing", "../up/there", "~/nothing"])
-def test_neither_path_nor_hub_id(source, refused) -> None:
-    if source == "":
-        return  # the working directory
-    refused(source, "no such checkpoint", "owner/name")
-
-
-def _response(status: int) -> Any:
-    return httpx.Response(
-        status, request=httpx.Request("GET", "https://huggingface.co/api/models/owner/name")
-    )
-
-
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (
-            hub_errors.GatedRepoError("403 gated", response=_response(403)),
-            ("owner/name is gated", "https://huggingface.co/owner/name", "hf auth login", "directory"),
-        ),
-        (
-            hub_errors.RepositoryNotFoundError("404", response=_response(404)),
-            ("no owner/name", "spelling", "hf auth login", "directory"),
-        ),
-        (hub_errors.RevisionNotFoundError("404", response=_response(404)), ("at revision v9",)),
-        (
-            hub_errors.HfHubHTTPError("500 server error", response=_response(500)),
-            ("could not be fetched", "500 server error", "network", "directory"),
-        ),
-        (hub_errors.LocalEntryNotFoundError("no local copy"), ("no local copy", "network")),
-        (hub_errors.OfflineModeIsEnabled("offline mode"), ("offline mode", "network")),
-        (httpx.ConnectError("no route to host"), ("no route to host", "network")),
-        (OSError("disk on fire"), ("disk on fire",)),
-        (hub_errors.HFValidationError("bad repo id"), ("bad repo id",)),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
-)
-def test_hub_refusals(error, words, monkeypatch, refused) -> None:
-    def download(*_: Any, **__: Any) -> str:
-        raise error
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    refused("owner/name", "owner/name", "to fix it", *words, revision="v9")
-
-
-def test_hub_checkpoint(monkeypatch, bert, tmp_path) -> None:
-    snapshot = bert.rename(tmp_path / ("c0ffee" * 6 + "abcd"))
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(snapshot))
-    checkpoint = load("owner/name")
-    assert (checkpoint.id, checkpoint.revision, checkpoint.path) == ("owner/name", snapshot.name, snapshot)
 
 
 # What the files say.

@@ -179,7 +179,7 @@ class IndexSearch internal constructor(private val database: IndexDatabase, priv
             val scores = chosen.entries.associate { (owner, place) ->
                 val (cosine, word) = options.weights
                 // Rounded, so that equal texts have equal scores.
-                place.second to round(1e6 * (cosine * ofCosine.getValue(owner) + word * ofWords.getValue(owner))) / 1e6
+                place.second to round(1e4 * (cosine * ofCosine.getValue(owner) + word * ofWords.getValue(owner))) / 1e4
             }
             val slots = scores.keys.sortedWith(compareByDescending<Int> { scores.getValue(it) }.thenBy { it })
             return Ranked(slots, scores).also {
