@@ -75,8 +75,6 @@ class SearchRequest:
         Raises:
             HttpError: If the index refuses the search.
         """
-        if not self.query.strip():
-            return []
         try:
             return index.search(
                 self.query,

@@ -59,6 +59,7 @@ def test_modes_and_filters(client, mode):
         ({"query": "a", "mode": "fuzzy"}, "mode"),
         ({"query": "a", "where": [1]}, "where"),
         ({"query": "a", "where": {"n": {"near": 3}}}, "where"),
+        ({"query": "", "where": {"n": {"near": 3}}}, "where"),
         ({"query": "a", "min_score": "x"}, "min_score"),
         ({"query": "a", "per_document": 1}, "per_document"),
         ({"query": "a", "nonsense": 1}, "nonsense"),
