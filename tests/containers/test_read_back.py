@@ -102,6 +102,14 @@ def test_a_container_that_was_copied_still_reads(tmp_path: Path) -> None:
         assert read_back(litertlm.READER, Path(elsewhere), model, probes[:3], 64).probes == 3
 
 
+@pytest.mark.parametrize("path", [GEMMA, BERT], ids=["gemma", "bert"])
+def test_mediapipe_reads_a_litertlm_as_well(path: Path, tmp_path: Path) -> None:
+    made = export(path, "litertlm", tmp_path / "model.litertlm")
+    with Embedder(path) as model:
+        reading = read_back(litertlm.UNIVERSAL, made.path, model, ModelFile.open(path).probes(), 64)
+    assert reading.cosine_min > 0.99999
+
+
 def test_the_engine_leaves_no_trace_of_longer_texts(tmp_path: Path) -> None:
     made = export(GEMMA, "litertlm", tmp_path / "gemma.litertlm", bucket=72)
     probes = sorted(ModelFile.open(GEMMA).probes(), key=lambda probe: -len(probe.tokens))

@@ -1,12 +1,13 @@
 """What trimming costs: coverage and quality of a checkpoint with fewer rows in its token table.
 
-    python -m edge_embed_bench.published.trim CHECKPOINT FILE --texts FILE… --group English=en:65536 \\
-        --group two=en,de --set en=stsb-en.tsv --set de=retrieval-de … --output NAME
+    python -m edge_embed_bench.published.trim CHECKPOINT [MODEL] --texts FILE… \\
+        --group English=en:65536 --group two=en,de --set en=stsb-en.tsv --set de=retrieval … --output NAME
 
 Every group of languages is one trimmed checkpoint; a number after the colon is its `--max-tokens`. It is
-judged on the sets of its languages, beside the source. FILE is the source, converted. It computes the vectors
-of both: a trimmed checkpoint is the source but for its tokenizer and for rows that are gone, so its vector of
-a text is that of the source for the same rows. Writes NAME.md and NAME.json after each group.
+judged on the sets of its languages, beside the source. MODEL is the source, converted; without it PyTorch
+runs the checkpoint in float32. It computes the vectors of both: a trimmed checkpoint is the source but for
+its tokenizer and for rows that are gone, so its vector of a text is that of the source for the same rows.
+Writes NAME.md and NAME.json after each group.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from edge_embed_bench.quality.data import Dataset, Retrieval, Similarity, read
 from edge_embed_bench.records.machine import describe_machine
 from edge_embed_convert.source.checkpoint import load
 from edge_embed_convert.source.loaded_tokenizer import load_tokenizer
+from edge_embed_convert.source.reference import Reference
 from edge_embed_convert.trim.trim import Trimmed, trim
 
 Vectors = npt.NDArray[np.float32]
@@ -69,22 +71,25 @@ class Source:
 
     Args:
         checkpoint: The checkpoint.
-        file: The same, converted.
+        file: The same, converted, or None for PyTorch.
     """
 
-    def __init__(self, checkpoint: str | Path, file: str | Path) -> None:
-        self._model = Embedder(file)
+    def __init__(self, checkpoint: str | Path, file: str | Path | None) -> None:
+        described = load(checkpoint)
+        self._run: Callable[[list[int]], Vectors] = Reference(described).embed_tokens
+        if file is not None:  # on one thread: short texts gain little from two
+            self._run = Embedder(file, num_threads=1).encode_tokens
+        self._most = described.max_tokens
         self._vectors: dict[Ids, Vectors] = {}
         self.ids = tokenizer_of(checkpoint)
 
     def embed(self, texts: Sequence[Ids]) -> Vectors:
         """Returns the vectors of texts by their ids, cut as the model cuts them."""
-        most, end = self._model.manifest.max_tokens, self._model.manifest.tokenizer.suffix_ids
-        cut = [ids if len(ids) <= most else (*ids[: most - len(end)], *end) for ids in texts]
+        cut = [ids if len(ids) <= self._most else (*ids[: self._most - 1], ids[-1]) for ids in texts]
         new = [ids for ids in dict.fromkeys(cut) if ids not in self._vectors]
         with progress_bar(len(new), "embedding") as advance:
             for ids in new:
-                self._vectors[ids] = self._model.encode_tokens(list(ids))
+                self._vectors[ids] = self._run(list(ids))
                 advance(1)
         return np.stack([self._vectors[ids] for ids in cut])
 
@@ -173,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Trims, judges and writes the report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("checkpoint")
-    parser.add_argument("file")
+    parser.add_argument("model", nargs="?")
     parser.add_argument("--texts", nargs="+", required=True)
     parser.add_argument("--group", action="append", required=True, metavar="NAME=LANG,LANG,…[:N]")
     parser.add_argument("--set", action="append", required=True, metavar="LANG=PATH", dest="sets")
@@ -182,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args(arguments)
     sets = [(language, read(path)) for language, _, path in (entry.partition("=") for entry in args.sets)]
-    source, prompts = Source(args.checkpoint, args.file), (args.query_prompt, args.document_prompt)
+    source, prompts = Source(args.checkpoint, args.model), (args.query_prompt, args.document_prompt)
     made: dict[str, Trimmed] = {}
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,4 +1,4 @@
-"""`.litertlm`: LiteRT-LM's file of an embedding model, for its EmbeddingEngine.
+"""`.litertlm`: LiteRT-LM's file of a model, for its EmbeddingEngine and MediaPipe's UniversalEmbedder.
 
 It holds the token table and the encoder as two graphs, the tokenizer, and the ids around a text. The engine
 takes the shortest signature that fits a text.
@@ -20,6 +20,9 @@ from edge_embed_convert.containers.sentencepiece import with_special_tokens
 from edge_embed_convert.containers.split import split
 
 READER = Reader("edge_embed_convert.containers.readers.litertlm", "litert_lm", "litert-lm-api")
+UNIVERSAL = Reader("edge_embed_convert.containers.readers.universal", "mediapipe", "mediapipe")
+"""The other reader of these files; the tests run it."""
+
 BUILDER = Reader("", "litert_lm_builder", "litert-lm-builder")
 
 

@@ -69,9 +69,9 @@ class Chooser:
     def _add(self, kept: set[int], index: int, most: int | None) -> None:
         if index in kept or index >= self._rows:
             return
-        needs = self._with_needs([index])
-        if most is None or len(kept | needs) <= most:
-            kept |= needs
+        new = self._with_needs([index]) - kept
+        if most is None or len(kept) + len(new) <= most:
+            kept |= new
 
     def _with_needs(self, ids: Iterable[int]) -> set[int]:
         return {need for index in ids for need in self._vocabulary.needs(index) if need < self._rows}

@@ -12,7 +12,7 @@ from edge_embed_convert.source.loaded_tokenizer import load_tokenizer
 from edge_embed_convert.trim.vocabularies import CONTINUATION, Vocabulary
 
 _BATCH = 1024
-_ENDING = 12
+_ENDING = 8
 """Characters of a prompt that may change how the text after it is cut."""
 
 

@@ -87,6 +87,12 @@ def trim(
     target = Path(os.path.abspath(Path(output).expanduser()))
     _check_target(target)
     checkpoint = load(source)
+    if not (checkpoint.transformer_path / "config.json").is_file():
+        raise CheckpointError(
+            f"a checkpoint of the {checkpoint.family.name} family cannot be trimmed",
+            got="no config.json beside its table",
+            expected="an encoder with a token table of its own",
+        )
     ticker("reading the texts")
     given = read(texts, languages=languages, field=text_field)
     other = read(held_out, languages=languages, field=text_field) if held_out else []
