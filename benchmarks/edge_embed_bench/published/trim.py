@@ -133,17 +133,25 @@ def compare(
     trimmed = tokenizer_of(made.path)
     rows = []
     for language, data in sets:
-        values, changed, seen = [], set(), set()
+        changed, seen = set(), set()
         both = sides(data, *prompts)
         before = [source.ids(texts) for texts in both]
         after = [[tuple(kept[i] for i in ids) for ids in trimmed(texts)] for texts in both]
         for texts, old, new in zip(both, before, after, strict=True):
             seen |= set(texts)
             changed |= {text for text, a, b in zip(texts, old, new, strict=True) if a != b}
-        for ids in (before, after):
-            values.append(score(data, *map(source.embed, ids)))
+        first, second = (score(data, *map(source.embed, ids)) for ids in (before, after))
         rows.append(
-            Row(group, language, data.name, metrics.MAIN[data.kind], *values, len(seen), len(changed))
+            Row(
+                group,
+                language,
+                data.name,
+                metrics.MAIN[data.kind],
+                first,
+                second,
+                len(seen),
+                len(changed),
+            )
         )
     return rows
 
