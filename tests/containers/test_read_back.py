@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import zipfile
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,9 @@ import pytest
 from edge_embed import Embedder
 from edge_embed.cli import main
 from edge_embed.errors import ConversionError, ParityError
-from edge_embed.model_file.file import ModelFile
+from edge_embed.model_file.file import ModelFile, Probe, write_model_file
+from edge_embed.model_file.manifest import Manifest, encode_vector
+from edge_embed.names import MANIFEST_NAME, PROBES_NAME, UNIGRAM
 from edge_embed_convert.containers import litertlm, task
 from edge_embed_convert.containers.export import export
 from edge_embed_convert.containers.readback import read_back
@@ -28,6 +32,47 @@ def test_every_container_gives_the_vectors_of_the_file(to: str, tmp_path: Path) 
     assert made.reading.probes > 20
     assert made.reading.cosine_min > 0.99999
     assert [path.name for path in tmp_path.iterdir()] == [f"gemma.{to}"]  # no draft, no cache of a reader
+
+
+def test_a_tokenizer_with_other_ids_runs_in_mediapipe(unigram_model: Path, tmp_path: Path) -> None:
+    made = export(unigram_model, "task", tmp_path / "unigram.task", bucket=16)
+    assert made.reading.probes == 2
+    assert made.reading.cosine_min > 0.99999
+
+
+@pytest.fixture
+def unigram_model(
+    tiny_graph: bytes, tiny_manifest: Manifest, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A file with XLM-R's kind of tokenizer, which puts 0 before a text, 2 after it, and pads with 1."""
+    path = tmp_path_factory.mktemp("unigram") / "model.tflite"
+    data = (GOLDEN.parent / "graphemes.model").read_bytes()
+    record = replace(
+        tiny_manifest.tokenizer,
+        file="tokenizer.model",
+        kind=UNIGRAM,
+        sha256=hashlib.sha256(data).hexdigest(),
+        prefix_ids=[0],
+        suffix_ids=[2],
+        pad_id=1,
+    )
+    members = {MANIFEST_NAME: replace(tiny_manifest, tokenizer=record).to_json().encode(), record.file: data}
+    write_model_file(path, tiny_graph, members)
+    with Embedder(path, self_check=False) as model:
+        check = replace(
+            tiny_manifest.self_check,
+            embedding=encode_vector(model.encode_tokens(tiny_manifest.self_check.tokens)),
+        )
+        # The graph takes 0 for padding, so a text's vector depends on how far it is padded: one bucket then.
+        probes = [
+            Probe(text, None, model.tokenize([text])[0], 16, encode_vector(model.encode(text)))
+            for text in ("the red planet mars", "Größe straße")
+        ]
+    manifest = replace(tiny_manifest, tokenizer=record, self_check=check)
+    members[MANIFEST_NAME] = manifest.to_json().encode()
+    members[PROBES_NAME] = json.dumps({"schema_version": 1, "probes": list(map(asdict, probes))}).encode()
+    write_model_file(path, tiny_graph, members)
+    return path
 
 
 def test_a_wordpiece_model_runs_in_litert_lm(tmp_path: Path) -> None:

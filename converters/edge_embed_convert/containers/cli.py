@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         options.print_json(asdict(made) | {"path": str(made.path)}, indent=1)
         return 0
     reading = made.reading
-    longer = f"; {reading.left_out} are longer than it takes" if reading.left_out else ""
+    longer = f"; left out as too long: {reading.left_out}" if reading.left_out else ""
     print(
         f"{reading.reader} read it back: {reading.probes} of the file's probes at cosine "
         f"{reading.cosine_min:.6f} or more to the file{longer}\n"
