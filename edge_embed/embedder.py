@@ -41,7 +41,7 @@ class EncodeOptions(TypedDict, total=False):
 
     Attributes:
         normalize_embeddings: Whether vectors get unit length after cutting; by default as the model does.
-        truncate_dim: Cuts each vector to its first so many dimensions; by default as the instance does.
+        truncate_dim: How many dimensions of each vector are kept, the first ones; by default the instance's.
         overflow: What happens to a text that is too long: "truncate", "error" or "mean"; by default as the
             instance does.
         output_value: For compatibility with sentence-transformers; only "sentence_embedding".
@@ -72,7 +72,7 @@ class Embedder(LoadedModel):
 
     Args:
         model_path: The .tflite file.
-        truncate_dim: Cuts each vector to its first so many dimensions.
+        truncate_dim: How many dimensions of each vector are kept, from the first on.
         num_threads: Threads in all: of one run, or of as many runs at a time where there are many texts.
             By default the usable cores, at most four.
         overflow: What happens to a text longer than the model: "truncate" (with a warning), "error", or

@@ -44,12 +44,12 @@ def ensure_directory(path: Path) -> None:
 
 
 def make_directory(place: Path, fill: Callable[[Path], object]) -> None:
-    """Fills a directory beside its place and renames it: what is there is complete.
+    """Makes a directory whose content is complete: it is filled under another name and then renamed.
 
-    If another process made the directory first, that one stays: it holds the same.
+    If another process has made the directory meanwhile, that one stays, because it holds the same.
 
     Raises:
-        OSError: If it cannot be made. Whatever `fill` raises passes; then nothing is left behind.
+        OSError: If it cannot be made. Errors of `fill` are passed on; nothing is left behind then.
     """
     temporary = place.with_name(f".{place.name}.{os.getpid()}")
     try:

@@ -191,7 +191,7 @@ def _run_auto(args: argparse.Namespace) -> int:
 
     if args.recipe != "auto" or args.force:
         raise InputError(
-            "a budget and a report belong to --recipe auto, which --force does not go with",
+            "a budget and a report need --recipe auto, and --force cannot be used with it",
             got=f"--recipe {args.recipe}" if args.recipe != "auto" else "--recipe auto --force",
             fix="name either a fixed recipe, or auto and exactly one of --max-size, --min-cosine, --max-loss",
         )

@@ -76,7 +76,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--context",
         metavar="TOKENS",
         type=options.positive,
-        help="print numbered passages with their sources instead, for a generator, of so many tokens at most",
+        help="print numbered passages with their sources instead, for a generator, of at most TOKENS tokens",
     )
     options.add_threads(parser)
     options.add_json(parser, "print a JSON object a hit; with --context, one with text, tokens and passages")

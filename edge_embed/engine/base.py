@@ -38,7 +38,7 @@ class Engine(ABC):
         Args:
             length: A bucket of at least ``len(ids)``.
             ids: Token ids, special tokens included; padded here.
-            alone: Whether one thread runs it, beside up to `workers` others that run as many other texts.
+            alone: Whether only one thread runs this text, because up to `workers` threads run other texts.
 
         Returns:
             The embedding as the graph gives it, shape ``(dimension,)``.

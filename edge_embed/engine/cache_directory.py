@@ -197,5 +197,5 @@ def parse_size(text: str, name: str) -> int:
 
 
 def _discard(path: Path) -> None:
-    with contextlib.suppress(OSError):  # missing is as good as removed
+    with contextlib.suppress(OSError):  # it may be missing already
         path.unlink()

@@ -2,8 +2,8 @@
 
 An entry is a record, `KEY.json`, and the weights file that it names. The key holds everything that packed
 weights depend on: the graph's hash, LiteRT's build and the processor. A weights file is built under a name
-of its own and never written again; replacing the record is the one step that makes it current. So two
-processes that build at once each use their own, and the later record wins.
+of its own and never written again. It becomes the current one when the record is replaced, which is one step.
+So two processes that build at the same time each use their own file, and the later record stays.
 
 The record also remembers which files on this disk were hashed and found to hold that graph, and the
 exact answer to the probe, which a flipped bit in the weights changes even where a cosine does not show it.
@@ -47,7 +47,7 @@ _RECORD_LIMIT = 4 << 20
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of one entry.
+    """What is known about one entry.
 
     Attributes:
         weights: Name of the weights file in the same directory.
@@ -80,7 +80,7 @@ def open_engine(file: ModelFile, num_threads: int, weight_cache: str | Path, sel
         file: The model file.
         num_threads: Threads of the delegate.
         weight_cache: "auto", "memory", or a directory.
-        self_check: Whether the graph must prove itself.
+        self_check: Whether the graph must reproduce the probe.
 
     Raises:
         ModelFileError: If the graph is damaged.
@@ -120,7 +120,7 @@ def _open_in_memory(file: ModelFile, num_threads: int, self_check: bool, verifie
 
 
 def _open_cached(entry: Entry, file: ModelFile, num_threads: int, self_check: bool) -> CpuEngine | None:
-    """Returns a graph over the entry's weights, or None if there is no entry or it proved wrong."""
+    """Returns a graph over the entry's weights, or None if there is no entry or it is damaged."""
     record = entry.load()
     if record is None:
         return None
@@ -132,7 +132,9 @@ def _open_cached(entry: Entry, file: ModelFile, num_threads: int, self_check: bo
     try:
         engine = CpuEngine(file.path, file.manifest, num_threads, str(weights))
         answer = _answer(engine, file, self_check)
-    except EdgeEmbedError:  # a damaged cache can do anything; the fresh one will tell
+    except (
+        EdgeEmbedError
+    ):  # a damaged cache can raise any error; with fresh weights it appears again if it is another's
         if engine is not None:
             engine.close()
         entry.drop(record)
@@ -145,7 +147,7 @@ def _open_cached(entry: Entry, file: ModelFile, num_threads: int, self_check: bo
         return None
     file.require_unchanged()
     if not verified:
-        # Where the record cannot be written the next load hashes again, which costs time and nothing else.
+        # If the record cannot be written, the next load hashes the file again, which only takes time.
         with contextlib.suppress(OSError):
             entry.store(dataclasses.replace(record, files=[*record.files, file.identity][-FILES_KEPT:]))
     else:
@@ -170,7 +172,7 @@ def _open_and_pack(entry: Entry, file: ModelFile, num_threads: int, self_check: 
             entry.commit(weights, answer, file.identity)
         except OSError as error:
             _warn_unkept(error.strerror or str(error), entry.directory)
-            _discard(weights)  # mapped already, so this process goes on with it
+            _discard(weights)  # this process has mapped it and goes on using it
     except BaseException:
         if engine is not None:
             engine.close()
@@ -180,7 +182,7 @@ def _open_and_pack(entry: Entry, file: ModelFile, num_threads: int, self_check: 
 
 
 def _answer(engine: CpuEngine, file: ModelFile, self_check: bool) -> Vector:
-    """Returns the answer to the probe. Without a self-check, too, loads compare what the weights give."""
+    """Returns the answer to the probe, which later loads compare, also without a self-check."""
     return check(engine, file.manifest) if self_check else run_probe(engine, file.manifest)
 
 
@@ -195,7 +197,7 @@ def _proved(engine: CpuEngine, file: ModelFile, self_check: bool) -> CpuEngine:
 
 
 class Entry:
-    """The files of one key in a cache directory. Methods may raise `OSError` unless they say otherwise."""
+    """The files of one key in a cache directory. A method may raise `OSError` unless it says otherwise."""
 
     def __init__(self, directory: Path, key: str, model: str = "") -> None:
         self.directory, self.key, self.model = directory, key, model
@@ -209,7 +211,7 @@ class Entry:
             record: Record = from_json(Record, json.loads(self._path.read_bytes()), self._path.name)
             decode_vector(record.answer)
         except (OSError, ValueError, RecursionError, EdgeEmbedError):
-            return None  # whatever it was, it is rebuilt
+            return None  # the entry is made again
         if record.schema != RECORD_SCHEMA:
             return None
         if not record.weights.startswith(f"{self.key}-") or os.sep in record.weights:
@@ -220,16 +222,16 @@ class Entry:
         return record
 
     def intact(self, record: Record) -> bool:
-        """Tells whether nobody wrote to the weights file since it was finished; raises nothing."""
+        """Returns whether the weights file is as it was when it was finished. Raises nothing."""
         try:
             state = Identity.of((self.directory / record.weights).stat())
         except OSError:
             return False
-        # Without inode and device: a restored or copied cache is as good.
+        # Without inode and device, so that a restored or copied cache is used too.
         return (state.size, state.mtime_ns) == (record.state.size, record.state.mtime_ns)
 
     def mark_used(self) -> None:
-        """Notes that the entry was used now, by the record's time; raises nothing."""
+        """Sets the time of the record to now, which says when the entry was used last. Raises nothing."""
         with contextlib.suppress(OSError):  # a read-only cache
             os.utime(self._path)
 
@@ -265,13 +267,13 @@ class Entry:
         self.store(Record(weights.name, state, encode_vector(answer), [model], model=self.model))
 
     def drop(self, record: Record) -> None:
-        """Removes the entry as far as it can be removed; raises nothing."""
+        """Removes the files of the entry that can be removed. Raises nothing."""
         _discard(self._path)
         _discard(self.directory / record.weights)
 
 
 def _processor() -> str:
-    """Returns what the choice of kernels, and so the layout of packed weights, depends on."""
+    """Returns the facts of the processor that decide the kernels and the layout of packed weights."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as handle:
             text = handle.read(1 << 16)
@@ -288,7 +290,7 @@ def _processor() -> str:
         "CPU part",
         "CPU variant",
     )
-    # Sets, because big and little cores differ and their order is nobody's promise.
+    # A set, because big and little cores differ and may come in any order.
     return "\n".join(sorted({line for line in text.splitlines()[:-1] if line.startswith(wanted)}))
 
 
@@ -316,5 +318,5 @@ def _warn_unkept(reason: str, directory: Path | None) -> None:
 
 
 def _discard(path: Path) -> None:
-    with contextlib.suppress(OSError):  # missing is as good as removed
+    with contextlib.suppress(OSError):  # it may be missing already
         path.unlink()

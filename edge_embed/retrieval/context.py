@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from edge_embed.retrieval.index import Index
 
 _NEAR = 4
-"""White space of so many characters may lie between two chunks that are joined."""
+"""The most characters of white space between two chunks that are joined."""
 
 
 @dataclass(frozen=True)

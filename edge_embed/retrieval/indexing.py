@@ -20,7 +20,7 @@ from edge_embed.retrieval.store.writer import NewChunk, NewDocument, Writer
 from edge_embed.retrieval.types import AddResult
 
 GROUP_DOCUMENTS, GROUP_CHARACTERS = 256, 400_000
-"""Documents that are embedded and committed together: at most so many, and about so many characters."""
+"""The most documents that are embedded and committed together, and about how many characters they have."""
 
 
 _HALF = 16

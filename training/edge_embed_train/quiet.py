@@ -1,4 +1,4 @@
-"""Keep the notes and bars of libraries away from the user: what matters is an error or a metric of ours."""
+"""Hides the log messages and progress bars of libraries. Our own errors and metrics are shown."""
 
 from __future__ import annotations
 

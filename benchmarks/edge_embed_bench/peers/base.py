@@ -94,3 +94,14 @@ class TokenPeer:
         name = task_prompt_name(manifest.prompts, DOCUMENT_PROMPTS) or manifest.default_prompt_name
         prompt = manifest.prompts[name] if name else ""
         return plan(self._tokenizer, manifest, prompt, text, "truncate", index=0)
+
+
+class OnnxPeer(TokenPeer):
+    """A peer that runs the checkpoint's exported ONNX graph."""
+
+    def prepare(self, checkpoint: str, directory: str) -> None:
+        """Exports the checkpoint."""
+        # Imported late, so that torch is not part of the measured process.
+        from edge_embed_bench.peers.onnx_export import export
+
+        export(checkpoint, directory)

@@ -16,7 +16,7 @@ from edge_embed_bench.worker.measure import Job
 _FILE = "model.gguf"
 
 LEAST_MICROBATCH = 512
-"""llama.cpp's default: at least so many tokens run together, whole texts only."""
+"""llama.cpp's default: the number of tokens that run together, whole texts only."""
 
 MOST_SEQUENCES = 64
 

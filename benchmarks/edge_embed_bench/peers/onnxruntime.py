@@ -7,13 +7,13 @@ from typing import Any
 
 import onnxruntime
 
-from edge_embed_bench.peers.base import Ids, TokenPeer
+from edge_embed_bench.peers.base import Ids, OnnxPeer
 from edge_embed_bench.worker.measure import Job
 
 _FILE, _INPUTS = "model.onnx", ("input_ids", "attention_mask")
 
 
-class Float32(TokenPeer):
+class Float32(OnnxPeer):
     """The exported graph as it is."""
 
     packages = ("onnxruntime",)
@@ -21,14 +21,6 @@ class Float32(TokenPeer):
     def __init__(self) -> None:
         super().__init__()
         self._session: Any = None
-
-    def prepare(self, checkpoint: str, directory: str) -> None:
-        """Exports the checkpoint."""
-        from edge_embed_bench.peers.onnx_export import (
-            export,
-        )  # imported late, so that torch is not part of the measured process
-
-        export(checkpoint, directory)
 
     def load(self, job: Job) -> None:
         """Opens a session with all graph optimizations."""

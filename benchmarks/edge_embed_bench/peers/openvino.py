@@ -11,11 +11,11 @@ os.environ.setdefault("CI", "true")
 
 import openvino
 
-from edge_embed_bench.peers.base import Ids, TokenPeer
+from edge_embed_bench.peers.base import Ids, OnnxPeer
 from edge_embed_bench.worker.measure import Job
 
 
-class OpenVINO(TokenPeer):
+class OpenVINO(OnnxPeer):
     """Compiled for latency, with its own cache of compiled models."""
 
     packages = ("openvino",)
@@ -23,14 +23,6 @@ class OpenVINO(TokenPeer):
     def __init__(self) -> None:
         super().__init__()
         self._request: Any = None
-
-    def prepare(self, checkpoint: str, directory: str) -> None:
-        """Exports the checkpoint."""
-        from edge_embed_bench.peers.onnx_export import (
-            export,
-        )  # imported late, so that torch is not part of the measured process
-
-        export(checkpoint, directory)
 
     def load(self, job: Job) -> None:
         """Compiles the graph, or takes it from the cache."""

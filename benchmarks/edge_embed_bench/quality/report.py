@@ -8,7 +8,8 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edge_embed.errors import InputError, MissingExtraError
+from edge_embed.errors import MissingExtraError
+from edge_embed.report_files import PLOTS, check_report_file
 from edge_embed_bench.files import write_file
 from edge_embed_bench.quality.evaluate import Report, Score
 
@@ -140,7 +141,7 @@ WRITERS: dict[str, Callable[[Report], bytes]] = {
     ".json": lambda report: to_json(report).encode(),
     ".md": lambda report: to_markdown(report).encode(),
     ".txt": lambda report: (to_text(report) + "\n").encode(),
-    **{suffix: lambda report, s=suffix: to_plot(report, s) for suffix in (".png", ".svg", ".pdf")},  # type: ignore[misc]
+    **{suffix: lambda report, s=suffix: to_plot(report, s) for suffix in PLOTS},  # type: ignore[misc]
 }
 """What is written, by the ending of the file."""
 
@@ -152,23 +153,7 @@ def check_output(path: Path) -> None:
         InputError: If its ending is unknown or its directory is missing.
         MissingExtraError: If it is a plot and matplotlib is not installed.
     """
-    if path.suffix not in WRITERS:
-        raise InputError(
-            f"cannot tell what to write to {path}",
-            got=f"the ending {path.suffix!r}",
-            expected=", ".join(WRITERS),
-        )
-    if path.is_dir() or not path.resolve().parent.is_dir():
-        raise InputError(
-            f"{path} cannot be written",
-            got="a directory" if path.is_dir() else "no such directory",
-            fix="create the directory first",
-        )
-    if path.suffix in (".png", ".svg", ".pdf"):
-        try:
-            import matplotlib  # noqa: F401
-        except ImportError as error:
-            raise MissingExtraError("matplotlib", extra="bench", purpose="a plot") from error
+    check_report_file(path, WRITERS)
 
 
 def write(report: Report, path: Path) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from edge_embed import Embedder, Index
 from edge_embed.errors import InputError
 from edge_embed.progress import Step, Ticker
+from edge_embed.report_files import check_report_file
 from edge_embed.similarity import top
 from edge_embed_bench.files import write_file
 from edge_embed_bench.quality import metrics
@@ -212,10 +213,9 @@ def check_output(path: Path) -> None:
     """Refuses a report of another form than JSON or Markdown.
 
     Raises:
-        InputError: If its ending is another.
+        InputError: If its ending is another, or its directory is missing.
     """
-    if path.suffix not in (".json", ".md"):
-        raise InputError(f"cannot write a report to {path}", got=path.suffix, expected=".json, .md")
+    check_report_file(path, (".json", ".md"))
 
 
 def write(report: IndexReport, path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 RESAMPLES = 2000
-"""Bootstrap draws. With so many, the ends of a 95 % interval vary much less than the interval is wide."""
+"""Bootstrap draws. With this number, the ends of a 95 % interval vary much less than the interval is wide."""
 
 CONFIDENCE = 0.95
 

@@ -21,6 +21,7 @@ from edge_embed_bench.choices import choose
 from edge_embed_bench.errors import WorkerError, one_line
 from edge_embed_bench.names import INDEX_ENGINES, INDEX_PEERS
 from edge_embed_bench.records.machine import describe_machine
+from edge_embed_bench.reports.documents import check_document_files, write_document
 from edge_embed_bench.retrieval.report import markdown, table
 from edge_embed_bench.retrieval.workload import NEIGHBOURS, Workload, embed, make
 from edge_embed_bench.worker.process import Launch, WorkerProcess, here
@@ -74,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
             got=f"{len(args.files)} files",
             fix="edge_embed bench model.tflite --index --corpus documents.jsonl --queries questions.txt",
         )
+    check_document_files(args.output)
     peers = choose("peer", args.peers or [], {name: name for name in INDEX_PEERS})
     texts = list(dict.fromkeys(text.strip() for text in read_texts(str(args.corpus), args.field).texts))
     texts = [text for text in texts if text][: args.limit]
@@ -98,13 +100,7 @@ def run(args: argparse.Namespace) -> int:
         "texts": len(texts),
         "rows": [asdict(row) for row in rows],
     }
-    for path in args.output or []:
-        if path.suffix == ".json":
-            path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        elif path.suffix == ".md":
-            path.write_text(markdown(document), encoding="utf-8")
-        else:
-            raise InputError("unknown kind of report", got=path.suffix, expected=".json, .md")
+    write_document(document, args.output, markdown)
     sys.stdout.write(json.dumps(document) + "\n" if args.json else table(document["rows"]))
     return int(any(row.error and row.engine in INDEX_ENGINES for row in rows))
 

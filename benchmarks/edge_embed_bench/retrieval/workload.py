@@ -105,7 +105,7 @@ def make(
     chunks: int,
     dimension: int,
 ) -> Workload:
-    """Writes a workload of so many chunks.
+    """Writes a workload with a given number of chunks.
 
     The first chunks are the corpus; the others are the corpus again and again, each vector with Gaussian
     noise of norm 0.2 added and at unit length again. No query has noise.
@@ -116,7 +116,7 @@ def make(
         queries: Questions, none of which is a text of the corpus.
         vectors: Vectors of the texts and of the questions.
         chunks: How many chunks.
-        dimension: The first so many numbers of each vector are taken.
+        dimension: How many numbers of each vector are taken, from the first on.
     """
     if not len(texts) or not len(queries):
         raise InputError("a corpus and queries are needed to measure the index", got="none")

@@ -24,6 +24,7 @@ from edge_embed.errors import InputError
 from edge_embed.progress import progress_bar
 from edge_embed_bench.errors import WorkerError
 from edge_embed_bench.records.machine import describe_machine
+from edge_embed_bench.reports.documents import check_document_files, write_document
 from edge_embed_bench.serve.clients import HOST, Reply, Turn, closed_loop, open_loop, post
 from edge_embed_bench.serve.report import markdown, table
 from edge_embed_bench.serve.soak import PATH, shots, soak, vectors_of
@@ -68,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
             got=f"{len(args.files)} files",
             fix="edge_embed bench model.tflite --serve",
         )
+    check_document_files(args.output)
     threads = (args.threads or [0])[0]
     with _model(args.files[0], threads) as model, tempfile.TemporaryDirectory() as folder:
         text = model.ask("texts", lengths=[TOKENS])["texts"][0]
@@ -88,13 +90,7 @@ def run(args: argparse.Namespace) -> int:
         "soak": soaked,
         "overload": overload,
     }
-    for path in args.output or []:
-        if path.suffix == ".json":
-            path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        elif path.suffix == ".md":
-            path.write_text(markdown(document), encoding="utf-8")
-        else:
-            raise InputError("unknown kind of report", got=path.suffix, expected=".json, .md")
+    write_document(document, args.output, markdown)
     sys.stdout.write(json.dumps(document) + "\n" if args.json else table(document))
     return int(bool(soaked["wrong_vectors"] or soaked["wrong_statuses"] or soaked["lost"]))
 

@@ -63,7 +63,7 @@ class Worker:
         return {"samples": samples}
 
     def _text(self, length: int, number: int) -> str:
-        """Returns a text of exactly so many tokens, or one fewer where no word fits."""
+        """Returns a text of exactly this number of tokens, or of one fewer where no word fits."""
         words: list[str] = []
         while True:
             word = WORDS[(number * 7 + len(words) * (1 + number % 5)) % len(WORDS)]

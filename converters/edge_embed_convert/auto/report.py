@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from edge_embed.errors import InputError, MissingExtraError
+from edge_embed.report_files import PLOTS, check_report_file
 from edge_embed_convert.auto.budget import FIXED, Search, Trial
 from edge_embed_convert.recipes.grammar import AUTO
 
 HEADER = ("what", "MB", "cosine", "lowest", "top-10", "how", "recipe")
-PLOTS = (".png", ".svg", ".pdf")
 
 
 def summary(search: Search) -> dict[str, Any]:
@@ -119,20 +119,7 @@ def check_output(path: Path) -> None:
         InputError: If its ending is unknown or its directory is missing.
         MissingExtraError: If it is a plot and matplotlib is not installed.
     """
-    if path.suffix not in WRITERS:
-        raise InputError(
-            f"cannot tell what to write to {path}",
-            got=f"the ending {path.suffix!r}",
-            expected=", ".join(WRITERS),
-        )
-    if path.is_dir() or not path.resolve().parent.is_dir():
-        raise InputError(
-            f"{path} cannot be written",
-            got="a directory" if path.is_dir() else "no such directory",
-            fix="create the directory first",
-        )
-    if path.suffix in PLOTS:
-        _require_matplotlib()
+    check_report_file(path, WRITERS)
 
 
 def write(search: Search, path: Path) -> None:

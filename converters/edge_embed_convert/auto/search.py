@@ -44,7 +44,7 @@ class Front:
 
     Attributes:
         parts: The parts, and what may be chosen for each.
-        least: The least loss for a size of so many units more than the smallest.
+        least: ``least[n]`` is the lowest loss of a mixture that is ``n`` units larger than the smallest.
         smallest: Bytes of the smallest mixture.
     """
 
@@ -54,7 +54,7 @@ class Front:
     _picks: Sequence[npt.NDArray[np.int32]]
 
     def at(self, size: int) -> Mixture | None:
-        """Returns the best mixture of at most so many bytes; None if there is none."""
+        """Returns the best mixture that has at most this number of bytes; None if there is none."""
         units = (size - self.smallest) // UNIT
         if units < 0:
             return None

@@ -95,7 +95,7 @@ def read_back(
     fitting = [text for text, length in zip(texts, lengths, strict=True) if length <= longest]
     if not fitting:
         raise ConversionError(
-            "no probe of the file is short enough for the container, which would be saved unread",
+            "the container cannot be compared with the file: no probe is short enough for it",
             got=f"at most {longest} tokens in the container",
             fix="choose a longer --bucket",
         )

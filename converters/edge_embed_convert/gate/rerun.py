@@ -53,7 +53,7 @@ def verify_file(
     for what, value in same.items():
         if value != getattr(manifest, what):
             raise CheckpointError(
-                f"the file was not made from this checkpoint: its {what} is another",
+                f"the file was not made from this checkpoint: its {what} differs",
                 got=str(value)[:200],
                 expected=str(getattr(manifest, what))[:200],
                 fix="name the checkpoint that it was converted from, with the options of its conversion",

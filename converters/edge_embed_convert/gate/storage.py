@@ -19,7 +19,7 @@ from edge_embed_convert.recipes.grammar import Recipe, Scheme
 from edge_embed_convert.recipes.placement import scheme_of
 
 TYPES = {32: "FLOAT32", 16: "FLOAT16", 8: "INT8", 4: "INT4"}
-"""How the schema calls a tensor of so many bits."""
+"""The schema's name for a tensor with this number of bits."""
 
 ROWS = 64
 """How many rows of a weight are compared: enough to tell it from every other."""
@@ -67,7 +67,7 @@ def check_storage(
                     wrong[path] = "the weights of another operator"
     if wrong:
         raise ConversionError(
-            f"the recipe {recipe.name} did not reach every weight of the graph; nothing was written",
+            f"the recipe {recipe.name} was not applied to every weight of the graph; nothing was written",
             got="; ".join(f"{name}: {found}" for name, found in list(wrong.items())[:5]),
             expected=recipe.spec,
             fix="report it with the checkpoint's config.json: the selection of operators missed one",

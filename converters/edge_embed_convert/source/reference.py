@@ -173,7 +173,7 @@ def _load_model(checkpoint: Checkpoint) -> torch.nn.Module:
     invented = [key for key in report["missing_keys"] if not key.startswith(checkpoint.family.invented)]
     if invented:
         raise CheckpointError(
-            "transformers had to invent weights for the reference",
+            "transformers found no values for some weights of the reference",
             got=", ".join(sorted(invented)[:5]),
             expected="a complete checkpoint",
         )

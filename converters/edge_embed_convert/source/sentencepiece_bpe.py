@@ -11,9 +11,10 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from edge_embed.errors import EdgeEmbedError, MissingExtraError
+from edge_embed.errors import EdgeEmbedError
 from edge_embed.model_file.manifest import TokenizerRecord
 from edge_embed.text.tokenizers import load_tokenizer
+from edge_embed_convert.source.sentencepiece_schema import schema
 
 Ids = Callable[[str], list[int]]
 
@@ -50,7 +51,7 @@ def why_not(spec: dict[str, Any]) -> str | None:
         (not _never_splits(spec.get("pre_tokenizer")), "its pre-tokenizer splits words"),
         (
             any(token[key] for token in spec["added_tokens"] for key in minding),
-            "an added token minds its place",
+            "an added token depends on what stands beside it",
         ),
         (not set(model["vocab"]) >= _BYTES, "it lacks byte tokens"),
         (model.get("unk_token") not in model["vocab"], "it has no unknown token"),
@@ -71,16 +72,10 @@ def build(spec: dict[str, Any]) -> bytes:
     Raises:
         MissingExtraError: If protobuf is not installed.
     """
-    try:
-        from sentencepiece import sentencepiece_model_pb2 as schema  # conversion only
-    except ImportError as error:
-        raise MissingExtraError(
-            "protobuf", extra="convert", purpose="writing a SentencePiece model"
-        ) from error
     ranks = {piece: first for piece, (first, _) in _rank_ranges(spec).items()}
     added = {token["content"] for token in spec["added_tokens"]}
     unknown = spec["model"]["unk_token"]
-    proto = schema.ModelProto()
+    proto = schema().ModelProto()
     for _, text in sorted(_pieces(spec).items()):
         kind = _UNKNOWN if text == unknown else _kind(text, added, ranks)
         score = -float(ranks.get(text, 0)) if kind == _NORMAL else 0.0

@@ -15,8 +15,8 @@ import base64
 import struct
 from typing import Any
 
-from edge_embed.errors import MissingExtraError
 from edge_embed_convert.source.sentencepiece_bpe import SPACE
+from edge_embed_convert.source.sentencepiece_schema import schema
 
 _NORMAL, _UNKNOWN, _CONTROL = 1, 2, 3
 _UNIGRAM = 1
@@ -81,21 +81,15 @@ def build(spec: dict[str, Any]) -> bytes:
     Raises:
         MissingExtraError: If protobuf is not installed.
     """
-    try:
-        from sentencepiece import sentencepiece_model_pb2 as schema  # conversion only
-    except ImportError as error:
-        raise MissingExtraError(
-            "protobuf", extra="convert", purpose="writing a SentencePiece model"
-        ) from error
     vocabulary, unknown = spec["model"]["vocab"], spec["model"]["unk_id"]
     added = {token["id"]: token["content"] for token in spec["added_tokens"]}
-    pieces = schema.ModelProto()
+    pieces = schema().ModelProto()
     for index, (text, score) in enumerate(vocabulary):
         kind = _UNKNOWN if index == unknown else _CONTROL if index in added else _NORMAL
         pieces.pieces.add(piece=text, score=score, type=kind)
     for index in range(len(vocabulary), 1 + max(added, default=-1)):
         pieces.pieces.add(piece=added[index], score=0.0, type=_CONTROL)
-    settings = schema.ModelProto()
+    settings = schema().ModelProto()
     normalizer, trainer = settings.normalizer_spec, settings.trainer_spec
     normalizer.name = "nmt_nfkc"
     normalizer.precompiled_charsmap = _charsmap(spec)

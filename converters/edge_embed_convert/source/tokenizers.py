@@ -148,7 +148,7 @@ def _checkpoint(directory: Path, lowercase: bool | None, padding_shifts: bool) -
     rows = config.get("vocab_size")
     if not isinstance(rows, int) or isinstance(rows, bool) or rows < 1:
         raise CheckpointError(
-            "config.json does not say how many ids the model knows",
+            "config.json does not say how many token ids the model has",
             got=f"vocab_size = {rows!r}",
             expected="the number of rows of the embedding table",
             fix="copy config.json from the original checkpoint",
@@ -223,7 +223,7 @@ def _check_vocabulary(directory: Path, tokenizer: Tokenizer) -> None:
     lines = _read_bytes(file).decode("utf-8", "replace").rstrip("\r\n").split("\n")
     if any(tokenizer.token_to_id(lines[i].strip()) != i for i in (0, len(lines) // 2, len(lines) - 1)):
         raise CheckpointError(
-            f"transformers did not take the vocabulary of {file}",
+            f"transformers reads another number of tokens from {file} than it has lines",
             got=f"{tokenizer.get_vocab_size()} tokens",
             expected=f"{len(lines)}",
         )

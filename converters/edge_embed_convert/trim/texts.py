@@ -18,7 +18,7 @@ UNNAMED = "-"
 """The language of texts that name none."""
 
 SET_ASIDE = 20
-"""One of so many texts is in the sample on which coverage is measured."""
+"""One text of this number is in the sample on which coverage is measured."""
 
 _LABELLED = re.compile(r"([A-Za-z]{2,3}(?:-[A-Za-z0-9]+)*)=(.+)", re.DOTALL)
 

@@ -1,4 +1,4 @@
-"""Cuts a text into chunks of at most so many tokens, at the best borders that there are."""
+"""Cuts a text into chunks with a limited number of tokens, at the best borders that there are."""
 
 from __future__ import annotations
 

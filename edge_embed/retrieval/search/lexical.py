@@ -23,7 +23,7 @@ MOST_TERMS = 64
 """Terms of a query beyond these are left out, commonest first."""
 
 MOST_ROWS, ROWS_SHARE = 3000, 1 / 100
-"""Words are taken, rarest first, until so many rows, or this share of all, would be scored."""
+"""Words are taken, rarest first, until more rows than this, or than this share of all, would be scored."""
 
 COMMON_SHARE = 0.4
 """A word in more than this share of the chunks is left out if there is any other."""

@@ -275,7 +275,7 @@ class Resident:
 
 
 def _with_capacity(held: View, slots: int) -> View:
-    """Returns the view with room for so many slots; arrays are copied only when they are too small."""
+    """Returns the view with room for this number of slots; arrays are copied only when they are too small."""
     if held.bits.shape[1] >= slots:
         return held
     capacity, used = slots + int(slots * _SPARE), held.slots

@@ -18,20 +18,20 @@ from edge_embed.retrieval.search.resident import Slots, View, float_blocks
 from edge_embed.retrieval.store.vectors import Floats, sign_bits
 
 EXACT_BELOW = 4096
-"""Up to so many slots, scoring all of them is as fast as choosing candidates, and misses nothing."""
+"""Up to this number of slots, scoring all of them is as fast as choosing candidates, and misses nothing."""
 
 LEAST_DIMENSION = 64
 """Below, sign bits tell too little apart, and int8 is small enough."""
 
 CANDIDATES, LEAST_CANDIDATES, SLOTS_A_CANDIDATE = 4, 200, 1250
-"""Slots that the last pass scores: so many for each wanted hit, at least so many, and one of so many slots.
+"""Slots that the last pass scores: for each wanted hit, at least, and one for each such number of slots.
 
 With these and `WIDER`, all-MiniLM-L6-v2 finds 99.3 % of the ten nearest of 100,000 chunks, and 98.6 % of a
 million at 256 dimensions; the loss is mostly that of int8.
 """
 
 WIDER = 5
-"""The first pass leaves so many times the slots that the second leaves."""
+"""How many times more slots the first pass leaves than the second."""
 
 _STRIP = 32768
 """Slots that are scanned together: what is computed of them stays in the processor's cache."""
@@ -46,7 +46,7 @@ _SAMPLE = 4096
 """Distances by which the greatest distance is guessed, before it is counted among those within."""
 
 _MARGIN = 1.5
-"""The guess is made for so many times the slots that are wanted, so that it seldom leaves too few."""
+"""The guess is made for this many times the wanted slots, so that it seldom leaves too few."""
 
 _GATHER = 8192
 """Rows that are turned into float32 together."""

@@ -22,7 +22,7 @@ HYBRID_DEPTH = 50
 """Hits of each side that are fused, at least."""
 
 DIVERSE_DEPTH = 5
-"""With `diversity`, hits are chosen among so many times the wanted ones, and at least `HYBRID_DEPTH`."""
+"""With `diversity`, hits are chosen among this many times the wanted number, and at least `HYBRID_DEPTH`."""
 
 _FILTERS_KEPT = 8
 

@@ -126,7 +126,7 @@ def _ignore_merges(spec: dict[str, Any]) -> None:
         (_interleave, "interleave"),
         (_lowercase, "normalizer"),
         (_split_digits, "pre-tokenizer"),
-        (_strip, "minds its place"),
+        (_strip, "depends on what stands beside it"),
         (_ignore_merges, "ignore_merges"),
     ],
 )
@@ -237,7 +237,7 @@ def test_unreadable_tokenizer(tmp_path: Path, file: str, content: bytes) -> None
 
 @pytest.mark.parametrize("config", [{}, {"vocab_size": None}, {"vocab_size": 0}, {"vocab_size": "many"}])
 def test_config_without_vocabulary_size(tmp_path: Path, config: dict[str, Any]) -> None:
-    with pytest.raises(CheckpointError, match="how many ids"):
+    with pytest.raises(CheckpointError, match="how many token ids"):
         convert_tokenizer(write(tmp_path, small_spec(), config=config))
 
 

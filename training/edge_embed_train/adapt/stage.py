@@ -30,7 +30,7 @@ IGNORED = -100
 """The label that a loss leaves out."""
 
 WIDER = 4
-"""The first Dense module of EmbeddingGemma is so many times as wide as the encoder."""
+"""How many times wider than the encoder the first Dense module of EmbeddingGemma is."""
 
 
 def adapt(recipe: Recipe, stage: AdaptStage, place: str | Path, target: Path, folder: RunFolder) -> Path:

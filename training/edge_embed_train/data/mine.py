@@ -43,7 +43,7 @@ def mine_negatives(
         directory: Where tables are kept.
         margin: 0.95 is usual.
         seed: Of the draws.
-        among: The negative is drawn from so many of the most alike passages that are left.
+        among: The negative is drawn from this number of the most similar passages that are left.
         advance: Called with the number of queries just done.
 
     Raises:

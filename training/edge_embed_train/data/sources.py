@@ -53,7 +53,7 @@ class Source:
         where: Keeps only rows whose fields have these values; a list means one of several.
         columns: What the rows call their fields, where it is not as above: `{"query": "question"}`.
         texts_only: Makes every text of a pair or triple a row of its own.
-        every: Keeps one of so many rows, through the whole source.
+        every: Keeps each n-th row of the whole source.
         limit: Reads no more rows.
         licence: For the model card.
         attribution: For the model card.

@@ -23,7 +23,7 @@ def score(
         model: A sentence-transformers model. Its prompts are used where it has some for the task.
         sets: From `read_sets`.
         batch_size: Texts that are embedded together.
-        truncate_dim: Cuts vectors to so many numbers.
+        truncate_dim: How many numbers of each vector are kept.
     """
     prompts: Mapping[str, str] = model.prompts or {}
     training = model.training

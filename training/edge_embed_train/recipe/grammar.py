@@ -31,8 +31,8 @@ class HardNegatives:
     """How hard negatives are mined for pairs: `hard_negatives = { margin = 0.95 }`.
 
     Attributes:
-        margin: A passage that is more alike than so many times the positive is left out.
-        among: The negative is drawn from so many of the most alike passages that are left.
+        margin: A passage is left out if its similarity is more than this many times that of the positive.
+        among: The negative is drawn from this number of the most similar passages that are left.
     """
 
     margin: float = 0.95
@@ -63,7 +63,7 @@ class TrainStage:
         max_tokens: Cuts longer texts; by default the model's own maximum.
         evaluate_every: Steps between evaluations on the recipe's development sets; 0 for none but at the end.
         save_every: Steps between checkpoints; by default a tenth of the steps.
-        patience: Stops after so many evaluations without a better mean, and keeps the best; 0 never stops.
+        patience: Stops after this number of evaluations without a better mean and keeps the best; 0: never.
         layers: `train`, or `skip` to leave the encoder's layers out of the computation: the stage then trains
             the token table and the modules after pooling alone, many times faster.
         members: For `soup`: how many mixtures are trained and averaged.
@@ -109,7 +109,7 @@ class StudentStage:
         data: The pieces that these texts use most are kept.
         vocabulary: Pieces of the teacher's WordPiece tokenizer that are kept.
         layers: Of the Gemma 3-shaped encoder.
-        hidden: Width; the token table starts as the first so many principal components of the teacher's.
+        hidden: Width; the token table starts as this number of principal components of the teacher's.
         heads: Query heads; there is one key and value head.
         head_dim: Width of a head.
         inner: Width of the feed-forward layers.
