@@ -79,7 +79,7 @@ def check(
     name: str | None = None,
     **options: Unpack[CheckpointOptions],
 ) -> Plan:
-    """Tells how a checkpoint would be converted. Reads its configuration, but no weights.
+    """Returns how a checkpoint would be converted. Reads its configuration, but no weights.
 
     Args:
         source: As for `convert`, like what follows.

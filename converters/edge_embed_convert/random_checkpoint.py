@@ -36,7 +36,7 @@ def write_random_checkpoint(
         directory: Created; the files of the released layout go into it.
         family: Gives the released shape.
         tokenizer: Tokenizer files by name, written as they are.
-        seed: Of the random weights.
+        seed: The seed of the random weights.
         pooling: The pooling mode; by default that of the released model.
         normalize: Whether a Normalize module ends it.
         **overrides: Entries of config.json other than the released ones.

@@ -83,7 +83,7 @@ class ModelFile:
     """An opened model file: its manifest, and its members on demand.
 
     Attributes:
-        path: Where it is, absolute.
+        path: Its absolute path.
         manifest: The parsed manifest.
         identity: The file's identity when it was opened.
     """
@@ -237,7 +237,7 @@ def write_model_file(
     interrupts the writing leaves neither half a file nor a temporary one.
 
     Args:
-        path: Where to write; an existing file is replaced.
+        path: The file to write; an existing one is replaced.
         graph: The flatbuffer, or a path to it.
         members: What goes into the zip, in this order.
 

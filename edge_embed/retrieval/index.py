@@ -215,7 +215,7 @@ class Index(OpenIndex):
             min_score: Hits below are left out: by the cosine, and by BM25 in mode "text".
             per_document: Whether a document gives only its best chunk.
             diversity: 0 to 1: how much hits must differ from each other (maximal marginal relevance).
-            weights: Of the cosine and of BM25, in mode "hybrid".
+            weights: The weights of the cosine and of BM25, in mode "hybrid".
             exact: Whether to compare all float32 vectors, which the index must have been made with.
             snippet_length: About how many characters a snippet has.
             marks: What stands before and after a word of the query in the snippet.

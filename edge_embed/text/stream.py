@@ -27,7 +27,7 @@ class Source:
 
     Attributes:
         head: How it begins.
-        text: Where it goes on, from `offset`.
+        text: The text, which is read on from `offset`.
         offset: A place in `text`.
     """
 

@@ -163,7 +163,7 @@ class _SentencePiece:
         return common_beginning(self, text, count, longest)
 
     def _is_normal(self, text: str) -> bool:
-        """Tells whether each character of `text` stays one character, whatever is around it."""
+        """Returns whether each character of `text` stays one character, whatever is around it."""
         if not self._keeps_spaces and not text.isalnum():
             return False
         if self._lowercase and text.lower() != text:

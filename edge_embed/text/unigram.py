@@ -96,7 +96,7 @@ class UnigramEncoder:
         return ids
 
     def _has_other_order(self, word: str, ids: list[int]) -> bool:
-        """Tells whether the pieces of a word may make it up in another order too.
+        """Returns whether the pieces of a word may make it up in another order too.
 
         Where two orders part, the piece of the one begins with the piece of the other.
         """

@@ -105,8 +105,8 @@ def windows(
     A long text is tokenized only as far as needed; "mean" reads it in parts, as the windows are asked for.
 
     Args:
-        tokenizer: The model's.
-        manifest: The model's.
+        tokenizer: The tokenizer of the model.
+        manifest: The manifest of the model.
         prompt: What goes before the text.
         text: The text.
         overflow: What happens to a text that does not fit.

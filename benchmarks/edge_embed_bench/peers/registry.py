@@ -119,7 +119,7 @@ def subjects(
     If a peer lacks a package, or its model cannot be made, its subject has the reason as `problem`.
 
     Args:
-        names: Of `PEERS`.
+        names: Names from `PEERS`.
         model: The file whose weights and ids they share.
         checkpoint: The source of that file.
         threads: Threads for making the models.

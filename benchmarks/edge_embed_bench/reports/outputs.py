@@ -75,7 +75,7 @@ def write(
     """Writes every report again, each in one step, so that an interrupt leaves complete files.
 
     Args:
-        paths: Where to.
+        paths: The files to write.
         records: The records so far.
         quality: Scores by the model file's name.
         plots: Whether to write those of `PLOTTED` too.

@@ -61,7 +61,7 @@ class Worker:
         return {"seconds": seconds, "found": found}
 
     def memory(self) -> dict[str, Any]:
-        """Tells how much private memory the engine has taken since before it was opened."""
+        """Returns how much private memory the engine has taken since before it was opened."""
         return {"bytes": _private_bytes() - self._before}
 
 

@@ -35,7 +35,7 @@ class Workload:
     """A set of chunks with queries, in a directory.
 
     Attributes:
-        directory: Where it is.
+        directory: The directory of its files.
         chunks: How many chunks.
         dimension: Dimension of the vectors.
     """
@@ -78,7 +78,7 @@ def embed(
         model: The model.
         texts: Texts of the corpus.
         queries: Questions.
-        directory: Where vectors are kept.
+        directory: The directory in which vectors are kept.
     """
     key = hashlib.sha256(model.manifest.graph.sha256.encode())
     key.update(json.dumps([list(texts), list(queries)]).encode())
@@ -111,7 +111,7 @@ def make(
     noise of norm 0.2 added and at unit length again. No query has noise.
 
     Args:
-        directory: Where to write; it is made.
+        directory: The directory to write into; it is made.
         texts: Texts of the corpus.
         queries: Questions, none of which is a text of the corpus.
         vectors: Vectors of the texts and of the questions.

@@ -68,7 +68,7 @@ class Budget:
             )
 
     def met(self, size: int, score: Score) -> bool:
-        """Tells whether a file keeps to it."""
+        """Returns whether a file is within the budget."""
         if self.max_size is not None:
             return size <= self.max_size
         if self.min_cosine is not None:

@@ -40,7 +40,7 @@ class Parts:
 
 
 def split(graph: bytes, lengths: list[int]) -> Parts:
-    """Cuts a graph.
+    """Cuts a graph into the token table and the encoder behind it.
 
     Args:
         graph: The flatbuffer of a model file.
@@ -212,7 +212,7 @@ class _Cut:
         return [op for op in self._subgraph.operators if int(op.outputs[0]) in flat] + self._lookups
 
     def _is_ids(self, index: int) -> bool:
-        """Tells whether a tensor holds the ids, in whatever shape."""
+        """Returns whether a tensor holds the ids, in whatever shape."""
         while index != self._ids:
             writer = self._writer(index)
             if writer is None or self._kind(writer) != self._kinds.RESHAPE:

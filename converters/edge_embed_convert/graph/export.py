@@ -32,7 +32,7 @@ def export(
     Args:
         model: The graph; its parameters are shared by all signatures.
         buckets: Lengths in ascending order.
-        path: Where to write.
+        path: The file to write.
         progress: Called with the name of each step.
     """
     with silenced():

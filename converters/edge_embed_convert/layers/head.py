@@ -36,7 +36,7 @@ class Pooling(nn.Module):
     """Turns token vectors into one vector, by one or several modes concatenated.
 
     Args:
-        modes: Of `POOLING_MODES`, in the order in which their vectors are concatenated.
+        modes: Names from `POOLING_MODES`, in the order in which their vectors are concatenated.
     """
 
     def __init__(self, modes: Sequence[str]) -> None:

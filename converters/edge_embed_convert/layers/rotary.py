@@ -135,7 +135,7 @@ def rotary_tables(
         dim: Size of a head.
         theta: The base of the frequencies.
         factor: Positions are divided by it.
-        dtype: Of the tables.
+        dtype: The type of the tables.
         share: The share of each head that is rotated, from its beginning; the other part is unchanged.
     """
     # Float32 throughout, as transformers computes them: at position 2000 the rounding shows otherwise.

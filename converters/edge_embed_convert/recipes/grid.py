@@ -41,7 +41,7 @@ ROWS = 4096
 
 
 def lies_on_grid(weight: Tensor) -> bool:
-    """Tells whether the blocks of a weight ``(out, in)`` are Q4_0's."""
+    """Returns whether the blocks of a weight ``(out, in)`` are Q4_0's."""
     if weight.shape[1] % BLOCK:
         return False
     found = blocks = 0
@@ -99,7 +99,7 @@ class OnGrid(nn.Module):
 
 
 def keeps_grid(scheme: Scheme) -> bool:
-    """Tells whether a scheme stores what lies on the grid as it is."""
+    """Returns whether a scheme stores what lies on the grid as it is."""
     return (scheme.bits, scheme.block, scheme.algorithm) == (4, BLOCK, MIN_MAX)
 
 

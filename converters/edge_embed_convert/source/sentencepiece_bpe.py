@@ -29,7 +29,7 @@ _BPE = 2
 
 
 def is_byte_fallback_bpe(spec: dict[str, Any]) -> bool:
-    """Tells whether a parsed tokenizer.json is of the kind that can become a SentencePiece BPE model."""
+    """Returns whether a parsed tokenizer.json is of the kind that can become a SentencePiece BPE model."""
     model = spec["model"]
     return model.get("type", "BPE") == "BPE" and bool(model.get("byte_fallback"))
 
@@ -152,7 +152,7 @@ def _kind(text: str, added: set[str], ranks: dict[str, int]) -> int:
 
 
 def _never_splits(pre_tokenizer: dict[str, Any] | None) -> bool:
-    """Tells whether no text is split, given that no space is left in it."""
+    """Returns whether no text is split, given that no space is left in it."""
     if pre_tokenizer is None:
         return True
     return (

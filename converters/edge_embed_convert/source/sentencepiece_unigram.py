@@ -30,7 +30,7 @@ _PRE_TOKENIZER = {
 
 
 def is_unigram(spec: dict[str, Any]) -> bool:
-    """Tells whether a parsed tokenizer.json is of the kind that can become a SentencePiece Unigram model."""
+    """Returns whether a parsed tokenizer.json can become a SentencePiece Unigram model."""
     return bool(spec["model"].get("type") == "Unigram")
 
 

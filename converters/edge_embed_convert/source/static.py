@@ -73,7 +73,7 @@ def static_config(directory: Path) -> dict[str, Any]:
 
 
 def is_model2vec(config: Mapping[str, Any]) -> bool:
-    """Tells whether a config.json is model2vec's."""
+    """Returns whether a config.json is model2vec's."""
     return config.get("model_type") == "model2vec" or config.get("architectures") == ["StaticModel"]
 
 

@@ -65,7 +65,7 @@ class Weights:
         return view
 
     def has(self, name: str) -> bool:
-        """Tells whether `name` is there and not yet taken."""
+        """Returns whether `name` is there and not yet taken."""
         return self._prefix + name in self._tensors
 
     def take(self, name: str, *shape: int) -> Tensor:

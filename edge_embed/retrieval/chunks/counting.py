@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 Count = Callable[[str], int]
-"""Tells how many tokens a text has, special tokens and prompt left out."""
+"""Counts how many tokens a text has, special tokens and prompt left out."""
 
 _WORD = re.compile(r"\s*\S+|\s+")
 _LONGEST_KEPT = 32

@@ -240,7 +240,7 @@ class _Cutter:
         return best
 
     def _shares(self, first: int, heading: int, tokens: int) -> bool:
-        """Tells whether a section may go on behind another heading: it is small, and not less deep."""
+        """Returns whether a section may go on behind another heading: it is small, and not less deep."""
         opened = self._blocks[first]
         starts_section = first == 0 or self._borders[first] == Border.HEADING
         return starts_section and _SMALL * tokens < self._size and self._blocks[heading].level >= opened.level

@@ -67,7 +67,7 @@ def _next_word(text: str, at: int, end: int) -> int:
 
 
 def _goes_on(text: str, start: int, mark: int) -> bool:
-    """Tells whether the full stop at `mark` belongs to an abbreviation, an initial or a short number."""
+    """Returns whether the full stop at `mark` belongs to an abbreviation, an initial or a short number."""
     first = mark
     while first > start and mark - first <= _LONGEST_ABBREVIATION and _in_word(text[first - 1]):
         first -= 1

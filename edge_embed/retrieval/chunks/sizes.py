@@ -42,7 +42,7 @@ def sizes_for(
     By default a chunk takes what prompt and title leave, at most 512 tokens, and an eighth of it overlaps.
 
     Args:
-        manifest: The model's.
+        manifest: The manifest of the model.
         count: Tells how many tokens a text has.
         size: The size asked for.
         overlap: The overlap asked for.

@@ -41,7 +41,7 @@ class File:
     """A file and how its documents are to be named.
 
     Attributes:
-        path: Where it is.
+        path: The path of the file.
         name: What its documents are called: the id, or its first part where there are several.
         fields: Where texts and titles are in records.
     """

@@ -31,7 +31,7 @@ class IgnoreRules:
         self._rules = [rule for line in lines if (rule := _rule(line)) is not None]
 
     def verdict(self, path: str, *, is_folder: bool) -> bool | None:
-        """Tells whether a path is ignored: True, False where a pattern with "!" keeps it, or None.
+        """Returns whether a path is ignored: True, False where a pattern with "!" keeps it, or None.
 
         Args:
             path: The path with "/", counted like `folder`.
@@ -47,7 +47,7 @@ class IgnoreRules:
 
 
 def ignored(stack: Sequence[IgnoreRules], path: str, *, is_folder: bool) -> bool:
-    """Tells whether the rules ignore a path; those later in the stack, of deeper folders, decide first."""
+    """Returns whether the rules ignore a path; those later in the stack, of deeper folders, decide first."""
     for rules in reversed(stack):
         verdict = rules.verdict(path, is_folder=is_folder)
         if verdict is not None:

@@ -19,7 +19,7 @@ class Skipped:
     """A file or folder that is not read.
 
     Attributes:
-        path: Where it is.
+        path: The path of the file.
         reason: Why it is not read.
     """
 
@@ -32,7 +32,7 @@ class Found:
     """A file to read.
 
     Attributes:
-        path: Where it is.
+        path: The path of the file.
         named: Whether the user named it, rather than a folder around it.
     """
 

@@ -31,7 +31,7 @@ def standardized_sum(
     Args:
         cosines: The cosine of each key.
         words: BM25 of the keys that the words have found; of the others it is 0.
-        weights: Of the cosine and of BM25.
+        weights: The weights of the cosine and of BM25.
     """
     of_cosine = _standardized(cosines)
     of_words = _standardized({key: words.get(key, 0.0) for key in cosines})

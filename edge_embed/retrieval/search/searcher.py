@@ -41,7 +41,7 @@ class Request:
         least: The least score; None for any.
         per_document: Whether only the best chunk of a document is a hit.
         diversity: 0 to 1, see `fuse.diversify`.
-        weights: Of the vectors and of the words, in mode "hybrid".
+        weights: The weights of the cosine and of BM25, in mode "hybrid".
         exact: Whether all float32 vectors are compared.
         snippet_length: About how many characters a snippet has.
         marks: What stands before and after a word that was found.

@@ -38,8 +38,8 @@ def run_steps(
         loss_of: Returns the loss of a step. What it draws must depend on the step's number alone.
         steps: How many.
         learning_rate: The highest.
-        state: Where the model and the optimizer are kept; a file of an earlier run is taken up.
-        label: Of the progress bar.
+        state: The file that keeps the model and the optimizer; a file of an earlier run is continued.
+        label: The label of the progress bar.
         log: Called with `step` and `loss`.
 
     Raises:

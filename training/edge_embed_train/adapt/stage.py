@@ -41,7 +41,7 @@ def adapt(recipe: Recipe, stage: AdaptStage, place: str | Path, target: Path, fo
         stage: The stage.
         place: The decoder, a transformers directory with its tokenizer.
         target: The stage's directory; its `model` becomes the encoder.
-        folder: Of the run.
+        folder: The folder of the run.
 
     Raises:
         CheckpointError: If the decoder is no Gemma 3.
@@ -148,9 +148,9 @@ class Batches:
     Args:
         stream: All tokens.
         stage: The stage.
-        seed: Of what is drawn.
-        tokenizer: The decoder's.
-        device: Where batches go.
+        seed: The seed of the random draws.
+        tokenizer: The tokenizer of the decoder.
+        device: The device that batches are put on.
     """
 
     def __init__(

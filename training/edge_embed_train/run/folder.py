@@ -98,7 +98,7 @@ class RunFolder:
         return self.path / "stages" / f"{number}-{stage.name}"
 
     def is_finished(self, key: str) -> bool:
-        """Tells whether a stage, or one member of a soup, has been finished."""
+        """Returns whether a stage, or one member of a soup, has been finished."""
         return key in self._state["finished"]
 
     def finish(self, key: str) -> None:

@@ -53,12 +53,12 @@ def load_model(place: str | Path) -> Any:
 
 
 def cuda() -> bool:
-    """Tells whether there is a CUDA device."""
+    """Returns whether there is a CUDA device."""
     return torch.cuda.is_available()
 
 
 def _bfloat16(recipe: Recipe) -> bool:
-    """Tells whether the stages compute in bfloat16."""
+    """Returns whether the stages compute in bfloat16."""
     if recipe.precision == "auto":
         return cuda() and torch.cuda.is_bf16_supported()
     return recipe.precision == "bfloat16"

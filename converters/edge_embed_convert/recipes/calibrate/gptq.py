@@ -39,7 +39,7 @@ def grid(weight: Tensor, scheme: Scheme, importance: Tensor | None = None) -> Te
 
     Args:
         weight: Shape ``(out, in)``.
-        scheme: Of integers.
+        scheme: A scheme of integers.
         importance: The weight of each column, shape ``(in,)``; equal by default.
 
     Returns:
@@ -76,7 +76,7 @@ def gptq(weight: Tensor, moments: Tensor, scheme: Scheme) -> Tensor:
     Args:
         weight: Shape ``(out, in)``.
         moments: Second moments of what the columns are multiplied with, shape ``(in, in)``, up to a factor.
-        scheme: Of integers.
+        scheme: A scheme of integers.
 
     Returns:
         The weights on their grid, shape ``(out, in)``, float32.

@@ -103,7 +103,7 @@ def rounded(weight: Tensor, moments: Tensor, scheme: Scheme, constants: Tensor |
 
     Args:
         weight: Shape ``(out, in)``.
-        moments: Of its inputs as they are in float32.
+        moments: The moments of its inputs in float32.
         scheme: A calibrated one.
         constants: What its inputs will be multiplied by, shape ``(in,)``.
 
