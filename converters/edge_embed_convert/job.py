@@ -100,6 +100,7 @@ class Job:
         self._buckets, self._name, self._work, self._ticker = buckets, name, work, ticker
         self._calibration, self._force = calibration, force
         self._float_graph = work / "float32.tflite"
+        self._keep_grids = checkpoint.trained_recipe is None
 
     def load(self) -> None:
         """Converts the tokenizer.
@@ -168,7 +169,7 @@ class Job:
         fp16_safe = survives_float16(self.model, self._float16_probes())
         parameters = sum(p.numel() for p in self.model.parameters())
         if recipe is not None:
-            split_planes(self.model, recipe)
+            split_planes(self.model, recipe, keep_grids=self._keep_grids)
         export(self.model, self._buckets, self._float_graph, self._ticker)
         weights = {path: layer.weight for path, layer in projections(self.model).items()}
         self._projections = find_projections(self._float_graph, weights)
@@ -230,7 +231,8 @@ class Job:
             patch_weights(graph, rounded_weights(self.model, recipe, moments), self.model.get_parameter)
         ticker(f"{QUANTIZE} to {recipe.name}")
         quantized = quantize(graph, recipe, self.model, self._projections)
-        quantized = write_grids(quantized, self.model, recipe, self._projections)
+        if self._keep_grids:
+            quantized = write_grids(quantized, self.model, recipe, self._projections)
         ticker(COMPACT)
         finished = compact(quantized, half_tables=recipe.embedding.bits < 32)
         check_storage(finished, graph, self._projections, self.model, recipe)

@@ -49,10 +49,16 @@ class TwoPlanes(nn.Module):
         return result
 
 
-def split_planes(model: EmbeddingModel, recipe: Recipe) -> None:
+def split_planes(model: EmbeddingModel, recipe: Recipe, *, keep_grids: bool = True) -> None:
     """Replaces, in place, every projection that the recipe stores as the sum of two others.
 
     These are those in int8 per block, and those in int4 per block whose weights lie on Q4_0's grid.
+
+    Args:
+        model: The graph.
+        recipe: What is to be stored.
+        keep_grids: Whether weights on Q4_0's grid stay on it. Not those that were trained with the rounding
+            that ai-edge-quantizer does.
 
     Raises:
         RecipeError: If the rows of a projection are not a whole number of blocks.
@@ -62,7 +68,7 @@ def split_planes(model: EmbeddingModel, recipe: Recipe) -> None:
             if not isinstance(child, nn.Linear):
                 continue
             scheme = scheme_of(model, f"{path}.{name}", recipe)
-            if keeps_grid(scheme) and lies_on_grid(child.weight.detach()):
+            if keep_grids and keeps_grid(scheme) and lies_on_grid(child.weight.detach()):
                 setattr(module, name, OnGrid(child))
                 continue
             if scheme.bits != 8 or not scheme.block:

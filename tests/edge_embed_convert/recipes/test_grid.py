@@ -75,6 +75,18 @@ def test_weights_elsewhere_are_not_split(ours: Any, bert_checkpoint: Path) -> No
     assert not any(isinstance(module, OnGrid) for module in model.modules())
 
 
+def test_weights_that_were_trained_for_a_recipe_are_rounded_as_in_training(
+    ours: Any, write_tiny_bert: Callable[..., Path], rewrite_tensors: Any, tmp_path: Path
+) -> None:
+    directory = write_tiny_bert(tmp_path / "bert", num_hidden_layers=1)
+    name = "encoder.layer.0.intermediate.dense.weight"
+    rewrite_tensors(directory, lambda tensors: tensors.update({name: q4_0(tensors[name])}))
+    for keep_grids, count in ((False, 0), (True, 1)):
+        model = ours.load(directory)
+        split_planes(model, Recipe.parse("int4-block32"), keep_grids=keep_grids)
+        assert sum(isinstance(module, OnGrid) for module in model.modules()) == count
+
+
 def test_a_file_keeps_the_grid(
     write_tiny_bert: Callable[..., Path], rewrite_tensors: Any, tmp_path: Path
 ) -> None:
