@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 import time
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from edge_embed.bulk.folder import find_files, plan_pieces
@@ -14,6 +12,9 @@ from edge_embed.bulk.formats import open_output, parquet_facts
 from edge_embed.bulk.job import Prompting, embed_file
 from edge_embed.bulk.rows import Fields
 from edge_embed.errors import InputError
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
 
 
 @pytest.fixture
