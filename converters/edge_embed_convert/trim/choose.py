@@ -12,6 +12,9 @@ from edge_embed_convert.trim.vocabularies import Vocabulary
 _UNUSED = re.compile(r"[<\[]unused_?\d+[>\]]")
 """Special tokens that a tokenizer reserves and no model was trained with."""
 
+_USUAL = 1e-4
+"""A character is usual in a language if it is at least this share of its characters."""
+
 Counts = Mapping[str, Counter[int]]
 """How often each id is needed, by language."""
 
@@ -40,7 +43,7 @@ class Chooser:
         Args:
             counts: What the texts need.
             fixed: Ids to keep whatever the texts need, such as those of the prompts.
-            most: How many rows may stay. What the texts leave of them goes to further tokens of the same
+            most: How many rows may stay. What the texts leave of them goes to further tokens of usual
                 characters, in the vocabulary's own order, which is that of their use.
 
         Raises:
@@ -53,7 +56,7 @@ class Chooser:
                 got=str(most),
                 expected=f"more than {len(kept)}, which special tokens, bytes and prompts take",
             )
-        letters = self._letters(counts)
+        letters, usual = self._letters(counts)
         single = self._vocabulary.single
         seen = [single[token] for token in single if self._vocabulary.letters(token) in letters]
         for index in (*seen, *_by_use(counts)):
@@ -62,7 +65,7 @@ class Chooser:
             for token, index in sorted(self._vocabulary.ids.items(), key=lambda entry: entry[1]):
                 if len(kept) >= most:
                     break
-                if not _UNUSED.fullmatch(token) and letters.issuperset(self._vocabulary.letters(token)):
+                if not _UNUSED.fullmatch(token) and usual.issuperset(self._vocabulary.letters(token)):
                     self._add(kept, index, most)
         return kept
 
@@ -76,13 +79,20 @@ class Chooser:
     def _with_needs(self, ids: Iterable[int]) -> set[int]:
         return {need for index in ids for need in self._vocabulary.needs(index) if need < self._rows}
 
-    def _letters(self, counts: Counts) -> set[str]:
-        """Returns the characters of the tokens that texts use."""
+    def _letters(self, counts: Counts) -> tuple[set[str], set[str]]:
+        """Returns the characters of the tokens that texts use, and those that a language uses much."""
         names = self._vocabulary.names
-        used = {index for counter in counts.values() for index in counter}
-        return {
-            letter for index in used if index in names for letter in self._vocabulary.letters(names[index])
-        }
+        seen: set[str] = set()
+        usual: set[str] = set()
+        for counter in counts.values():
+            letters: Counter[str] = Counter()
+            for index, count in counter.items():
+                for letter in self._vocabulary.letters(names[index]) if index in names else "":
+                    letters[letter] += count
+            seen |= letters.keys()
+            least = _USUAL * sum(letters.values())
+            usual |= {letter for letter, count in letters.items() if count >= least}
+        return seen, usual
 
 
 def _by_use(counts: Counts) -> list[int]:
