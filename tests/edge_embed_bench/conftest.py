@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -144,6 +145,18 @@ def small(monkeypatch):
     ):
         shape = synthetic.Shape(partial(tokenizer, 600), family, "int8", sizes)
         monkeypatch.setitem(synthetic.SHAPES, name, shape)
+
+
+@pytest.fixture(scope="session")
+def synthetic_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the small synthetic models are kept for all tests."""
+    return tmp_path_factory.mktemp("synthetic")
+
+
+@pytest.fixture
+def small_and_kept(small: None, cache_directory: Path, synthetic_models: Path) -> None:
+    """As `small`; a model that another test has built, and its other forms, are used again."""
+    (cache_directory / "synthetic").symlink_to(synthetic_models, target_is_directory=True)
 
 
 @dataclass

@@ -141,7 +141,7 @@ def test_a_form_is_kept_under_what_makes_it(monkeypatch):
 
 
 @pytest.mark.parametrize("shape", ["minilm", "embeddinggemma-300m"])
-def test_real_peers_agree_with_the_source(bench, small, shape):
+def test_real_peers_agree_with_the_source(bench, small_and_kept, shape):
     names = list(peers.PEERS)
     cells = ("--lengths", "16,48", "--batch", "2", *QUICK)
     result = bench("--synthetic", shape, *cells, "--peers", ",".join(names), "--json")
@@ -159,7 +159,7 @@ def test_real_peers_agree_with_the_source(bench, small, shape):
             assert "not installed" in record["error"]
 
 
-def test_corpus_beside_a_peer(bench, small, tmp_path):
+def test_corpus_beside_a_peer(bench, small_and_kept, tmp_path):
     corpus = tmp_path / "c.txt"
     corpus.write_text("red planet\nrain fell on the harbour while two boats came home\n" * 5, "utf-8")
     result = bench(
@@ -180,7 +180,7 @@ def test_corpus_beside_a_peer(bench, small, tmp_path):
     assert peer["documents_per_s"] > 0
 
 
-def test_a_wrong_peer_is_not_timed_on_a_corpus(bench, small, tmp_path, monkeypatch):
+def test_a_wrong_peer_is_not_timed_on_a_corpus(bench, small_and_kept, tmp_path, monkeypatch):
     from edge_embed_bench.targets import workers
 
     honest = workers.agreement.least_cosine
