@@ -9,6 +9,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -214,3 +218,42 @@ def tiny_sentencepiece_model(build_model: ModelBuilder, tmp_path_factory: pytest
 def tiny_manifest(tiny_model: Path) -> Manifest:
     """The manifest of `tiny_model`, self-check included."""
     return ModelFile.open(tiny_model).manifest
+
+
+@pytest.fixture(scope="session")
+def run_python() -> Callable[[list[str], Path], str]:
+    """`run_python(arguments, directory)` runs Python over this project and returns what it printed."""
+    root = Path(__file__).parents[1]
+    paths = [str(root), str(root / "converters"), str(root / "benchmarks")]
+
+    def run(arguments: list[str], directory: Path) -> str:
+        result = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=directory,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def demo_examples(
+    run_python: Callable[[list[str], Path], str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The examples' directory as `make demo` leaves it, with the real all-MiniLM-L6-v2 in the default recipe.
+
+    Converting that model takes two minutes of processor time, so it is done once for all tests that need it.
+    """
+    directory = tmp_path_factory.mktemp("demo") / "examples"
+    ours = shutil.ignore_patterns("*.tflite", "all-MiniLM-L6-v2", "*.npy", "notes.db*")
+    shutil.copytree(Path(__file__).parents[1] / "examples", directory, ignore=ours)
+    printed = run_python(["demo.py"], directory)
+    assert "passed" in printed
+    assert "Mars looks red" in printed
+    assert "notes/flat.md, characters 0 to" in printed
+    return directory
