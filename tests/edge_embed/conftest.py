@@ -1,8 +1,18 @@
 """Loaded tiny models, one of each kind of tokenizer."""
 
+import signal
+
 import pytest
 
 from edge_embed import Embedder
+
+
+@pytest.fixture
+def interruptible():
+    """Ctrl-C interrupts this process and those that it starts; a shell's background processes ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module", params=["tiny_model", "tiny_sentencepiece_model"])

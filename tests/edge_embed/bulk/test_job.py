@@ -80,6 +80,7 @@ def test_input_that_changed_is_not_continued(model, source, tmp_path):
         embed_file(model, "-", target, resume=True)
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_process_loses_and_repeats_nothing(tiny_model, model, tmp_path, number):
     texts = [f"the red planet {number}" for number in range(4000)]

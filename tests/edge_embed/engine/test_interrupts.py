@@ -5,7 +5,6 @@ Every test runs in a child process, which a watchdog ends if it hangs.
 
 import _thread
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -164,21 +163,17 @@ def test_interrupts_beside_other_threads_and_before_a_fork(tiny_model):
     run(OTHERS, tiny_model, 100)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_action_ends_although_its_caller_is_interrupted():
     ended = []
-    # A process that a shell has started in the background ignores the signal.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def interrupt_the_caller():
         _thread.interrupt_main()
         time.sleep(0.05)
         ended.append(True)
 
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            uninterrupted(interrupt_the_caller)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with pytest.raises(KeyboardInterrupt):
+        uninterrupted(interrupt_the_caller)
     assert ended
 
 
