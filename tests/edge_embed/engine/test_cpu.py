@@ -1,6 +1,7 @@
 """The engine of the CPU: buckets compiled when they are needed, over weights that nobody takes away."""
 
 import ctypes
+import gc
 import mmap
 import os
 import shutil
