@@ -71,7 +71,7 @@ class Embedder(LoadedModel):
     use) and can be pickled (by path and options).
 
     Args:
-        model_path: The .tflite file.
+        model_path: The .tflite file; by default edge-embed-mini, which comes with the package.
         truncate_dim: How many dimensions of each vector are kept, from the first on.
         num_threads: Threads in all: of one run, or of as many runs at a time where there are many texts.
             By default the usable cores, at most four.

@@ -8,6 +8,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from edge_embed.default_model import PATH
 from edge_embed.engine.load import load_engine
 from edge_embed.errors import RuntimeFailure
 from edge_embed.model_file.file import ModelFile
@@ -32,7 +33,7 @@ class LoadedModel:
 
     def __init__(
         self,
-        model_path: str | os.PathLike[str],
+        model_path: str | os.PathLike[str] = PATH,
         *,
         truncate_dim: int | None = None,
         num_threads: int | None = None,

@@ -45,6 +45,9 @@ TOKENIZER_KINDS = (SENTENCEPIECE, UNIGRAM, TOKENIZERS)
 """How a model's tokenizer is read: by SentencePiece alone, by SentencePiece word by word after a
 normalization of its own (see text/unigram.py), or by the tokenizers library."""
 
+TFLITE_IDENTIFIER = b"TFL3"
+"""The bytes 4 to 8 of a LiteRT flatbuffer, which TFLite's schema calls its file identifier."""
+
 INPUT_NAME = "tokens"
 """The only input of each signature: token ids, int32, ``(1, length)``."""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from edge_embed.cli.commands import available_commands
+from edge_embed.default_model import PATH as MODEL_FILE
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -135,6 +136,7 @@ def test_wheel_holds_exactly_the_packages(wheel: Path) -> None:
         sources = {f"{package}/{p.relative_to(directory).as_posix()}" for p in directory.rglob("*.py")}
         assert sources <= members
         assert f"{package}/py.typed" in members
+    assert {f"edge_embed/default_model/{name}" for name in (MODEL_FILE.name, "NOTICES.txt")} <= members
 
 
 def test_base_dependencies_are_the_four(wheel: Path) -> None:

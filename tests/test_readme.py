@@ -37,8 +37,8 @@ def test_transcript_and_python_example(demo_examples: Path, run_python: RunPytho
         assert _masked(output) == _masked(expected), command
 
     examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(examples) == 2
-    for example, answer in zip(examples, ("[[0.", "[1] Bicycle > Flat tyre"), strict=True):
+    assert len(examples) == 3
+    for example, answer in zip(examples, ("(384,)", "[[0.", "[1] Bicycle > Flat tyre"), strict=True):
         assert answer in run_python(["-c", example], demo_examples)
 
 

@@ -37,7 +37,7 @@ examples:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `edge_embed embed`."""
-    options.add_model(parser)
+    options.add_model(parser, following="texts")
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="texts; lines of stdin where none are given")
     files = parser.add_argument_group("files")
     files.add_argument(

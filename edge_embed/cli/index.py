@@ -37,7 +37,7 @@ examples:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `edge_embed index`."""
-    options.add_model(parser)
+    options.add_model(parser, following="paths", chosen_later=True)
     parser.add_argument("paths", metavar="PATH", nargs="*", help="files and folders to read")
     parser.add_argument(
         "--into", metavar="FILE", type=Path, required=True, help="the index, for instance notes.db"
@@ -108,11 +108,11 @@ def run(args: argparse.Namespace) -> int:
     from edge_embed.retrieval.readers import Fields
 
     if not args.paths and not args.reindex:
-        raise InputError("there is nothing to index", fix="name files or folders after MODEL")
+        raise InputError("there is nothing to index", fix="name files or folders")
     started = time.perf_counter()
     fields = Fields(args.field or "text", args.titles_field or "title", args.id_field)
     with (
-        Embedder(args.model, num_threads=args.threads, accelerator=args.accelerator) as model,
+        Embedder(_model_path(args, Index), num_threads=args.threads, accelerator=args.accelerator) as model,
         _open(args, model, Index) as index,
     ):
         try:
@@ -123,6 +123,16 @@ def run(args: argparse.Namespace) -> int:
             raise
         _report(args, index, result, time.perf_counter() - started)
     return 2 if result.skipped and not result.files else 0
+
+
+def _model_path(args: argparse.Namespace, index: type[Index]) -> Path:
+    """Returns the model of the command line, else the index's own, else the package's."""
+    if args.model is not None:
+        return args.model  # type: ignore[no-any-return]
+    if args.into.exists():
+        with index.open(args.into, read_only=True) as opened:
+            return opened.model_path
+    return options.default_model()
 
 
 def _open(args: argparse.Namespace, model: Embedder, index: type[Index]) -> Index:

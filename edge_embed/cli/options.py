@@ -8,17 +8,71 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_embed.names import ACCELERATORS, OVERFLOWS
+from edge_embed.cli.parser import say
+from edge_embed.default_model import NAME, PATH
+from edge_embed.names import ACCELERATORS, OVERFLOWS, TFLITE_IDENTIFIER
 
 if TYPE_CHECKING:
     from edge_embed import Embedder
 
+MODEL_THEN = "words_after_model"
+"""Where the parser of a command keeps the name of the list that follows MODEL."""
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Adds the model file, the first argument of every command that reads one."""
+
+def add_model(
+    parser: argparse.ArgumentParser, following: str | None = None, *, chosen_later: bool = False
+) -> None:
+    """Adds the model file, the first argument of every command that reads one. It may be left out.
+
+    Args:
+        parser: Of the command.
+        following: The list of words that come after MODEL, if there may be any.
+        chosen_later: Leaves `args.model` None where MODEL is left out; the command then chooses.
+    """
     parser.add_argument(
-        "model", metavar="MODEL", type=Path, help="a model file that `edge_embed convert` wrote"
+        "model",
+        metavar="MODEL",
+        nargs="?",
+        help=f"a .tflite file that `edge_embed convert` wrote (default: {NAME}, the package's own)",
     )
+    parser.set_defaults(**{MODEL_THEN: (following, chosen_later)})
+
+
+def choose_model(args: argparse.Namespace) -> None:
+    """Sets `args.model` to a path: the word of the command line if it is a model, else the package's model.
+
+    A first word that is no model file is the first of the words that follow.
+    """
+    if not hasattr(args, MODEL_THEN):
+        return  # the command reads no model
+    following, chosen_later = vars(args).pop(MODEL_THEN)
+    word = args.model
+    if word is not None and (following is None or _is_model(word)):
+        args.model = Path(word)
+        return
+    if word is not None:
+        getattr(args, following).insert(0, word)
+    args.model = None if chosen_later else default_model()
+
+
+def default_model() -> Path:
+    """Returns the model that comes with the package, and names it on stderr.
+
+    So nobody takes its vectors for those of a file whose name was mistyped.
+    """
+    say(f"model: {NAME}, which comes with the package")
+    return PATH
+
+
+def _is_model(word: str) -> bool:
+    """Tells whether a word names a model file: by its ending, or by what is in the file."""
+    if word.lower().endswith(".tflite"):
+        return True
+    try:
+        with open(word, "rb") as file:
+            return file.read(8)[4:] == TFLITE_IDENTIFIER
+    except (OSError, ValueError):
+        return False
 
 
 def add_runtime(parser: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from edge_embed._version import __version__
 from edge_embed.cli import exit_codes
 from edge_embed.cli.commands import available_commands, find_command
+from edge_embed.cli.options import choose_model
 from edge_embed.cli.parser import PROGRAM, build_parser, parse, say
 from edge_embed.errors import EdgeEmbedError, EdgeEmbedWarning, ParityError, SelfCheckError
 from edge_embed.extras import needs_extra
@@ -81,6 +82,7 @@ def _dispatch(words: list[str]) -> int:
         say(_unknown_command(verb))
         return exit_codes.BAD_INPUT
     args = parse(build_parser(command), arguments)
+    choose_model(args)
     with needs_extra(command.extra, f"{PROGRAM} {verb}"):
         code: int = command.load().run(args)
     return code

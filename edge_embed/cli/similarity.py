@@ -35,7 +35,7 @@ examples:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `edge_embed similarity`."""
-    options.add_model(parser)
+    options.add_model(parser, following="texts")
     parser.add_argument(
         "texts",
         metavar="TEXT",
@@ -113,7 +113,7 @@ def _gather(args: argparse.Namespace) -> tuple[Texts, Texts]:
     )
     for texts, what, option in ((queries, "query", "--queries"), (documents, "document", "--documents")):
         if not texts.texts:
-            raise InputError(f"there is no {what}", fix=f"give one after MODEL, or use {option} FILE")
+            raise InputError(f"there is no {what}", fix=f"give one, or use {option} FILE")
     return queries, documents
 
 

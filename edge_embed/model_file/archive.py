@@ -20,13 +20,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edge_embed.errors import ManifestError, ModelFileError
-from edge_embed.names import MANIFEST_NAME
+from edge_embed.names import MANIFEST_NAME, TFLITE_IDENTIFIER
 
 MANIFEST_LIMIT = 16 << 20
 MEMBER_LIMIT = 256 << 20
 MEMBERS_LIMIT = 4096
-IDENTIFIER = b"TFL3"
-"""What every LiteRT flatbuffer has at offset 4."""
 
 _END_RECORD = struct.Struct("<4s4H2LH")  # the zip's end-of-central-directory record
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
@@ -84,7 +82,7 @@ def reading(path: str | os.PathLike[str]) -> Iterator[None]:
 def read_directory(handle: BinaryIO, size: int, path: Path) -> dict[str, Member]:
     """Returns the members of the zip part, after checking all that can be checked without their content."""
     head = handle.read(8)
-    if head[4:8] != IDENTIFIER:
+    if head[4:8] != TFLITE_IDENTIFIER:
         raise ModelFileError(
             f"{path} is not a model file",
             got="an empty file" if size == 0 else f"a file of {size} bytes that begins with {head!r}",

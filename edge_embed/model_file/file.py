@@ -19,7 +19,6 @@ from typing import BinaryIO
 
 from edge_embed.errors import ConversionError, ManifestError, ModelFileError
 from edge_embed.model_file.archive import (
-    IDENTIFIER,
     REPAIR,
     Member,
     check_member,
@@ -30,7 +29,7 @@ from edge_embed.model_file.archive import (
 from edge_embed.model_file.manifest import Manifest, Vector, decode_vector
 from edge_embed.model_file.open_file import OpenFile
 from edge_embed.model_file.schema import from_json
-from edge_embed.names import MANIFEST_NAME, PROBES_NAME
+from edge_embed.names import MANIFEST_NAME, PROBES_NAME, TFLITE_IDENTIFIER
 
 _CHUNK = 1 << 20
 
@@ -119,7 +118,7 @@ class ModelFile:
                 f"{error.what} ({absolute})", got=error.got, expected=error.expected, fix=error.fix
             ) from error
         first = min(member.start for member in members.values())
-        if not len(IDENTIFIER) + 4 <= manifest.graph.bytes <= first:
+        if not len(TFLITE_IDENTIFIER) + 4 <= manifest.graph.bytes <= first:
             raise ModelFileError(
                 f"the graph and the zip part of {absolute} overlap",
                 got=f"a graph of {manifest.graph.bytes} bytes before members from byte {first}",
@@ -268,7 +267,7 @@ def _write_parts(handle: BinaryIO, graph: bytes | memoryview | Path, members: Ma
     for chunk in _chunks(graph):
         head = head or bytes(chunk[:8])
         handle.write(chunk)
-    if head[4:8] != IDENTIFIER:
+    if head[4:8] != TFLITE_IDENTIFIER:
         raise ConversionError(
             "the graph is not a LiteRT flatbuffer", got=repr(head), expected="TFL3 at offset 4"
         )

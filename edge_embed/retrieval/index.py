@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from edge_embed.default_model import PATH
 from edge_embed.errors import InputError
 from edge_embed.options import check_whole
 from edge_embed.progress import progress_bar
@@ -63,7 +64,8 @@ class Index(OpenIndex):
         Args:
             path: The file.
             model: The model: an `Embedder`, the path of a model file, or None for the model file that the
-                index was last opened with. It is loaded when it is first needed.
+                index was last opened with, or for a new index the one that comes with the package. It is
+                loaded when it is first needed.
             memory: "full" holds sign bits and int8 vectors in memory, the latter from the second search on;
                 "low" holds the sign bits only.
             dimension: Dimension of the stored vectors, the first of the model's; by default all.
@@ -84,6 +86,8 @@ class Index(OpenIndex):
         options.check()
         database = Database(path, read_only=read_only, timeout=timeout)
         try:
+            if model is None and not os.path.exists(database.path):
+                model = PATH
             loaded = load_model(model) if model is not None else None
             create(database, options, loaded)
             database.open()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edge_embed.retrieval.documents import check_id
-from edge_embed.retrieval.opening import recorded_model
+from edge_embed.retrieval.opening import recorded_model, recorded_path
 from edge_embed.retrieval.search.resident import Resident
 from edge_embed.retrieval.search.searcher import Searcher
 from edge_embed.retrieval.store.database import Database
@@ -49,6 +49,15 @@ class OpenIndex:
         self._searcher = Searcher()
         self._epoch: int | None = None
         _indexes.add(self)
+
+    @property
+    def model_path(self) -> Path:
+        """The model file that the index was last opened with.
+
+        Raises:
+            IndexModelError: If it is gone.
+        """
+        return recorded_path(self._settings, self._database.path)
 
     def get(self, document_id: str) -> Document | None:
         """Returns a document, or None if there is none of that id."""

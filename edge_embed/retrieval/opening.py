@@ -6,6 +6,7 @@ import os
 import sqlite3
 from pathlib import Path
 
+from edge_embed.default_model import PATH
 from edge_embed.errors import IndexModelError, InputError
 from edge_embed.retrieval.cutter import default_sizes
 from edge_embed.retrieval.options import Options
@@ -45,6 +46,29 @@ def path_to_record(model: Encoder, index: Path) -> str:
     return absolute.relative_to(folder).as_posix() if absolute.is_relative_to(folder) else str(absolute)
 
 
+def recorded_path(settings: Settings, index: Path) -> Path:
+    """Returns the model file that the index was made with.
+
+    Args:
+        settings: The settings of the index.
+        index: The file of the index.
+
+    Raises:
+        IndexModelError: If it is gone.
+    """
+    recorded = index.resolve().parent / settings.model_path
+    if recorded.name == PATH.name and not recorded.is_file():
+        recorded = PATH  # the package's own model, which is elsewhere on each machine
+    if not settings.model_path or not recorded.is_file():
+        raise IndexModelError(
+            "the model file of the index is not there",
+            got=str(recorded) if settings.model_path else "no path is recorded",
+            expected=settings.model,
+            fix="name the model file: Index.open(path, model), or --model; mode='text' needs none",
+        )
+    return recorded
+
+
 def recorded_model(settings: Settings, index: Path) -> Encoder:
     """Loads the model file that the index was made with.
 
@@ -55,15 +79,7 @@ def recorded_model(settings: Settings, index: Path) -> Encoder:
     Raises:
         IndexModelError: If it is gone, or another model is there now.
     """
-    recorded = index.resolve().parent / settings.model_path
-    if not settings.model_path or not recorded.is_file():
-        raise IndexModelError(
-            "the model file of the index is not there",
-            got=str(recorded) if settings.model_path else "no path is recorded",
-            expected=settings.model,
-            fix="name the model file: Index.open(path, model), or --model; mode='text' needs none",
-        )
-    model = load_model(recorded)
+    model = load_model(recorded_path(settings, index))
     settings.require_model(model)
     return model
 
@@ -71,17 +87,16 @@ def recorded_model(settings: Settings, index: Path) -> Encoder:
 def create(database: Database, options: Options, model: Encoder | None) -> None:
     """Makes a new index if there is none.
 
+    Args:
+        database: The file.
+        options: What was asked for.
+        model: The model; None only where there is an index.
+
     Raises:
-        IndexModelError: If there is no model.
         InputError: If the options do not fit the model.
     """
-    if database.path.exists():
+    if model is None or os.path.exists(database.path):
         return
-    if model is None:
-        raise IndexModelError(
-            f"there is no index {database.path} yet, and a new one needs a model",
-            fix="Index.open(path, Embedder(model_path))",
-        )
     settings = settings_for(model, options, database.path)
 
     def fill(connection: sqlite3.Connection) -> None:

@@ -81,6 +81,14 @@ def test_checkpoints_that_do_not_fit_are_refused(
     assert not (tmp_path / "soup").exists()
 
 
+def test_stages_that_cut_texts_at_other_lengths_can_be_merged(parents: list[Path], tmp_path: Path) -> None:
+    file = parents[1] / "tokenizer.json"
+    spec = json.loads(file.read_text())
+    spec["truncation"] = {"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0}
+    file.write_text(json.dumps(spec))
+    assert merge(parents[:2], tmp_path / "soup").path == tmp_path / "soup"
+
+
 def test_another_tokenizer_is_refused(parents: list[Path], tmp_path: Path) -> None:
     file = parents[1] / "tokenizer.json"
     file.write_text(file.read_text().replace('"mars"', '"jupiter"'))

@@ -150,12 +150,20 @@ def _described(module: HeadModule) -> HeadModule:
 
 
 def _tokenizer(checkpoint: Checkpoint) -> dict[str, object]:
-    """Returns what decides a text's ids: the content of the tokenizer's files."""
+    """Returns what decides a text's ids: the content of the tokenizer's files.
+
+    Where texts are cut and how they are padded in tokenizer.json says how the last stage trained, and is left
+    out: the model's longest input is compared with its configuration.
+    """
     found: dict[str, object] = {}
     for name in ("tokenizer.json", "tokenizer.model", "sentencepiece.bpe.model", "vocab.txt"):
         file = checkpoint.transformer_path / name
         if file.is_file():
-            found[name] = json.loads(file.read_bytes()) if name.endswith(".json") else file.read_bytes()
+            if name.endswith(".json"):
+                spec = json.loads(file.read_bytes())
+                found[name] = {k: v for k, v in spec.items() if k not in ("truncation", "padding")}
+            else:
+                found[name] = file.read_bytes()
     return found
 
 

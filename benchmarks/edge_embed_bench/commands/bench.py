@@ -42,7 +42,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         nargs="*",
         type=Path,
-        help="model files to measure, or .json reports to show again, together",
+        help="model files to measure (default: the model that comes with the package), or .json reports to "
+        "show again, together",
     )
     _add_list(
         parser,

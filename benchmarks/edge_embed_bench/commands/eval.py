@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_embed.cli import options
+from edge_embed.default_model import NAME, PATH
 from edge_embed.errors import InputError
 from edge_embed.progress import step_bar
 
@@ -30,7 +31,11 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `edge_embed eval`."""
     parser.add_argument(
-        "models", metavar="MODEL", nargs="+", help="model files, checkpoint directories or hub ids"
+        "models",
+        metavar="MODEL",
+        nargs="*",
+        default=[str(PATH)],
+        help=f"model files, checkpoint directories or hub ids (default: {NAME}, the package's own)",
     )
     parser.add_argument(
         "--data", metavar="PATH", nargs="+", required=True, help="sets to evaluate on; their kinds are below"

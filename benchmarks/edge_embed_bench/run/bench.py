@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
+from edge_embed.default_model import PATH
 from edge_embed.errors import InputError
 from edge_embed.options import check_threads
 from edge_embed.progress import progress_bar, step_bar
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 def _measure_all(args: argparse.Namespace) -> int:
     records: list[Record] = []
     try:
-        _measure(args, args.files, records)
+        _measure(args, args.files or ([] if args.synthetic else [PATH]), records)
     finally:
         if records:  # also at an interrupt
             sys.stdout.write(to_json(records) if args.json else to_table(records))

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edge_embed.errors import ModelFileError
-from edge_embed.model_file.archive import IDENTIFIER, opened
+from edge_embed.model_file.archive import opened
+from edge_embed.names import TFLITE_IDENTIFIER
 
 Bytes = bytearray | mmap.mmap
 
@@ -63,7 +64,7 @@ def mapped(path: str | os.PathLike[str] | int, size: int | None = None) -> mmap.
                 data = mmap.mmap(handle.fileno(), size or 0, access=mmap.ACCESS_COPY)
     except (OSError, ValueError) as error:  # an empty file, or one that was cut meanwhile
         raise ModelFileError("a LiteRT flatbuffer cannot be mapped", got=f"{path}: {error}") from error
-    if data[4:8] != IDENTIFIER:
+    if data[4:8] != TFLITE_IDENTIFIER:
         raise ModelFileError(f"{path} is not a LiteRT flatbuffer", got=repr(data[:8]))
     return data
 

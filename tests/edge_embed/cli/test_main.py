@@ -127,7 +127,7 @@ def test_unknown_command_lists_the_commands(capsys):
 
 
 @pytest.mark.parametrize(
-    "words", [["embed"], ["embed", "m", "--no-such"], ["embed", "m", "t", "--threads", "0"]]
+    "words", [["embed", "--input"], ["embed", "m", "--no-such"], ["embed", "m", "t", "--threads", "0"]]
 )
 def test_bad_usage(capsys, words):
     assert main(words) == 2
@@ -160,7 +160,7 @@ def test_without_a_command_the_help_is_shown(capsys):
 )
 def test_words_may_follow_options(words, texts):
     args = parse(build_parser(find_command("embed")), words)
-    assert (args.model, args.texts, args.query) == (Path("m"), texts, True)
+    assert (args.model, args.texts, args.query) == ("m", texts, True)
 
 
 @pytest.mark.parametrize("verb", [None, *available_commands()])

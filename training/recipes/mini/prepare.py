@@ -29,6 +29,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 GIVEN = HERE / "given"
+TEACHER = "all-MiniLM-L6-v2"
 CARRIED = ("sentence_transformers", "datasets", "dill", "multiprocess")
 """Packages of this environment that travel along; the other machine has torch, transformers and the rest."""
 
@@ -62,7 +63,7 @@ def main() -> int:
     parser.add_argument("--unpack-teacher", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.unpack_teacher:
-        unpack_teacher(GIVEN / "teacher")
+        unpack_teacher(GIVEN / TEACHER)
         return 0
     if not (args.text and args.teacher and args.dev):
         parser.error("name --text, --teacher and --dev")
@@ -72,7 +73,7 @@ def main() -> int:
         GIVEN.mkdir(exist_ok=True)
         places = {
             "text": args.text,
-            "teacher": args.teacher,
+            TEACHER: args.teacher,
             "teacher.int8.tflite": args.teacher_file,
             "dev": args.dev,
         }
@@ -125,10 +126,10 @@ def pack(archive: Path, text: Path, teacher: Path, dev: Path) -> int:
         with tempfile.TemporaryDirectory() as scratch:
             packed = Path(scratch) / "weights.npz"
             pack_teacher(teacher, packed)
-            _add(tar, f"{place}/teacher/weights.npz", packed.read_bytes())
+            _add(tar, f"{place}/{TEACHER}/weights.npz", packed.read_bytes())
         for file in teacher.rglob("*"):
             if file.is_file() and file.suffix in (".json", ".txt", ".md"):
-                _add(tar, f"{place}/teacher/{file.relative_to(teacher)}", file.read_bytes())
+                _add(tar, f"{place}/{TEACHER}/{file.relative_to(teacher)}", file.read_bytes())
     return archive.stat().st_size
 
 

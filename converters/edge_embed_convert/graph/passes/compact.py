@@ -18,6 +18,7 @@ import flatbuffers
 import numpy as np
 import numpy.typing as npt
 
+from edge_embed.names import TFLITE_IDENTIFIER
 from edge_embed_convert.graph.passes.fold_reshapes import fold_reshapes
 from edge_embed_convert.graph.passes.half_tables import halve_tables
 from edge_embed_convert.graph.passes.keep_batch import keep_batch
@@ -79,7 +80,7 @@ def pack(model: Any) -> bytes:
         for tables in (subgraph.tensors, subgraph.operators):
             tables[:] = [shared.setdefault(pickle.dumps(table), _Shared(table)) for table in tables]
     builder = _SharingBuilder(1 << 20)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    builder.Finish(model.Pack(builder), file_identifier=TFLITE_IDENTIFIER)
     head = bytearray(builder.Output())
     start = -(-len(head) // ALIGNMENT) * ALIGNMENT
     packed = utils.Model.GetRootAs(head, 0)
