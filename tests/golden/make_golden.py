@@ -11,16 +11,13 @@ Run `python tests/golden/make_golden.py` after a change that is meant to change 
 from __future__ import annotations
 
 import base64
-import copy
 import hashlib
-import io
 import json
 import struct
 import sys
 import tempfile
 import warnings
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +25,7 @@ from typing import Any
 import numpy as np
 
 from edge_embed import Embedder
-from edge_embed.errors import EdgeEmbedError
-from edge_embed.model_file.file import ModelFile, write_model_file
+from edge_embed.model_file.file import write_model_file
 from edge_embed.model_file.manifest import (
     Architecture,
     BucketParity,
@@ -53,12 +49,12 @@ from edge_embed_bench.records import record
 from edge_embed_convert.source.tokenizer_texts import HOSTILE_TEXTS
 
 sys.path.insert(0, str(Path(__file__).parent))
+from damaged_files import GRAPH, b64, files_golden, manifests_golden, verdict
 from small_tokenizers import bpe, graphemes, unigram, wordpiece
 
 HERE = Path(__file__).parent
 TOKENIZERS = ("bpe.model", "unigram.model", "graphemes.model", "wordpiece.json")
 DIMENSION = 8
-_GRAPH = b"\x1c\0\0\0TFL3" + bytes(range(56))
 
 TEXTS = (
     *HOSTILE_TEXTS,
@@ -109,7 +105,7 @@ def make_manifest(file: str, data: bytes) -> Manifest:
         source=Source("tests/golden", None, "0" * 64),
         architecture=Architecture("toy", 64, {"layers": [1, None, 2.5]}),
         recipe=RecipeRecord("fp32", "fp32", {"all": {"bits": 32}}),
-        graph=Graph(len(_GRAPH), hashlib.sha256(_GRAPH).hexdigest(), True),
+        graph=Graph(len(GRAPH), hashlib.sha256(GRAPH).hexdigest(), True),
         buckets=[8, 16, 24],
         max_tokens=24,
         pooling=["mean"],
@@ -160,7 +156,7 @@ def _plans(tokenizer: Tokenizer, manifest: Manifest, text: str) -> dict[str, Any
     plans = {}
     for name, prompt in {"": "", **manifest.prompts}.items():
         for overflow in OVERFLOWS:
-            answer = _verdict(lambda p=prompt, o=overflow: plan(tokenizer, manifest, p, text, o, index=0))
+            answer = verdict(lambda p=prompt, o=overflow: plan(tokenizer, manifest, p, text, o, index=0))
             plans[f"{name} {overflow}"] = (
                 answer
                 if isinstance(answer, str)
@@ -180,14 +176,6 @@ def _digest(ids: Sequence[int]) -> str:
     return hashlib.sha256(struct.pack(f"<{len(ids)}i", *ids)).hexdigest()[:16]
 
 
-def _verdict(action: Callable[[], Any]) -> Any:
-    """Returns what an action gives, or the name of our error that it ends in."""
-    try:
-        return action()
-    except EdgeEmbedError as error:
-        return type(error).__name__
-
-
 def vectors_golden(file: str, data: bytes) -> list[dict[str, Any]]:
     """Returns vectors of the public `Embedder` on the toy graph."""
     cases = []
@@ -205,7 +193,7 @@ def vectors_golden(file: str, data: bytes) -> list[dict[str, Any]]:
                 default_prompt_name=None if index else "query",
             )
             members = {"edge_embed.json": manifest.to_json().encode(), file: data}
-            write_model_file(path, _GRAPH, members)
+            write_model_file(path, GRAPH, members)
             for dimension in (None, 3, 8, 9, 0):
                 for overflow in OVERFLOWS:
                     answers = _answers(path, dimension, overflow, texts, titles)
@@ -215,7 +203,7 @@ def vectors_golden(file: str, data: bytes) -> list[dict[str, Any]]:
 
 
 def _answers(path: Path, dimension: int | None, overflow: str, texts: Any, titles: Any) -> list[Any]:
-    opened = _verdict(lambda: Toy(path, truncate_dim=dimension, overflow=overflow))
+    opened = verdict(lambda: Toy(path, truncate_dim=dimension, overflow=overflow))
     if isinstance(opened, str):
         return [["open", None, None, opened]]
     answers: list[Any] = []
@@ -231,162 +219,8 @@ def _answers(path: Path, dimension: int | None, overflow: str, texts: Any, title
 def _vector(action: Callable[[], Any]) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # cut texts are the matter here
-        answer = _verdict(action)
+        answer = verdict(action)
     return answer if isinstance(answer, str) else encode_vector(answer)
-
-
-_REPLACEMENTS = ("<removed>", None, True, 0, 1, -1, 2.5, 1e400, "x", "AAAA", [], [8], ["x"], {}, {"a": "b"})
-
-
-def manifests_golden(data: bytes) -> dict[str, Any]:
-    """Returns a manifest and what becomes of it when each field is removed or replaced, and hostile JSON."""
-    base = json.loads(make_manifest("wordpiece.json", data).to_json())
-    cases = []
-    for path in _paths(base):
-        for value in _REPLACEMENTS:
-            changed = copy.deepcopy(base)
-            parent = changed
-            for key in path[:-1]:
-                parent = parent[key]
-            if value == "<removed>":
-                del parent[path[-1]]
-            else:
-                parent[path[-1]] = value
-            cases.append([list(path), value, _parse_verdict(json.dumps(changed).encode())])
-    good = json.dumps(base)
-    raw = [
-        good,
-        "\ufeff" + good,
-        good + "x",
-        good[:-1],
-        "",
-        "[]",
-        "null",
-        "[" * 100000,
-        '{"schema_version": 2}',
-        '{"schema_version": true}',
-        good.replace("24", "24.0", 1),
-        good.replace("24", "024", 1),
-        good.replace("0.99", "NaN", 1),
-        good.replace('"golden"', '"🚀\\ud800"'),
-        good.replace('"golden"', '"a\tb"'),
-        good.replace('"', "'"),
-        good.replace("{", '{"unknown": [{}, -0.5e-3, "\\u00e9\\/"],', 1),
-        good.replace("24", "+24", 1),
-        good.replace("24", "24 ,", 1),
-        good.replace(": ", ":\r\n\t "),
-        good.replace(": ", ":\x0c "),
-        good.replace('"name"', '"name": 3, "name"', 1),
-        good.replace("24", "-Infinity", 1),
-        good + " \n",
-    ]
-    encoded = [text.encode() for text in raw] + [good.encode() + b"\xff"]
-    hostile = [[_b64(text), _parse_verdict(text)] for text in encoded]
-    return {"base": base, "cases": cases, "raw": hostile}
-
-
-def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    if path:
-        yield path
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in items:
-        yield from _paths(item, (*path, key))
-
-
-def _parse_verdict(text: bytes) -> str:
-    answer = _verdict(lambda: Manifest.from_json(text))
-    return answer if isinstance(answer, str) else "ok"
-
-
-def _b64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-def files_golden(data: bytes) -> dict[str, Any]:
-    """Returns a small model file, patches to it, and whether it can still be opened and read."""
-    manifest = make_manifest("wordpiece.json", data)
-    small = b'{"not": "a tokenizer, but with the right hash"}'
-    record_ = replace(manifest.tokenizer, sha256=hashlib.sha256(small).hexdigest())
-    manifest = replace(manifest, tokenizer=record_)
-    members = {"edge_embed.json": manifest.to_json().encode(), "wordpiece.json": small}
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "toy.tflite"
-        write_model_file(path, _GRAPH, members)
-        whole = path.read_bytes()
-        tail = whole.index(b"PK\1\2")
-        generator = np.random.default_rng(11)
-        cases: list[Any] = [[[], _file_verdict(path, whole)]]
-        for offset in [*range(12), *range(len(_GRAPH), len(_GRAPH) + 60), *range(tail, len(whole))]:
-            for byte in {int(b) for b in generator.integers(0, 256, 3)} | {0, 1, 255}:
-                patch = [[offset, _b64(bytes([byte]))]]
-                cases.append([patch, _file_verdict(path, _apply(whole, patch))])
-        for length in (0, 3, 8, len(_GRAPH), tail, *range(len(whole) - 80, len(whole))):
-            cases.append([length, _file_verdict(path, whole[:length])])
-        built = [[_b64(content), _file_verdict(path, content)] for content in _zips(members, whole)]
-    return {"whole": _b64(whole), "cases": cases, "built": built}
-
-
-def _zips(members: dict[str, bytes], whole: bytes) -> Iterator[bytes]:
-    """Yields files with hostile and unusual zip parts."""
-    unsafe = ["../x", "/x", "a/../b", "a\\b", "C:x", "x/", "..", "a\x00b", "a\nb", "\u202ex"]
-    for name in [*unsafe, "a..b", "é", "日本", " ", "ok"]:
-        yield _GRAPH + _zip({**members, name: b"1"}, len(_GRAPH))
-    yield _GRAPH + _zip(members, 0)  # offsets from the start of the zip
-    yield _GRAPH + b"gap" + _zip(members, len(_GRAPH) + 3)
-    yield _GRAPH[:40] + _zip(members, 40)
-    yield _GRAPH + _zip({k: v for k, v in members.items() if k == "wordpiece.json"}, len(_GRAPH))
-    yield _GRAPH + _zip({}, len(_GRAPH))
-    yield _GRAPH + _zip(members, len(_GRAPH), zipfile.ZIP_DEFLATED)
-    yield _GRAPH + _zip(members, len(_GRAPH), comment=b"hello")
-    yield _GRAPH + _zip(members, len(_GRAPH), double=True)
-    yield whole + b"\0"
-    yield whole[:-2] + b"\1\0" + b"x"
-    yield b"plain text, no model at all"
-    yield _GRAPH
-    directory = whole[whole.index(b"PK\1\2") : -22]
-    yield whole[:-22] + directory + whole[-22:]
-    yield whole[:-22] + struct.pack("<4sLQL", b"PK\6\7", 0, 0, 1) + whole[-22:]
-
-
-def _zip(
-    members: dict[str, bytes],
-    start: int,
-    method: int = zipfile.ZIP_STORED,
-    comment: bytes = b"",
-    double: bool = False,
-) -> bytes:
-    buffer = io.BytesIO(b"\0" * start)
-    buffer.seek(start)
-    with warnings.catch_warnings(), zipfile.ZipFile(buffer, "w", method) as archive:
-        warnings.simplefilter("ignore")  # of the name that is there twice
-        for name, data in [*members.items(), *([("wordpiece.json", b"again")] if double else [])]:
-            info = zipfile.ZipInfo("placeholder", date_time=(1980, 1, 1, 0, 0, 0))
-            info.filename = info.orig_filename = name  # as it is, without zipfile's own cleaning
-            info.create_system = 3
-            info.compress_type = method
-            archive.writestr(info, data)
-        archive.comment = comment
-    return buffer.getvalue()[start:]
-
-
-def _apply(whole: bytes, patch: Sequence[Any]) -> bytes:
-    data = bytearray(whole)
-    for offset, content in patch:
-        raw = base64.b64decode(content)
-        data[offset : offset + len(raw)] = raw
-    return bytes(data)
-
-
-def _file_verdict(path: Path, content: bytes) -> str:
-    path.write_bytes(content)
-
-    def use() -> str:
-        opened = ModelFile.open(path)
-        opened.read(opened.manifest.tokenizer.file)
-        opened.verify_graph()
-        return "ok"
-
-    return str(_verdict(use))
 
 
 def similarity_golden() -> dict[str, Any]:
@@ -410,14 +244,14 @@ def probes_golden(file: str, data: bytes) -> dict[str, Any]:
     answers = []
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "toy.tflite"
-        write_model_file(path, _GRAPH, members)
+        write_model_file(path, GRAPH, members)
         whole = path.read_bytes()
         toy = Toy(path)
         for text, name in cases:
             prompt = manifest.prompts[name] if name else ""
             vector = _vector(lambda t=text, p=prompt: toy.encode(t, prompt=p))
             answers.append({"tokens": fed(toy, prompt + text), "vector": vector})
-    return {"whole": _b64(whole), "answers": answers}
+    return {"whole": b64(whole), "answers": answers}
 
 
 def record_golden(file: bytes) -> dict[str, Any]:
@@ -465,8 +299,8 @@ def golden_files() -> dict[str, bytes]:
     for name in TOKENIZERS:
         contents[f"texts.{Path(name).stem}.json"] = texts_golden(name, data[name])
     contents["vectors.json"] = vectors_golden("bpe.model", data["bpe.model"])
-    contents["manifests.json"] = manifests_golden(data["wordpiece.json"])
-    contents["files.json"] = files_golden(data["wordpiece.json"])
+    contents["manifests.json"] = manifests_golden(make_manifest("wordpiece.json", data["wordpiece.json"]))
+    contents["files.json"] = files_golden(make_manifest("wordpiece.json", data["wordpiece.json"]))
     contents["similarity.json"] = similarity_golden()
     contents["probes.json"] = probes_golden("bpe.model", data["bpe.model"])
     contents["record.json"] = record_golden(base64.b64decode(contents["files.json"]["whole"]))
