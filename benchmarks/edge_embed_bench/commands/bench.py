@@ -207,6 +207,8 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0, or 1 if a record failed or a comparison found a regression.
     """
+    if not (args.files or args.synthetic or args.compare):
+        args.files = [options.default_model()]
     # The help must not wait for numpy.
     if args.index:
         from edge_embed_bench.retrieval import bench as index_command

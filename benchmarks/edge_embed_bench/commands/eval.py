@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_embed.cli import options
-from edge_embed.default_model import NAME, PATH
+from edge_embed.default_model import NAME
 from edge_embed.errors import InputError
 from edge_embed.progress import step_bar
 
@@ -34,7 +34,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "models",
         metavar="MODEL",
         nargs="*",
-        default=[str(PATH)],
         help=f"model files, checkpoint directories or hub ids (default: {NAME}, the package's own)",
     )
     parser.add_argument(
@@ -91,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
     from edge_embed_bench.quality import report as reports
     from edge_embed_bench.quality.evaluate import evaluate
 
+    args.models = args.models or [str(options.default_model())]
     if args.through_index:
         return _through_index(args)
     for path in args.output:

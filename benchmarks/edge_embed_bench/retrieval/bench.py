@@ -15,7 +15,6 @@ from typing import Any
 
 from edge_embed import Embedder
 from edge_embed.cli.files import read_texts
-from edge_embed.default_model import PATH
 from edge_embed.errors import InputError
 from edge_embed.progress import progress_bar
 from edge_embed_bench.choices import choose
@@ -70,11 +69,10 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         1 if an engine of ours could not be measured.
     """
-    files = args.files or [PATH]
-    if len(files) != 1 or not args.corpus or not args.queries:
+    if len(args.files) != 1 or not args.corpus or not args.queries:
         raise InputError(
             "--index takes one model file, a corpus and queries",
-            got=f"{len(files)} files",
+            got=f"{len(args.files)} files",
             fix="edge_embed bench model.tflite --index --corpus documents.jsonl --queries questions.txt",
         )
     check_document_files(args.output)
@@ -87,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         work = args.work or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-embed-bench-")))
         work.mkdir(parents=True, exist_ok=True)
-        with Embedder(files[0]) as model:
+        with Embedder(args.files[0]) as model:
             vectors = embed(model, texts, queries, work)
             dimensions = args.dimensions or [model.get_embedding_dimension()]
         for dimension in dimensions:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from edge_embed.default_model import PATH
 from edge_embed.errors import InputError
 from edge_embed.options import check_threads
 from edge_embed.progress import progress_bar, step_bar
@@ -56,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 def _measure_all(args: argparse.Namespace) -> int:
     records: list[Record] = []
     try:
-        _measure(args, args.files or ([] if args.synthetic else [PATH]), records)
+        _measure(args, args.files, records)
     finally:
         if records:  # also at an interrupt
             sys.stdout.write(to_json(records) if args.json else to_table(records))
@@ -219,8 +218,6 @@ def _files(args: argparse.Namespace, paths: Sequence[Path]) -> list[Path]:
         with step_bar("building the synthetic model") as progress:
             recipes = args.recipe or [None]
             files += [build(n, recipe, progress=progress) for n in args.synthetic for recipe in recipes]
-    if not files:
-        raise InputError("nothing to measure", fix="name a model file, or a shape with --synthetic")
     return files if args.compare else unique(files)
 
 

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from edge_embed.default_model import NAME, PATH
 from edge_embed_bench.records.record import read, to_json
 from edge_embed_bench.targets import local
 from edge_embed_bench.worker.process import package_roots
@@ -38,6 +39,13 @@ def test_lists_form_a_matrix(bench, tiny_model, tmp_path):
     )
     rows = [line for line in (tmp_path / "r.md").read_text("utf-8").splitlines() if line.endswith("| ok |")]
     assert len(rows) == 4
+
+
+def test_without_a_model_the_packages_own_is_measured(bench):
+    result = bench("--lengths", "16", *QUICK, "--json")
+    assert result.code == 0
+    assert f"model: {NAME}" in result.err
+    assert [r["model"]["file"] for r in result.records] == [PATH.name]
 
 
 def test_a_list_may_be_repeated(bench, tiny_model):
@@ -71,7 +79,6 @@ def test_corpus(bench, tiny_model, tmp_path):
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ([], "nothing to measure"),
         (["MODEL", "--targets", "phone"], "expected: local"),
         (["MODEL", "--accelerators", "abacus"], "expected: cpu"),
         (["MODEL", "--lengths", "4096"], "expected: 3 to 32"),
