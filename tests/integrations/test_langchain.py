@@ -18,7 +18,9 @@ from edge_embed.errors import IndexModelError, InputError
 from edge_embed.integrations.langchain import EdgeEmbedEmbeddings, EdgeEmbedRetriever, EdgeEmbedVectorStore
 
 
-class TestEmbeddingsUnit(EmbeddingsUnitTests):
+class OurEmbeddings:
+    """What LangChain's tests of embeddings ask for."""
+
     @pytest.fixture(autouse=True)
     def _model(self, tiny_model):
         self.model = tiny_model
@@ -32,18 +34,12 @@ class TestEmbeddingsUnit(EmbeddingsUnitTests):
         return {"model": self.model, "weight_cache": "memory"}
 
 
-class TestEmbeddingsIntegration(EmbeddingsIntegrationTests):
-    @pytest.fixture(autouse=True)
-    def _model(self, tiny_model):
-        self.model = tiny_model
+class TestEmbeddingsUnit(OurEmbeddings, EmbeddingsUnitTests):
+    pass
 
-    @property
-    def embeddings_class(self):
-        return EdgeEmbedEmbeddings
 
-    @property
-    def embedding_model_params(self):
-        return {"model": self.model, "weight_cache": "memory"}
+class TestEmbeddingsIntegration(OurEmbeddings, EmbeddingsIntegrationTests):
+    pass
 
 
 class TestVectorStore(VectorStoreIntegrationTests):

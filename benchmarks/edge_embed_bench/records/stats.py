@@ -11,6 +11,9 @@ import numpy.typing as npt
 RESAMPLES = 2000
 """Bootstrap draws. With this number, the ends of a 95 % interval vary much less than the interval is wide."""
 
+QUANTILES = 500
+"""How many values a report keeps of a long series."""
+
 CONFIDENCE = 0.95
 
 
@@ -31,6 +34,13 @@ def percentile(samples: Sequence[float], percent: float) -> float:
 def median(samples: Sequence[float]) -> float:
     """Returns the median."""
     return percentile(samples, 50)
+
+
+def quantiles(samples: Sequence[float]) -> list[float]:
+    """Returns what a report keeps of samples: all of a few, else quantiles that stand for equal shares."""
+    if len(samples) <= QUANTILES:
+        return list(samples)
+    return [percentile(samples, 100 * (place + 0.5) / QUANTILES) for place in range(QUANTILES)]
 
 
 def median_ratio(old: Sequence[float], new: Sequence[float], *, seed: int = 0) -> Ratio:

@@ -24,6 +24,7 @@ from edge_embed.errors import InputError
 from edge_embed.progress import progress_bar
 from edge_embed_bench.errors import WorkerError
 from edge_embed_bench.records.machine import describe_machine
+from edge_embed_bench.records.stats import quantiles
 from edge_embed_bench.reports.documents import check_document_files, write_document
 from edge_embed_bench.serve.clients import HOST, Reply, Turn, closed_loop, open_loop, post
 from edge_embed_bench.serve.report import markdown, table
@@ -166,13 +167,13 @@ def _rounds(model: WorkerProcess, running: Server, text: str, truth: Any, count:
         for _ in range(count):
             turn: dict[str, Any] = {"bulk": model.ask("bulk", text=text, seconds=TURN_SECONDS)}
             advance(1)
-            turn["crowd"] = asdict(
+            turn["crowd"] = _kept(
                 closed_loop(running.port, request, clients=CLIENTS, seconds=TURN_SECONDS, check=check)
             )
             advance(1)
-            turn["single"] = model.ask("single", text=text, seconds=TURN_SECONDS)["samples"]
+            turn["single"] = quantiles(model.ask("single", text=text, seconds=TURN_SECONDS)["samples"])
             advance(1)
-            turn["alone"] = asdict(
+            turn["alone"] = _kept(
                 closed_loop(running.port, request, clients=1, seconds=TURN_SECONDS, check=check)
             )
             advance(1)
@@ -201,7 +202,12 @@ def _overload(running: Server, text: str, truth: Any) -> dict[str, Any]:
     over: Turn = open_loop(
         running.port, request, rate=rate, seconds=2 * TURN_SECONDS, connections=CONNECTIONS, check=check
     )
-    return {"queue_texts": CLIENTS, "offered": rate, "usual": asdict(usual), "over": asdict(over)}
+    return {"queue_texts": CLIENTS, "offered": rate, "usual": _kept(usual), "over": _kept(over)}
+
+
+def _kept(turn: Turn) -> dict[str, Any]:
+    """Returns what a report keeps of a turn; `statuses` says how many answers there were."""
+    return asdict(turn) | {"latencies": quantiles(turn.latencies), "refused": quantiles(turn.refused)}
 
 
 def _request(text: str) -> bytes:

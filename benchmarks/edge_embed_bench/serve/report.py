@@ -14,7 +14,7 @@ def facts(document: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Returns the figures: what was measured, the value, and the goal."""
     rounds, soak, overload = document["rounds"], document["soak"], document["overload"]
     bulk = [turn["bulk"]["texts"] / turn["bulk"]["seconds"] for turn in rounds]
-    rates = [len(turn["crowd"]["latencies"]) / turn["crowd"]["seconds"] for turn in rounds]
+    rates = [_answered(turn["crowd"]) / turn["crowd"]["seconds"] for turn in rounds]
     shares = [served / alone for served, alone in zip(rates, bulk, strict=True)]
     crowd = [1000 * seconds for turn in rounds for seconds in turn["crowd"]["latencies"]]
     added = [1000 * (median(turn["alone"]["latencies"]) - median(turn["single"])) for turn in rounds]
@@ -49,7 +49,7 @@ def facts(document: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ),
         (
             "overload: offered / usual rate",
-            f"{overload['offered'] * overload['usual']['seconds'] / len(usual):.1f}",
+            f"{overload['offered'] * overload['usual']['seconds'] / _answered(overload['usual']):.1f}",
             "",
         ),
         ("overload: accepted; refused (429); not sent", _counts(overload["over"]), ""),
@@ -106,5 +106,9 @@ def _spread(values: list[float], form: str) -> str:
 
 
 def _counts(turn: Mapping[str, Any]) -> str:
-    statuses = {int(status): count for status, count in turn["statuses"].items()}
-    return f"{statuses.get(200, 0)}; {statuses.get(429, 0)}; {turn['unsent']}"
+    return f"{_answered(turn)}; {_answered(turn, 429)}; {turn['unsent']}"
+
+
+def _answered(turn: Mapping[str, Any], status: int = 200) -> int:
+    """Returns how many answers had a status. Its keys are strings in a report that was read again."""
+    return sum(count for key, count in turn["statuses"].items() if int(key) == status)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from edge_embed.errors import InputError
+from edge_embed_bench.records import stats
 from edge_embed_bench.records.comparison import (
     BETTER,
     GONE,
@@ -188,3 +189,13 @@ def test_a_corpus_is_compared_call_by_call(bench, tiny_model, tmp_path):
     result = bench("--compare", out, out)
     assert result.code == 0
     assert "corpus, per call" in result.out
+
+
+def test_quantiles_stand_for_the_samples():
+    few = [3.0, 1.0, 2.0]
+    assert stats.quantiles(few) == few
+    samples = np.random.default_rng(0).lognormal(size=5000)
+    kept = stats.quantiles(samples)
+    assert len(kept) == stats.QUANTILES
+    for percent in (5, 50, 95):
+        assert stats.percentile(kept, percent) == pytest.approx(stats.percentile(samples, percent), rel=0.02)

@@ -19,6 +19,7 @@ from edge_embed_convert.families.family import (
 )
 from edge_embed_convert.families.rotary import (
     FULL,
+    NOT_MEASURED,
     ROTARY_PROJECTIONS,
     SLIDING,
     head_size,
@@ -131,7 +132,7 @@ FAMILY = Family(
     build=_build,
     projections=ROTARY_PROJECTIONS,
     default_recipe="int8",
-    evidence="int8 lost little in every model that was measured. No real weights were at hand.",
+    evidence=NOT_MEASURED,
     prefixes=("model.",),
     unused=(r"(head|decoder|classifier)\..*",),
     adapt_reference=_adapt_reference,
