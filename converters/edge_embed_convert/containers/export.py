@@ -77,10 +77,7 @@ def export(
     buckets = model.manifest.buckets if to == LITERTLM and bucket is None else [length]
     with _beside(target) as draft:
         ticker(f"writing the {to}")
-        if to == LITERTLM:
-            litertlm.write(model, buckets, draft)
-        else:
-            _WRITERS[to].write(model, length, draft)
+        writer.write(model, buckets, draft)
         ticker(f"reading it back through {writer.READER.label}")
         with Embedder(model.path) as embedder:
             longest = min(buckets[-1], model.manifest.max_tokens)

@@ -27,7 +27,11 @@ BUILDER = Reader("", "litert_lm_builder", "litert-lm-builder")
 
 
 def check(model: ModelFile) -> None:
-    """Refuses nothing yet: what the engine cannot run shows when it is read back."""
+    """Requires the package that writes the file. What the engine cannot run shows when it is read back.
+
+    Raises:
+        MissingExtraError: If it is not installed.
+    """
     BUILDER.require("writing a .litertlm")
 
 

@@ -35,11 +35,11 @@ def check(model: ModelFile) -> None:
         )
 
 
-def write(model: ModelFile, bucket: int, target: Path) -> None:
-    """Writes the directory."""
+def write(model: ModelFile, buckets: list[int], target: Path) -> None:
+    """Writes the directory with the first of `buckets`, the only length that its reader runs."""
     target.mkdir()
     manifest = model.manifest
-    (target / f"{manifest.name}.{manifest.recipe.name}.tflite").write_bytes(graph_of(model, bucket))
+    (target / f"{manifest.name}.{manifest.recipe.name}.tflite").write_bytes(graph_of(model, buckets[0]))
     (target / PAIR_TOKENIZER).write_bytes(with_special_tokens(model))
     for name, data in licence_files(model).items():
         (target / name).write_bytes(data)

@@ -40,10 +40,10 @@ def check(model: ModelFile) -> None:
     require_sentencepiece(model, f".{TASK}")
 
 
-def write(model: ModelFile, bucket: int, target: Path) -> None:
-    """Writes the file."""
+def write(model: ModelFile, buckets: list[int], target: Path) -> None:
+    """Writes the file with the first of `buckets`, the only length that its reader runs."""
     with zipfile.ZipFile(target, "x", zipfile.ZIP_STORED) as archive:
-        archive.writestr(_member(GRAPH_MEMBER, aligned=True), graph_of(model, bucket))
+        archive.writestr(_member(GRAPH_MEMBER, aligned=True), graph_of(model, buckets[0]))
         archive.writestr(_member(TOKENIZER_MEMBER), with_special_tokens(model))
         for name, data in licence_files(model).items():
             archive.writestr(_member(name), data)
