@@ -86,7 +86,7 @@ class Index(OpenIndex):
         options.check()
         database = Database(path, read_only=read_only, timeout=timeout)
         try:
-            if model is None and not os.path.exists(database.path):
+            if model is None and not read_only and not os.path.exists(database.path):
                 model = PATH
             loaded = load_model(model) if model is not None else None
             create(database, options, loaded)
