@@ -125,7 +125,9 @@ def _print(index: Index, rank: int, hit: Hit) -> None:
     names = [name for name in (hit.title, *hit.headings) if name]
     if len(names) > 1 and names[0].casefold() == names[1].casefold():
         del names[0]
-    print(f"{rank:>3}  {hit.score:.4f}  {hit.document_id}{_place(index, hit)}  {' > '.join(names)}".rstrip())
+    # The sum that orders hybrid hits means nothing by itself, and is 0 for a single hit.
+    shown = hit.score if hit.vector_score is None else hit.vector_score
+    print(f"{rank:>3}  {shown:.4f}  {hit.document_id}{_place(index, hit)}  {' > '.join(names)}".rstrip())
     print(f"     {hit.snippet}")
 
 

@@ -72,6 +72,8 @@ def test_an_index_without_a_model_named(run, tmp_path):
     found = run("search", tmp_path / "notes.db", "how long does the dough rest?", "--json")
     assert found.code == 0
     assert "bread.md" in found.out
+    (line, _) = run("search", tmp_path / "notes.db", "how long does the dough rest?").out.splitlines()
+    assert float(line.split()[1]) == pytest.approx(found.lines[0]["vector_score"], abs=1e-4)
 
 
 def test_an_index_keeps_its_own_model(run, tiny_model, tmp_path):
