@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from edge_embed.default_model import NAME, PATH
+
 pytest.importorskip("pytrec_eval")
 pytest.importorskip("sklearn")
 
@@ -35,6 +37,13 @@ def test_json(run: Run, tiny_model: Path, sets: Any) -> None:
     assert report["scores"][0]["metrics"].keys() == {"ndcg@10", "ndcg@1", "recall@10", "recall@100", "mrr@10"}
     assert "pytrec-eval-terrier" in report["versions"]
     assert report["command"] == "edge_embed eval tiny.fp32.tflite --data questions --resamples 20"
+
+
+def test_without_a_model_the_packages_own_is_scored(run: Run, sets: Any) -> None:
+    result = run("eval", "--data", sets.retrieval, "--resamples", 20, "--json")
+    assert result.code == 0
+    assert f"model: {NAME}" in result.err
+    assert [score["model"] for score in json.loads(result.out)["scores"]] == [PATH.name]
 
 
 def test_files(run: Run, tiny_model: Path, copy_model: Path, sets: Any, tmp_path: Path) -> None:
