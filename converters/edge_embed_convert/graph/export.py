@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -47,6 +50,25 @@ def export(
         if converter is None:
             raise CheckpointError("no bucket to export")
         progress("lowering every signature")
-        exported = converter.convert(lightweight_conversion=True, runtime_constant_folding=False)
+        with decomposed_once():
+            exported = converter.convert(lightweight_conversion=True, runtime_constant_folding=False)
         progress("writing the float32 graph")
         exported.export(str(path))
+
+
+@contextlib.contextmanager
+def decomposed_once() -> Iterator[None]:
+    """Leaves out the first of litert-torch's two decompositions of each graph, a third of the time.
+
+    The second one, just before lowering, does all that the first does, so the file is the same byte by byte.
+    litert-torch has this switch, and its experimental converter sets it, but `convert` does not pass it on.
+    """
+    from litert_torch._convert import core
+
+    plain = core.export_torch_signature
+    if "run_decompositions" in inspect.signature(plain).parameters:  # not in every version
+        core.export_torch_signature = functools.partial(plain, run_decompositions=False)
+    try:
+        yield
+    finally:
+        core.export_torch_signature = plain

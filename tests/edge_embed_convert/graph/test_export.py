@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import zipfile
 from collections.abc import Callable
@@ -87,6 +88,12 @@ def test_grouped_queries_by_blocks_run_as_in_torch(float_gemma, ours, random_ids
         ids = random_ids(length)
         got = _interpret(float_gemma, "embed_70", [*ids, *[0] * (70 - length)])
         assert np.abs(got - ours.run(model, ids, 70)).max() <= 1e-5
+
+
+def test_decomposing_once_changes_no_byte(float_gemma, ours, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("edge_embed_convert.graph.export.decomposed_once", contextlib.nullcontext)
+    export(ours.load(float_gemma.parent / "gemma"), [70], tmp_path / "twice.tflite")
+    assert (tmp_path / "twice.tflite").read_bytes() == float_gemma.read_bytes()
 
 
 def _interpret(path: Path, signature: str, ids: list[int]) -> np.ndarray:
