@@ -146,6 +146,15 @@ def uninterrupted(action: Callable[[], T]) -> T:
     return job.result()
 
 
+def never_interrupted() -> None:
+    """Says that nothing interrupts the calling thread: from now on `uninterrupted` runs actions in it.
+
+    For threads other than the main one that run many actions. A thread for each action would take about as
+    long as a short text takes the model.
+    """
+    _current.uninterrupted = True
+
+
 def in_one_step(*functions: Callable[[], Any]) -> list[Any]:
     """Calls functions without arguments in this order, so that no interrupt comes between two of them.
 
