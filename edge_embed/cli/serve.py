@@ -83,6 +83,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"tokens that they may have together (default: {_DEFAULTS.queue_tokens})",
     )
     limits.add_argument(
+        "--queue-seconds",
+        metavar="SECONDS",
+        type=options.positive_number,
+        default=_DEFAULTS.queue_seconds,
+        help="time that they may be expected to take before another request is let in "
+        f"(default: {_DEFAULTS.queue_seconds:g})",
+    )
+    limits.add_argument(
         "--drain-timeout",
         metavar="SECONDS",
         type=options.positive,
@@ -102,6 +110,7 @@ def run(args: argparse.Namespace) -> int:
     settings = Options(
         queue_texts=args.queue_texts,
         queue_tokens=args.queue_tokens,
+        queue_seconds=args.queue_seconds,
         drain_timeout=args.drain_timeout,
         api_keys=read_keys(args.api_key_file) if args.api_key_file is not None else (),
         allowed_hosts=_hosts(args),

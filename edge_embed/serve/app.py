@@ -56,6 +56,9 @@ PAGE_POLICY = (
 )
 """The page loads its own files and calls its own server, and nothing else."""
 
+EMBEDDING_PATHS = frozenset({"/v1/embeddings", "/embed", "/similarity"})
+"""Where requests wait in the model's queue."""
+
 MOST_SEARCHES = 64
 """The most searches that wait or run."""
 
@@ -87,6 +90,10 @@ class Server:
             {
                 "edge_embed_queue_texts": ("Texts that wait or run.", lambda: self.model.scheduler.texts),
                 "edge_embed_queue_tokens": ("Tokens that wait or run.", lambda: self.model.scheduler.tokens),
+                "edge_embed_queue_seconds": (
+                    "Seconds that they are expected to take.",
+                    lambda: self.model.scheduler.seconds,
+                ),
                 "process_resident_memory_bytes": ("Resident memory in bytes.", resident_bytes),
             }
         )
@@ -111,8 +118,10 @@ class Server:
         routes = [
             Route(path, _Endpoint(handler), methods=[method]) for (path, method), handler in handlers.items()
         ]
-        router = Router(routes, redirect_slashes=False, default=_no_such_path, lifespan=self._lifespan)
-        self.gate = Gate(router, options, self.metrics, frozenset(path for path, _ in handlers))
+        self._handlers = handlers
+        self._router = Router(routes, redirect_slashes=False, default=_no_such_path, lifespan=self._lifespan)
+        paths = frozenset(path for path, _ in handlers)
+        self.gate = Gate(self._route, options, self.metrics, paths, self._admit)
         self._app: ASGIApp = self.gate
         if options.allowed_origins:
             # Outside the gate: a browser's preflight request carries no key, and errors need the headers too.
@@ -126,6 +135,16 @@ class Server:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request: the ASGI interface."""
         await self._app(scope, receive, send)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Calls what answers. No path holds a pattern, so a look into a dictionary finds most of them."""
+        handler = self._handlers.get((scope.get("path", ""), scope.get("method", "")))
+        await (self._router if handler is None else handler)(scope, receive, send)
+
+    def _admit(self, path: str) -> None:
+        """Refuses a request that will find the queue full, before its body is read."""
+        if path in EMBEDDING_PATHS:
+            self.model.admit(1)
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: object) -> AsyncIterator[None]:
@@ -143,6 +162,7 @@ class Server:
             with contextlib.suppress(asyncio.CancelledError):
                 await warming
             await loop.run_in_executor(None, self._close)
+            self.gate.log.flush()
 
     def _close(self) -> None:
         self.model.scheduler.drain(self.options.drain_timeout)
@@ -151,11 +171,7 @@ class Server:
         self.model.close()
 
     async def _embed(self, request: EmbeddingRequest, scope: Scope, receive: Receive) -> Embeddings:
-        left = asyncio.ensure_future(_left(receive))
-        try:
-            result = await self.model.embed(request, left)
-        finally:
-            left.cancel()
+        result = await self.model.embed(request, lambda: _left(receive))
         self.metrics.texts(len(result.vectors), result.tokens, len(result.truncated))
         scope["edge_embed.log"] = {"texts": len(result.vectors), "tokens": result.tokens}
         return result

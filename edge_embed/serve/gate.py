@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
-import logging
 import secrets
 import time
+from collections.abc import Callable
 from hashlib import sha256
 
-import anyio
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge_embed.errors import EdgeEmbedError
 from edge_embed.serve.errors import HttpError
+from edge_embed.serve.logs import RequestLog, log
 from edge_embed.serve.metrics import Metrics
 from edge_embed.serve.model import ClientLeft
 from edge_embed.serve.options import Options
@@ -25,7 +26,7 @@ OPEN_PATHS = frozenset({"/health", "/", "/page.js", "/page.css"})
 ID_LENGTH = 128
 """The longest request id that is taken from a client: a longer one would fill the log."""
 
-log = logging.getLogger("edge_embed.serve")
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 
 
 class Gate:
@@ -37,10 +38,20 @@ class Gate:
         metrics: Where requests are counted.
         known_paths: Paths with a metric of their own. All others share one: else a client could fill the
             memory.
+        admit: Called with the path of a request before its body is read; raises if it has no chance.
     """
 
-    def __init__(self, app: ASGIApp, options: Options, metrics: Metrics, known_paths: frozenset[str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        options: Options,
+        metrics: Metrics,
+        known_paths: frozenset[str],
+        admit: Callable[[str], None],
+    ) -> None:
         self._app, self._options, self._metrics, self._paths = app, options, metrics, known_paths
+        self._admit = admit
+        self.log = RequestLog(options.json_logs)
         self._keys = [sha256(key.encode()).digest() for key in options.api_keys]
         self.ready = False
         self.draining = False
@@ -59,14 +70,12 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                extra = [(b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
-                message = {**message, "headers": [*message.get("headers", []), *extra]}
+                message["headers"] += [(b"x-request-id", request_id.encode()), _NO_SNIFFING]
             await send(message)
 
         scope["edge_embed"] = self
-        scope["app"] = (
-            self._app
-        )  # the router then raises for a wrong method instead of answering in plain text
+        # With it the router raises for a wrong method instead of answering in plain text.
+        scope["app"] = self._app
         failure = ""
         try:
             self._check(scope["path"], headers)
@@ -98,7 +107,8 @@ class Gate:
         seconds = time.perf_counter() - started
         path = scope["path"] if scope["path"] in self._paths else "other"
         self._metrics.request(path, status, seconds)
-        self._log(scope, request_id, status, seconds, failure)
+        if self.log.wanted:
+            self._tell(scope, request_id, status, seconds, failure)
 
     def _check(self, path: str, headers: dict[bytes, bytes]) -> None:
         hosts = self._options.allowed_hosts
@@ -125,10 +135,9 @@ class Gate:
                 raise HttpError(503, "the server is shutting down", code="shutting_down")
             if not self.ready:
                 raise HttpError(503, "the server is starting", code="starting", headers={"retry-after": "1"})
+            self._admit(path)
 
-    def _log(self, scope: Scope, request_id: str, status: int, seconds: float, failure: str) -> None:
-        if not log.isEnabledFor(logging.INFO):
-            return
+    def _tell(self, scope: Scope, request_id: str, status: int, seconds: float, failure: str) -> None:
         fields = {
             "id": request_id,
             "method": scope["method"],
@@ -140,9 +149,8 @@ class Gate:
         if failure:
             fields["error"] = failure
         if self._options.json_logs:
-            log.info(json.dumps({"time": round(time.time(), 3), **fields}, ensure_ascii=True))
-        else:
-            log.info(" ".join(f"{name}={json.dumps(value)}" for name, value in fields.items()))
+            fields = {"time": round(time.time(), 3), **fields}
+        self.log.add(fields)
 
 
 async def read_body(scope: Scope, receive: Receive) -> bytes:
@@ -157,25 +165,38 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
     announced = dict(scope["headers"]).get(b"content-length", b"")
     if announced.isdigit() and int(announced) > options.max_body_bytes:
         raise _too_large(options)
+    task, late = asyncio.current_task(), False
+
+    def stop() -> None:
+        nonlocal late
+        late = True
+        if task is not None:
+            task.cancel()
+
+    # anyio's deadlines and asyncio's take five times as long as this, for each request.
+    timer = asyncio.get_running_loop().call_later(options.body_timeout, stop)
     parts: list[bytes] = []
     size = 0
     try:
-        with anyio.fail_after(options.body_timeout):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientLeft
-                part = message.get("body", b"")
-                size += len(part)
-                if size > options.max_body_bytes:
-                    raise _too_large(options)
-                parts.append(part)
-                if not message.get("more_body"):
-                    return b"".join(parts)
-    except TimeoutError as error:
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            part = message.get("body", b"")
+            size += len(part)
+            if size > options.max_body_bytes:
+                raise _too_large(options)
+            parts.append(part)
+            if not message.get("more_body"):
+                return b"".join(parts)
+    except asyncio.CancelledError:
+        if not late:
+            raise
         raise HttpError(
             408, f"the body did not arrive within {options.body_timeout:g} seconds", code="body_timeout"
-        ) from error
+        ) from None
+    finally:
+        timer.cancel()
 
 
 async def answer(send: Send, body: bytes, content_type: str = "application/json", **headers: str) -> None:
@@ -189,9 +210,9 @@ async def answer_error(error: HttpError, send: Send) -> None:
 
 
 async def _send(send: Send, status: int, body: bytes, content_type: str, headers: dict[str, str]) -> None:
-    fields = {"content-type": content_type, "content-length": str(len(body)), **headers}
-    encoded = [(name.encode(), value.encode()) for name, value in fields.items()]
-    await send({"type": "http.response.start", "status": status, "headers": encoded})
+    fields = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % len(body))]
+    fields += [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": fields})
     await send({"type": "http.response.body", "body": body})
 
 

@@ -20,6 +20,7 @@ class Options:
         max_body_bytes: The largest request body.
         queue_texts: The most texts that may wait or run, over all requests.
         queue_tokens: The most tokens that they may have together.
+        queue_seconds: The longest time that they are expected to take when another request is let in.
         body_timeout: Seconds that a client has to send its request body.
         drain_timeout: Seconds that running requests have to finish after SIGTERM.
         api_keys: Keys of which a request must show one; empty lets every request in.
@@ -32,6 +33,7 @@ class Options:
     max_body_bytes: int = 16 * 2**20
     queue_texts: int = 4096
     queue_tokens: int = 300_000
+    queue_seconds: float = 10.0
     body_timeout: float = 30.0
     drain_timeout: float = 30.0
     api_keys: tuple[str, ...] = ()

@@ -12,6 +12,8 @@ import uvicorn
 
 from edge_embed.errors import InputError
 from edge_embed.serve.app import Server
+from edge_embed.serve.options import DEFAULT_HOST
+from edge_embed.serve.protocol import Protocol
 
 KEEP_ALIVE_SECONDS = 65
 """How long an idle connection stays open: longer than the usual 60 seconds of a load balancer before it."""
@@ -50,29 +52,15 @@ def run(server: Server, *, host: str, port: int, unix_socket: str | None = None)
     Raises:
         InputError: If the address cannot be used.
     """
-    _log_to_stderr()
-    config = uvicorn.Config(
-        server,
-        host=host,
-        port=port,
-        uds=unix_socket,
-        log_config=None,
-        access_log=False,
-        ws="none",
-        lifespan="on",
-        server_header=False,
-        date_header=True,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=int(server.options.drain_timeout) or 1,
-        backlog=2048,
-    )
+    log_to_stderr()
+    settings = config(server, host=host, port=port, unix_socket=unix_socket)
     if unix_socket is None:
-        listening = bind(config)
+        listening = bind(settings)
         place = f"http://{host}:{listening.getsockname()[1]}"
         sockets = [listening]
     else:
         place, sockets = f"unix:{unix_socket}", None
-    uvicorn_server = _Uvicorn(config, server, place)
+    uvicorn_server = _Uvicorn(settings, server, place)
     # uvicorn sends itself the signal once more after it has stopped: that must not end the process.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -82,17 +70,40 @@ def run(server: Server, *, host: str, port: int, unix_socket: str | None = None)
     return 0 if uvicorn_server.started else 2
 
 
-def bind(config: uvicorn.Config) -> socket.socket:
+def config(
+    server: Server, *, host: str = DEFAULT_HOST, port: int = 0, unix_socket: str | None = None
+) -> uvicorn.Config:
+    """Returns how uvicorn serves the application. Arguments as for `run`."""
+    return uvicorn.Config(
+        server,
+        host=host,
+        port=port,
+        uds=unix_socket,
+        http=Protocol,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,  # nothing here depends on what a proxy says of its client
+        ws="none",
+        lifespan="on",
+        server_header=False,
+        date_header=True,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=int(server.options.drain_timeout) or 1,
+        backlog=2048,
+    )
+
+
+def bind(settings: uvicorn.Config) -> socket.socket:
     """Returns the socket that connections are accepted from.
 
     Raises:
         InputError: If the address cannot be used.
     """
     try:
-        listening = config.bind_socket()
+        listening = settings.bind_socket()
     except SystemExit as error:  # uvicorn logs the reason and ends the process
         raise InputError(
-            f"cannot listen on {config.host}:{config.port}",
+            f"cannot listen on {settings.host}:{settings.port}",
             got="see the line above",
             expected="an address of this machine and a free port",
             fix="choose another with --host and --port",
@@ -107,7 +118,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _log_to_stderr() -> None:
+def log_to_stderr() -> None:
+    """Writes the log of the server, and uvicorn's warnings, to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     for name, level in (("edge_embed.serve", logging.INFO), ("uvicorn.error", logging.WARNING)):

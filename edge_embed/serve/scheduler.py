@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import collections
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from edge_embed.engine.uninterrupted import never_interrupted
+
 GROUP = 8
 """The most texts of one bucket that a worker takes at a time. With more, others would wait too long."""
+
+KEPT = 0.9
+"""How much of the usual seconds of a run stays when another run was measured."""
 
 Work = TypeVar("Work")
 Result = TypeVar("Result")
@@ -26,24 +32,29 @@ class QueueFull(Exception):
     """Too much waits already.
 
     Args:
-        waiting_texts: How many texts wait or run.
-        waiting_tokens: How many tokens they have.
+        texts: How many texts wait or run.
+        tokens: How many tokens they have.
+        seconds: How long they are expected to take.
     """
 
-    def __init__(self, waiting_texts: int, waiting_tokens: int) -> None:
-        super().__init__(f"{waiting_texts} texts with {waiting_tokens} tokens are waiting")
-        self.waiting_texts, self.waiting_tokens = waiting_texts, waiting_tokens
+    def __init__(self, texts: int, tokens: int, seconds: float) -> None:
+        super().__init__(f"{texts} texts with {tokens} tokens are waiting, for about {seconds:.2g} seconds")
+        self.texts, self.tokens, self.seconds = texts, tokens, seconds
 
 
 @dataclass
 class Item(Generic[Work]):
-    """One text of a job: what to run, its bucket, its number of tokens, and its place in the job."""
+    """One text of a job: what to run, its bucket and its number of tokens.
+
+    The scheduler adds its place in the job, its place in the order, and the seconds it is expected to run.
+    """
 
     work: Work
     bucket: int
     tokens: int
     place: int = 0
     order: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(eq=False)
@@ -79,6 +90,8 @@ class Scheduler(Generic[Work, Result]):
         max_texts: The most texts that wait or run.
         max_tokens: The most tokens that they have together. One job alone may have more: else it could
             never run.
+        max_seconds: The longest time that they are expected to take, as measured on the texts before them,
+            when another is let in. One job alone may take longer.
         observe: Called after each run with its bucket and its seconds.
     """
 
@@ -89,16 +102,19 @@ class Scheduler(Generic[Work, Result]):
         workers: int,
         max_texts: int,
         max_tokens: int,
+        max_seconds: float = math.inf,
         observe: Callable[[int, float], None] = lambda bucket, seconds: None,
     ) -> None:
         self._run, self._observe = run, observe
-        self._max_texts, self._max_tokens = max_texts, max_tokens
+        self._max_texts, self._max_tokens, self._max_seconds = max_texts, max_tokens, max_seconds
         self._lock = threading.Lock()
         self._work_waits = threading.Condition(self._lock)
         self._idle = threading.Condition(self._lock)
         self._queues: dict[int, collections.deque[tuple[Job[Work, Result], Item[Work]]]] = {}
         self._order = itertools.count()
         self._texts = self._tokens = 0
+        self._seconds = 0.0  # of one worker, for all that waits or runs
+        self._usual: dict[int, float] = {}  # seconds of a run by bucket
         self._stopped = False
         self._threads = [
             threading.Thread(target=self._serve, name=f"edge_embed-{number}", daemon=True)
@@ -117,14 +133,23 @@ class Scheduler(Generic[Work, Result]):
         """How many tokens they have."""
         return self._tokens
 
+    @property
+    def seconds(self) -> float:
+        """How long they are expected to take."""
+        return self._seconds / len(self._threads) if self._texts else 0.0
+
     def check_room(self, texts: int) -> None:
         """Refuses texts that do not fit now, by their number alone, before any work was put into them.
 
         Raises:
             QueueFull: If they do not fit.
         """
-        if self._texts and self._texts + texts > self._max_texts:
-            raise QueueFull(self._texts, self._tokens)
+        if self._texts and (
+            self._texts + texts > self._max_texts
+            or self._tokens >= self._max_tokens
+            or self.seconds > self._max_seconds
+        ):
+            raise self._full()
 
     def submit(
         self, items: Sequence[Item[Work]], done: Callable[[Job[Work, Result]], None]
@@ -144,13 +169,18 @@ class Scheduler(Generic[Work, Result]):
         with self._lock:
             if self._stopped:
                 raise RuntimeError("the scheduler was stopped")
-            too_many = self._texts + len(items) > self._max_texts or self._tokens + tokens > self._max_tokens
-            if too_many and self._texts:
-                raise QueueFull(self._texts, self._tokens)
+            if self._texts and (
+                self._texts + len(items) > self._max_texts
+                or self._tokens + tokens > self._max_tokens
+                or self.seconds > self._max_seconds
+            ):
+                raise self._full()
             self._texts += len(items)
             self._tokens += tokens
             for place, item in enumerate(items):
                 item.place, item.order = place, next(self._order)
+                item.seconds = self._expected(item.bucket)
+                self._seconds += item.seconds
                 self._queues.setdefault(item.bucket, collections.deque()).append((job, item))
             self._work_waits.notify(min(len(items), len(self._threads)))
         return job
@@ -194,6 +224,7 @@ class Scheduler(Generic[Work, Result]):
         return [oldest.popleft() for _ in range(min(GROUP, share))]
 
     def _serve(self) -> None:
+        never_interrupted()
         while True:
             with self._lock:
                 while not self._stopped and not (group := self._take()):
@@ -215,7 +246,9 @@ class Scheduler(Generic[Work, Result]):
                     job.error = job.error or error
                     self._remove(job)
             else:
-                self._observe(item.bucket, time.perf_counter() - started)
+                seconds = time.perf_counter() - started
+                self._measured(item.bucket, seconds)
+                self._observe(item.bucket, seconds)
         with self._lock:
             self._finished(job, [item])
             call = job.left == 0 and not job.cancelled
@@ -226,6 +259,23 @@ class Scheduler(Generic[Work, Result]):
         """Counts texts as gone. Called with the lock held."""
         job.left -= len(items)
         self._texts -= len(items)
-        self._tokens -= sum(item.tokens for item in items)
+        for item in items:
+            self._tokens -= item.tokens
+            self._seconds -= item.seconds
         if self._texts == 0:
+            self._seconds = 0.0  # sums of floats do not come back to zero by themselves
             self._idle.notify_all()
+
+    def _full(self) -> QueueFull:
+        return QueueFull(self._texts, self._tokens, self.seconds)
+
+    def _expected(self, bucket: int) -> float:
+        """Returns the seconds that a text of a bucket will run: by the nearest bucket if it is the first."""
+        if bucket in self._usual or not self._usual:
+            return self._usual.get(bucket, 0.0)
+        nearest = min(self._usual, key=lambda other: abs(other - bucket))
+        return self._usual[nearest] * bucket / nearest
+
+    def _measured(self, bucket: int, seconds: float) -> None:
+        """Takes a run into the usual seconds of its bucket."""
+        self._usual[bucket] = seconds + KEPT * (self._usual.get(bucket, seconds) - seconds)

@@ -17,6 +17,7 @@ import uvicorn
 from edge_embed import Embedder
 from edge_embed.serve.app import Server, create_app
 from edge_embed.serve.options import Options
+from edge_embed.serve.process import bind, config
 
 
 class Client:
@@ -50,12 +51,36 @@ class Client:
         return self.send("GET", path, None, headers)
 
 
+class Held(Embedder):
+    """A model that waits until it is let go."""
+
+    let_go = threading.Event()
+
+    def run_plan(self, work: Any, alone: bool = False) -> Any:
+        """Waits, then runs."""
+        self.let_go.wait(20)
+        return super().run_plan(work, alone)
+
+
+def post_head(path: str, length: int) -> bytes:
+    """Returns the head of a POST."""
+    return f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n".encode()
+
+
+def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Waits until something is so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.005)
+
+
 @contextmanager
 def serving(server: Server, *, wait: bool = True) -> Iterator[Client]:
     """Serves an application on a free port of the loopback interface while the block runs."""
-    config = uvicorn.Config(server, host="127.0.0.1", port=0, log_config=None, ws="none", lifespan="on")
-    socket = config.bind_socket()
-    running = uvicorn.Server(config)
+    settings = config(server)
+    socket = bind(settings)
+    running = uvicorn.Server(settings)
     thread = threading.Thread(target=running.run, args=([socket],))
     thread.start()
     client = Client(socket.getsockname()[1])
@@ -88,3 +113,16 @@ def serve(tiny_model: Path) -> Iterator[Callable[..., Client]]:
 def module_embedder(tiny_model: Path) -> Embedder:
     """The model itself, for the truth."""
     return Embedder(tiny_model, weight_cache="memory", num_threads=1)
+
+
+@pytest.fixture
+def held(tiny_model: Path) -> Iterator[tuple[Server, Client]]:
+    """A server of three texts over a model that is held."""
+    Held.let_go.set()
+    server = create_app(
+        Held(tiny_model, weight_cache="memory", num_threads=1), Options(queue_texts=3, drain_timeout=20)
+    )
+    with serving(server) as client:
+        Held.let_go.clear()
+        yield server, client
+        Held.let_go.set()

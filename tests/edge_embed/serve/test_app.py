@@ -6,19 +6,17 @@ import base64
 import json
 import logging
 import shutil
-import socket
 import threading
-import time
 
 import numpy as np
 import pytest
 
 from edge_embed import Embedder
-from edge_embed.serve import gate as gates
+from edge_embed.serve import logs
 from edge_embed.serve.app import create_app
 from edge_embed.serve.options import Options
 
-from .conftest import serving
+from .conftest import serving, until
 
 LONG = "the red planet mars " * 60
 
@@ -246,96 +244,6 @@ def test_hosts_and_origins(serve):
     assert "access-control-allow-origin" not in client.get("/info", origin="https://evil.example")[2]
 
 
-def test_a_body_that_is_too_large_or_too_slow(serve):
-    client = serve(max_body_bytes=1000, body_timeout=0.3)
-    assert client.post("/v1/embeddings", {"input": "a" * 2000})[0] == 413
-    with socket.create_connection(("127.0.0.1", client.port)) as connection:
-        connection.sendall(b"POST /embed HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
-        connection.sendall(b"400\r\n" + b"a" * 1024 + b"\r\n0\r\n\r\n")
-        assert b"413" in connection.recv(100)
-    with socket.create_connection(("127.0.0.1", client.port)) as connection:
-        connection.sendall(b"POST /embed HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
-        assert b"408" in connection.recv(100)
-    with socket.create_connection(("127.0.0.1", client.port)) as connection:
-        connection.sendall(b"POST /embed HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
-        connection.shutdown(socket.SHUT_WR)
-    assert client.post("/embed", {"inputs": "a"})[0] == 200
-
-
-class _Held(Embedder):
-    """A model that waits until it is let go."""
-
-    let_go = threading.Event()
-
-    def run_plan(self, work, alone=False):
-        self.let_go.wait(20)
-        return super().run_plan(work, alone)
-
-
-@pytest.fixture
-def held(tiny_model):
-    _Held.let_go.set()
-    server = create_app(
-        _Held(tiny_model, weight_cache="memory", num_threads=1), Options(queue_texts=3, drain_timeout=20)
-    )
-    with serving(server) as client:
-        _Held.let_go.clear()
-        yield server, client
-        _Held.let_go.set()
-
-
-def test_a_full_queue_answers_429_at_once(held, monkeypatch):
-    server, client = held
-    results = []
-    threads = [
-        threading.Thread(target=lambda: results.append(client.post("/embed", {"inputs": "a"})[0]))
-        for _ in range(3)
-    ]
-    for thread in threads:
-        thread.start()
-    _until(lambda: server.model.scheduler.texts == 3)
-    started = time.perf_counter()
-    with monkeypatch.context() as patch:
-        patch.setattr(server.model.embedder, "plan", None)  # it is refused before it is tokenized
-        status, answer, headers = client.post("/embed", {"inputs": "a"})
-    assert time.perf_counter() - started < 5
-    assert (status, answer["error"]["code"], headers["retry-after"]) == (429, "queue_full", "1")
-    _Held.let_go.set()
-    for thread in threads:
-        thread.join()
-    assert results == [200, 200, 200]
-
-
-def test_a_client_that_left_frees_its_place(held):
-    server, client = held
-    content = b'{"inputs":["a","red red red red red red red red red red"]}'
-    head = b"POST /embed HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(content)
-    with socket.create_connection(("127.0.0.1", client.port)) as connection:
-        connection.sendall(head + content)
-        _until(lambda: server.model.scheduler.texts == 2)
-    _until(lambda: server.model.scheduler.texts <= 1)  # the one that runs
-    _Held.let_go.set()
-    _until(lambda: server.model.scheduler.texts == 0)
-    assert "edge_embed_abandoned_requests_total 1" in client.get("/metrics")[1]
-
-
-def test_running_requests_end_before_the_server_does(tiny_model):
-    _Held.let_go.set()
-    server = create_app(_Held(tiny_model, weight_cache="memory", num_threads=1), Options(drain_timeout=20))
-    results = []
-    with serving(server) as client:
-        _Held.let_go.clear()
-        thread = threading.Thread(target=lambda: results.append(client.post("/embed", {"inputs": "a"})[0]))
-        thread.start()
-        _until(lambda: server.model.scheduler.texts == 1)
-        server.gate.draining = True
-        assert client.get("/health")[0] == 503
-        assert client.post("/embed", {"inputs": "a"})[0] == 503
-        _Held.let_go.set()
-        thread.join()
-    assert results == [200]
-
-
 def test_a_model_file_that_is_overwritten_meanwhile_is_an_error_and_no_other_vector(tiny_model, tmp_path):
     path = tmp_path / "model.tflite"
     shutil.copyfile(tiny_model, path)
@@ -348,13 +256,14 @@ def test_a_model_file_that_is_overwritten_meanwhile_is_an_error_and_no_other_vec
 
 
 def test_logs_are_json_on_request(serve, caplog, monkeypatch):
-    monkeypatch.setattr(gates.log, "propagate", True)
+    monkeypatch.setattr(logs.log, "propagate", True)
     client = serve(json_logs=True)
     with caplog.at_level(logging.INFO, "edge_embed.serve"):
         client.post("/embed", {"inputs": "red"}, **{"x-request-id": "one"})
         client.post("/embed", {"inputs": 3}, **{"x-request-id": "two"})
-        _until(lambda: '"id": "two"' in caplog.text)
-    lines = {line["id"]: line for line in (json.loads(record.getMessage()) for record in caplog.records)}
+        until(lambda: '"id": "two"' in caplog.text)
+    words = "\n".join(record.getMessage() for record in caplog.records).splitlines()
+    lines = {line["id"]: line for line in map(json.loads, words)}
     assert {"status": 200, "texts": 1}.items() <= lines["one"].items()
     assert {"status": 400, "error": "invalid_value"}.items() <= lines["two"].items()
 
@@ -362,14 +271,7 @@ def test_logs_are_json_on_request(serve, caplog, monkeypatch):
 def test_the_openapi_document_names_what_is_served(client, server, truth):
     document = client.get("/openapi.json")[1]
     assert document["openapi"].startswith("3.1")
-    assert set(document["paths"]) < {route.path for route in server.gate._app.routes}
+    assert set(document["paths"]) < {path for path, _ in server._handlers}
     body = document["paths"]["/embed"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert body["properties"]["dimensions"]["maximum"] == truth.manifest.dimension
     assert body["properties"]["prompt_name"]["enum"] == ["query", "document", None]
-
-
-def _until(condition, seconds=10.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.005)

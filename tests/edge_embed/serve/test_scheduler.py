@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import itertools
 import threading
 
 import pytest
 
+from edge_embed.engine.uninterrupted import uninterrupted
+from edge_embed.serve import scheduler as scheduling
 from edge_embed.serve.scheduler import Item, QueueFull, Scheduler
 
 
@@ -36,8 +39,8 @@ def recorder():
     return Recorder()
 
 
-def start(recorder, workers=1, max_texts=100, max_tokens=10_000):
-    return Scheduler(recorder, workers=workers, max_texts=max_texts, max_tokens=max_tokens)
+def start(recorder, workers=1, max_texts=100, max_tokens=10_000, **limits):
+    return Scheduler(recorder, workers=workers, max_texts=max_texts, max_tokens=max_tokens, **limits)
 
 
 def submit(scheduler, *texts):
@@ -93,6 +96,67 @@ def test_a_full_queue_refuses_and_keeps_what_it_has(recorder, limits):
     assert finished.wait(10)
     assert scheduler.drain(10)
     assert recorder.ran == ["a", "b", "e"]
+    scheduler.stop()
+
+
+def test_what_waits_is_limited_in_expected_time(recorder, monkeypatch):
+    seconds = itertools.count()
+    monkeypatch.setattr(scheduling.time, "perf_counter", lambda: float(next(seconds)))  # a run takes one
+    scheduler = start(recorder, max_seconds=4.5)
+    _, finished = submit(scheduler, ("a", 16))
+    assert finished.wait(10)
+    assert scheduler.seconds == 0
+    recorder.gate.clear()
+    submit(scheduler, *[("b", 16)] * 3)
+    assert scheduler.seconds == 3
+    scheduler.check_room(1)
+    submit(scheduler, ("longer", 32))  # no such text has run: twice as long as half of its tokens
+    assert scheduler.seconds == 5
+    with pytest.raises(QueueFull, match="about 5 seconds"):
+        submit(scheduler, ("c", 16))
+    with pytest.raises(QueueFull) as caught:
+        scheduler.check_room(1)
+    assert caught.value.seconds == 5
+    recorder.gate.set()
+    assert scheduler.drain(10)
+    submit(scheduler, *[("d", 16)] * 9)  # alone it may take longer
+    assert scheduler.drain(10)
+    assert scheduler.seconds == 0
+    scheduler.stop()
+
+
+def test_the_expected_time_is_shared_between_the_workers_and_follows_the_measured(recorder, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(scheduling.time, "perf_counter", lambda: clock[0])
+    scheduler = start(recorder, workers=2)
+
+    def run(work, alone):
+        clock[0] += float(work)
+        return recorder(work, alone)
+
+    scheduler._run = run
+    for seconds in ["1", *["3"] * 60]:
+        _, finished = submit(scheduler, (seconds, 16))
+        assert finished.wait(10)
+    recorder.gate.clear()
+    submit(scheduler, *[("3", 16)] * 4)
+    assert scheduler.seconds == pytest.approx(6, rel=0.01)
+    recorder.gate.set()
+    scheduler.stop()
+
+
+def test_workers_run_in_their_own_threads():
+    threads = []
+
+    def run(work, alone):
+        threads.append((threading.get_ident(), uninterrupted(threading.get_ident)))
+        return work
+
+    scheduler = Scheduler(run, workers=2, max_texts=100, max_tokens=10_000)
+    _, finished = submit(scheduler, *[("x", 16)] * 10)
+    assert finished.wait(10)
+    assert all(worker == inner for worker, inner in threads)
+    assert len(threads) == 10
     scheduler.stop()
 
 

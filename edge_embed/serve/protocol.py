@@ -1,0 +1,67 @@
+"""uvicorn's HTTP protocol, for clients that close their side of the connection and wait for the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import cast
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+START = b"HTTP/1.1 "
+"""What every answer begins with."""
+
+FIRST_LOOK, LAST_LOOK = 0.001, 1.0
+"""Seconds between two looks whether a client has left: twice as many each time, within these limits."""
+
+
+class Protocol(HttpToolsProtocol):
+    """Answers a complete request after which its client sends nothing more.
+
+    The end of what a client sends looks the same whether it waits for the answer or has closed the
+    connection. So the answer's first bytes, which every answer has in common, are sent at once. Where nobody
+    reads any more, the client's system resets the connection: then the client has left.
+    """
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """Keeps the connection if an answer is owed."""
+        cycle = self.cycle  # of the last request that began
+        if cycle is None or cycle.response_complete or cycle.more_body:
+            return None  # the connection is closed
+        cycle.keep_alive = False  # closed after this answer
+        if not self.pipeline and not cycle.response_started:
+            self.transport.write(START)
+            cycle.transport = cast("asyncio.Transport", _Begun(self.transport))
+            self.loop.call_later(FIRST_LOOK, self._look, FIRST_LOOK)
+        return True
+
+    def _look(self, waited: float) -> None:
+        """Ends the connection if the client has reset it."""
+        if self.transport.is_closing() or self.cycle.response_complete:
+            return
+        connection = cast("socket.socket", self.transport.get_extra_info("socket"))
+        if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.transport.abort()
+            return
+        wait = min(2 * waited, LAST_LOOK)
+        self.loop.call_later(wait, self._look, wait)
+
+
+class _Begun:
+    """A transport over which the first bytes of an answer have gone already."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport, self._rest = transport, len(START)
+
+    def write(self, data: bytes) -> None:
+        """Writes an answer, or a part of it, without what has gone already."""
+        self._transport.write(data[self._rest :])
+        self._rest = 0
+
+    def is_closing(self) -> bool:
+        """Returns whether the connection is closing."""
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        """Closes the connection when everything is written."""
+        self._transport.close()
