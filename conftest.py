@@ -27,6 +27,7 @@ VULKAN = Path("/usr/lib/chromium/vk_swiftshader_icd.json")
 ALLOWED_SKIPS = (
     r"needs an ARM processor",  # what a test of ARM alone says elsewhere
     r"root may read everything",  # CI runs as root
+    r"only root may mount a small disk",
     r"signals of POSIX|this system has no fork|a shell script",  # on Windows
 )
 """Reasons for which a test may be skipped under `--strict-skips`, as regular expressions."""

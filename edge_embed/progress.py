@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 DELAY_SECONDS = 1.0
 """Work that ends sooner shows no bar."""
@@ -12,10 +13,37 @@ DELAY_SECONDS = 1.0
 Advance = Callable[[int], object]
 
 
+class Bar:
+    """What a block says about its progress. Call it with the number of units just finished.
+
+    Args:
+        bar: The bar of tqdm that shows it; None shows nothing.
+    """
+
+    def __init__(self, bar: Any = None) -> None:
+        self._bar = bar
+
+    def __call__(self, units: int) -> None:
+        """Counts units that have just been finished."""
+        if self._bar is not None:
+            self._bar.update(units)
+
+    def begin(self, total: int | None, done: int) -> None:
+        """Says how many units there are, if that is known, and how many the rate does not count.
+
+        Args:
+            total: All units; None if not known.
+            done: Units that were finished before.
+        """
+        if self._bar is not None:
+            self._bar.total, self._bar.initial, self._bar.n = total, done, done
+            self._bar.refresh()
+
+
 @contextmanager
 def progress_bar(
     total: int | None, label: str, *, unit: str = "text", show: bool | None = None
-) -> Iterator[Advance]:
+) -> Iterator[Bar]:
     """Shows a bar while the block runs and removes it afterwards.
 
     Args:
@@ -25,12 +53,12 @@ def progress_bar(
         show: True shows it at once, wherever stderr goes; False never; None on a terminal, after a second.
 
     Yields:
-        A function to call with the number of units just finished.
+        What is called with the number of units just finished.
     """
     on_terminal = sys.stderr is not None and sys.stderr.isatty()
     wanted = on_terminal if show is None else show
     if not wanted:
-        yield lambda _: None
+        yield Bar()
         return
     # Imported here: most processes never draw a bar.
     from tqdm import tqdm
@@ -44,7 +72,7 @@ def progress_bar(
         dynamic_ncols=True,
         delay=0.0 if show else DELAY_SECONDS,
     ) as bar:
-        yield bar.update
+        yield Bar(bar)
 
 
 Step = Callable[[str, int, int], None]

@@ -13,7 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -218,6 +218,31 @@ def tiny_sentencepiece_model(build_model: ModelBuilder, tmp_path_factory: pytest
 def tiny_manifest(tiny_model: Path) -> Manifest:
     """The manifest of `tiny_model`, self-check included."""
     return ModelFile.open(tiny_model).manifest
+
+
+@pytest.fixture
+def mount_small_disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Mounts a disk: `mount_small_disk(megabytes, other=1)`; the file `other` takes so many of them."""
+    mounted = []
+
+    def mount(megabytes: int, *, other: int = 0) -> Path:
+        place = tmp_path / f"disk{len(mounted)}"
+        place.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(place)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            pytest.skip("only root may mount a small disk")
+        if done.returncode:
+            pytest.skip("only root may mount a small disk")
+        mounted.append(place)
+        if other:
+            (place / "other").write_bytes(bytes(other << 20))
+        return place
+
+    yield mount
+    for place in mounted:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 @pytest.fixture(scope="session")

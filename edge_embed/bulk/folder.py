@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_embed.bulk.formats import open_output, parquet_facts
 from edge_embed.bulk.job import DEFAULT_PROMPT, Prompting, facts_of
-from edge_embed.bulk.rows import ALL_DEFAULT, TEXT_FIELD, Fields, import_pyarrow
+from edge_embed.bulk.parquet import count_rows
+from edge_embed.bulk.rows import ALL_DEFAULT, Fields
 from edge_embed.errors import InputError
 
 if TYPE_CHECKING:
     from edge_embed.embedder import Embedder
 
 SUFFIX = ".parquet"
+
+Stamp = tuple[int, int]
+"""Which file lies under a name: its number and when it was written."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Piece:
         facts: What decides them; see `Progress`.
         rows: How many rows it has.
         done: Whether the output is there already.
+        stale: Which file the output was before the run, where it is to be done anew.
     """
 
     source: str
@@ -37,6 +43,19 @@ class Piece:
     facts: Mapping[str, Any]
     rows: int
     done: bool
+    stale: Stamp | None = None
+
+    def is_finished(self) -> bool:
+        """Returns whether the output is there and is to be kept, also if it was finished meanwhile.
+
+        Raises:
+            InputError: If it is not from this model, these options and this input.
+        """
+        stamp = stamp_of(self.output)
+        if stamp is None or stamp == self.stale:
+            return False
+        _require_same(self.output, self.facts)
+        return True
 
 
 def plan_pieces(
@@ -62,33 +81,42 @@ def plan_pieces(
         InputError: If there is no file, one cannot be read or has no such column, or an output is not from
             this model, these options and this input.
     """
-    files = find_files(source)
-    base = Path(os.path.commonpath([path.parent for path in files]))
+    files, base = find_files(source)
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is not a folder", fix="name a folder: --output out/")
     pieces = []
     for file in files:
-        target = output / file.relative_to(base)
+        if output.exists() and _is_output(file, output):
+            continue
+        target = (output / file.relative_to(base)).absolute()
+        if target.exists() and target.samefile(file):
+            raise InputError(
+                f"{file} would be replaced by its own output", fix="choose another output folder"
+            )
         facts = facts_of(model, str(file), fields, prompting)
-        rows = _count_rows(file, fields)
-        done = not restart and target.exists()
-        if done:
-            _require_same(target, facts)
-        pieces.append(Piece(str(file), target.absolute(), facts, rows, done))
+        stale = stamp_of(target) if restart else None
+        piece = Piece(str(file), target, facts, count_rows(str(file), fields), False, stale)
+        pieces.append(replace(piece, done=piece.is_finished()))
+        if not restart and target.parent.is_dir():
+            open_output(target, facts, model.get_embedding_dimension()).left()
+    if not pieces:
+        raise InputError(f"all files of {source} are outputs in {output}", fix="choose another output folder")
     for piece in pieces:
-        piece.output.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(piece.output.parent)
         if restart:
             discard(piece, model.get_embedding_dimension())
     return pieces
 
 
-def find_files(source: str) -> list[Path]:
-    """Returns the files that a folder or a pattern names, absolute, in the order of their names.
+def find_files(source: str) -> tuple[list[Path], Path]:
+    """Returns the files that a folder or a pattern names, in the order of their names, and their folder.
+
+    All are absolute. The folder is the part of the pattern before the first wildcard.
 
     Raises:
         InputError: If there is none, or one does not end in `.parquet`.
     """
-    pattern = os.path.join(source, f"*{SUFFIX}") if os.path.isdir(source) else source
+    pattern = os.path.join(glob.escape(source), f"*{SUFFIX}") if os.path.isdir(source) else source
     files = sorted(Path(name).absolute() for name in glob.glob(pattern, recursive=True))
     if not files:
         raise InputError(
@@ -97,7 +125,30 @@ def find_files(source: str) -> list[Path]:
     wrong = [path for path in files if path.suffix.lower() != SUFFIX]
     if wrong:
         raise InputError(f"{wrong[0]} is not Parquet", got=f"the ending {wrong[0].suffix!r}", expected=SUFFIX)
-    return files
+    if os.path.isdir(source):
+        return files, Path(source).absolute()
+    folders = itertools.takewhile(
+        lambda part: glob.escape(part) == part, Path(source).absolute().parent.parts
+    )
+    return files, Path(*folders)
+
+
+def rows_done(piece: Piece) -> int:
+    """Returns how many rows of an unfinished piece are done, as its output says; 0 if it says nothing."""
+    try:
+        left = open_output(piece.output, piece.facts, 0).left()
+    except (InputError, OSError):  # it is being made, or removed
+        return 0
+    return 0 if left is None else left.rows
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """Returns which file lies under a name; None if there is none."""
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def discard(piece: Piece, dimension: int) -> None:
@@ -109,22 +160,16 @@ def discard(piece: Piece, dimension: int) -> None:
         target.close()
 
 
-def _count_rows(path: Path, fields: Fields) -> int:
-    pyarrow = import_pyarrow("reading Parquet")
+def _is_output(file: Path, output: Path) -> bool:
+    """Returns whether a file of the input is an output: the pattern reaches into their folder."""
+    return file.resolve().is_relative_to(output.resolve()) and parquet_facts(file) is not None
+
+
+def _make_folder(path: Path) -> None:
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            rows = int(file.metadata.num_rows)
+        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot read {path}", got=error.strerror or str(error)) from error
-    except pyarrow.ArrowException as error:
-        raise InputError(f"{path} is not a Parquet file that can be read", got=str(error)) from error
-    for name, option in ((fields.text or TEXT_FIELD, "--field"), (fields.title, "--titles-field")):
-        if name is not None and name not in names:
-            raise InputError(
-                f"{path}: no column {name!r}", got=", ".join(names), fix=f"name the column with {option}"
-            )
-    return rows
+        raise InputError(f"cannot make the folder {path}", got=error.strerror or str(error)) from error
 
 
 def _require_same(path: Path, facts: Mapping[str, Any]) -> None:

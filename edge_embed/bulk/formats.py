@@ -12,8 +12,9 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_embed.bulk.output import Output, Vectors, open_at, sync
-from edge_embed.bulk.rows import Part, import_pyarrow
+from edge_embed.bulk.output import Output, Vectors, close_at, open_at, sync
+from edge_embed.bulk.parquet import import_pyarrow
+from edge_embed.bulk.rows import Part
 from edge_embed.errors import InputError
 
 EMBEDDING_FIELD = "embedding"
@@ -40,7 +41,7 @@ class JsonLines(Output):
 
     def _close(self) -> None:
         if self._file is not None:
-            self._file.close()
+            close_at(self._file, self.progress.size)
             self._file = None
 
 
@@ -78,7 +79,7 @@ class NumpyArray(Output):
 
     def _close(self) -> None:
         if self._file is not None:
-            self._file.close()
+            close_at(self._file, self.progress.size)
             self._file = None
 
 
@@ -95,8 +96,8 @@ class ParquetFile(Output):
         self._parts.mkdir(exist_ok=True)
 
     def _write(self, part: Part, vectors: Vectors) -> None:
-        if not len(vectors):
-            return
+        if not len(vectors) and (part.table is None or self.progress.size):
+            return  # the first part says which columns there are, also if it has no row
         pyarrow = import_pyarrow("writing Parquet")
         table = part.table
         if table is None:
@@ -109,6 +110,7 @@ class ParquetFile(Output):
 
     def _write_part(self, table: Any, vectors: Vectors) -> None:
         pyarrow = import_pyarrow("writing Parquet")
+        name = self._parts / f"{self.progress.size:08}.parquet"
         try:
             if EMBEDDING_FIELD in table.column_names:
                 table = table.drop_columns([EMBEDDING_FIELD])
@@ -118,11 +120,14 @@ class ParquetFile(Output):
                 table = table.append_column(EMBEDDING_FIELD, column)
             else:
                 table = pyarrow.table({EMBEDDING_FIELD: column})
-            with open(self._parts / f"{self.progress.size:08}.parquet", "wb") as file:
+            with open(name, "wb") as file:
                 pyarrow.parquet.write_table(table, file)
                 sync(file)
         except pyarrow.ArrowException as error:
             raise _misfit(error) from error
+        except OSError:
+            name.unlink(missing_ok=True)
+            raise
         self.progress.size += 1
 
     def _finish(self) -> None:
@@ -148,10 +153,17 @@ class ParquetFile(Output):
                 sync(target)
         except pyarrow.ArrowException as error:
             raise _misfit(error) from error
-        shutil.rmtree(self._parts)
+        except OSError:
+            self.hidden.unlink(
+                missing_ok=True
+            )  # its parts are all there: on a full disk it takes their place
+            raise
 
     def _close(self) -> None:
         return
+
+    def _clean(self) -> None:
+        shutil.rmtree(self._parts, ignore_errors=True)
 
     def _discard(self) -> None:
         super()._discard()
@@ -164,13 +176,25 @@ def parquet_facts(path: Path) -> dict[str, Any] | None:
     Raises:
         InputError: If it is no Parquet file that can be read.
     """
+    stored = (_metadata(path).metadata or {}).get(FACTS_KEY.encode(), b"null")
+    try:
+        facts = json.loads(stored)
+    except ValueError as error:
+        raise InputError(f"the key {FACTS_KEY!r} of {path} is damaged", got=str(error)) from error
+    return facts if isinstance(facts, dict) else None
+
+
+def parquet_rows(path: Path) -> int:
+    """Returns how many rows a Parquet file has. Raises as `parquet_facts` does."""
+    return int(_metadata(path).num_rows)
+
+
+def _metadata(path: Path) -> Any:
     pyarrow = import_pyarrow("reading Parquet")
     try:
-        metadata = pyarrow.parquet.read_schema(path).metadata or {}
-        facts = json.loads(metadata.get(FACTS_KEY.encode(), b"null"))
-    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        return pyarrow.parquet.read_metadata(path)
+    except (OSError, pyarrow.ArrowException) as error:
         raise InputError(f"{path} is not a Parquet file that can be read", got=str(error)) from error
-    return facts if isinstance(facts, dict) else None
 
 
 def _misfit(error: Exception) -> InputError:
@@ -211,7 +235,7 @@ def open_output(path: Path, facts: Mapping[str, Any], dimension: int) -> Output:
 
 def json_lines(part: Part, vectors: Vectors) -> Iterator[str]:
     """Yields a line of JSON for each text: its record, and its vector in digits that restore float32."""
-    for record, vector in zip(part.records, vectors, strict=True):
+    for record, vector in zip(part.as_records(), vectors, strict=True):
         line = record | {EMBEDDING_FIELD: numbers(vector)}
         yield json.dumps(line, ensure_ascii=False, default=str)
 

@@ -41,6 +41,7 @@ class Progress:
         dimension: Numbers of a vector.
         size: Valid bytes of the hidden output file, or its number of files for Parquet.
         bad_size: Valid bytes of the file of bad rows.
+        complete: Whether the hidden file is the whole output and has only to be renamed.
     """
 
     facts: dict[str, Any]
@@ -50,6 +51,7 @@ class Progress:
     dimension: int = 0
     size: int = 0
     bad_size: int = 0
+    complete: bool = False
 
 
 class Output(ABC):
@@ -85,8 +87,8 @@ class Output(ABC):
         """
         with self._writing():
             self._take_lock(patience)
-            left = self._read_record()
-            if left is not None and left.rows and not (resume or restart):
+            left = None if restart else self._read_record()
+            if left is not None and left.rows and not resume:
                 raise InputError(
                     f"an unfinished run for {self.path.name} is here",
                     got=f"{left.rows} rows done",
@@ -96,8 +98,20 @@ class Output(ABC):
                 self._check_same(left)
                 self.progress = left
             self._begun = True
-            self._open()
-            self._save()
+            if not self.progress.complete:
+                self._open()
+                self._save()
+
+    def left(self) -> Progress | None:
+        """Returns how far an unfinished run has come, of this process or another; None if there is none.
+
+        Raises:
+            InputError: If it had other input or another model.
+        """
+        left = self._read_record()
+        if left is not None:
+            self._check_same(left)
+        return left
 
     def write(self, part: Part, vectors: Vectors) -> None:
         """Writes the vectors of a part, ``(len(part.texts), dimension)``, so that they survive a crash."""
@@ -111,10 +125,18 @@ class Output(ABC):
             self._save()
 
     def finish(self) -> None:
-        """Puts the finished file in its place."""
+        """Puts the finished file in its place. A run that was stopped in here is finished by the next one."""
         with self._writing():
-            self._finish()
-            os.replace(self.hidden, self.path)
+            if not self.progress.complete:
+                self._finish()
+                self.progress.complete = True
+                self._save()
+            if self.hidden.exists() or not self.path.exists():  # else an earlier run was stopped after this
+                os.replace(self.hidden, self.path)
+            self._fsync_directory()
+            self._clean()
+            if not self.progress.bad:  # an earlier output may have left some
+                self.bad_path.unlink(missing_ok=True)
             self._record.unlink()
             self._fsync_directory()
         self.close()
@@ -127,14 +149,14 @@ class Output(ABC):
             self._record.unlink(missing_ok=True)
         self._begun = False
         if self._bad_file is not None:
-            self._bad_file.close()
+            close_at(self._bad_file, self.progress.bad_size)
             self._bad_file = None
         if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
             if not self._record.exists():  # finished, or nothing begun: the lock file has no more use
                 with contextlib.suppress(OSError):
-                    self._lock_path.unlink()
+                    self._lock_path.unlink()  # before others can have the lock; see `_take_lock`
+            os.close(self._lock)
+            self._lock = None
 
     @abstractmethod
     def _open(self) -> None:
@@ -150,6 +172,10 @@ class Output(ABC):
 
     @abstractmethod
     def _close(self) -> None: ...
+
+    def _clean(self) -> None:
+        """Removes what the finished file no longer needs."""
+        return
 
     def _discard(self) -> None:
         """Removes what `_open` made."""
@@ -172,8 +198,16 @@ class Output(ABC):
                     raise InputError(f"another process is writing {name}", fix="wait for it") from error
                 time.sleep(LOCK_SECONDS)
             else:
-                self._lock = lock
-                return
+                if self._is_lock(lock):
+                    self._lock = lock
+                    return
+                os.close(lock)  # the one who had it has removed the file, and others would lock a new one
+
+    def _is_lock(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), self._lock_path.stat())
+        except FileNotFoundError:
+            return False
 
     def _read_record(self) -> Progress | None:
         try:
@@ -240,6 +274,14 @@ def open_at(path: Path, size: int) -> IO[bytes]:
         file.close()
         raise
     return file
+
+
+def close_at(file: IO[bytes], size: int) -> None:
+    """Closes a file and drops what comes after its first `size` bytes: on a full disk it takes up space."""
+    with contextlib.suppress(OSError):  # also what is in the buffer
+        file.close()
+    with contextlib.suppress(OSError):
+        os.truncate(file.name, size)
 
 
 def sync(file: IO[bytes]) -> None:

@@ -12,18 +12,23 @@ import lzma
 import queue
 import sys
 import threading
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from edge_embed.errors import InputError, MissingExtraError
+from edge_embed.bulk.parquet import import_pyarrow, opened, rows_within
+from edge_embed.errors import InputError
 
 STDIN = "-"
 TEXT_FIELD = "text"
 PART = 1024
 """Rows of a part. Larger ones gain no speed; an interrupted run loses at most one."""
+
+PART_BYTES = 16 << 20
+"""Bytes of a part's rows. Where rows are long, a part has fewer of them."""
 
 Line = tuple[int, bytes]
 
@@ -51,8 +56,8 @@ class Part:
         rows: Numbers of the rows that hold a text. All of them, unless bad rows are set aside.
         texts: The texts of these rows.
         titles: Their titles, where a field was named for titles.
-        records: What each text was part of; an output keeps it.
-        table: The same rows as a pyarrow table, where they come from Parquet: it knows the types.
+        records: What each text was part of; an output keeps it. Empty where there is a table.
+        table: The same as a pyarrow table, where the rows come from Parquet: it knows the types.
         bad: The rows that hold no text.
         size: How many rows the part has, bad ones included.
     """
@@ -66,6 +71,13 @@ class Part:
     bad: list[BadRow] = field(default_factory=list)
     size: int = 0
 
+    def as_records(self) -> list[dict[str, Any]]:
+        """Returns what each text was part of, wherever it came from."""
+        if self.table is None:
+            return self.records
+        rows: list[dict[str, Any]] = self.table.to_pylist()
+        return rows
+
 
 @dataclass(frozen=True)
 class Fields:
@@ -78,6 +90,12 @@ class Fields:
     def named(self) -> bool:
         """Whether any field was named."""
         return self.text is not None or self.title is not None
+
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        """The names of the fields, each with the option that names it."""
+        titles = [] if self.title is None else [(self.title, "--titles-field")]
+        return [(self.text or TEXT_FIELD, "--field"), *titles]
 
 
 ALL_DEFAULT = Fields()
@@ -160,7 +178,15 @@ def read_parts(
 
 
 def _chunks(lines: Iterator[Line], size: int) -> Iterator[list[Line]]:
-    while chunk := list(islice(lines, size)):
+    chunk: list[Line] = []
+    length = 0
+    for line in lines:
+        chunk.append(line)
+        length += len(line[1])
+        if len(chunk) == size or length >= PART_BYTES:
+            yield chunk
+            chunk, length = [], 0
+    if chunk:
         yield chunk
 
 
@@ -218,7 +244,7 @@ def _opened(source: str, compression: str) -> Iterator[IO[bytes]]:
             yield stream
     except OSError as error:
         raise InputError(f"cannot read {source}", got=error.strerror or str(error)) from error
-    except (EOFError, lzma.LZMAError) as error:
+    except (EOFError, lzma.LZMAError, zlib.error) as error:
         raise InputError(f"{source} is damaged", got=str(error), fix="copy or download it again") from error
 
 
@@ -283,47 +309,23 @@ def _reason(error: InputError) -> str:
     return f"{error.what}: {error.got}" if error.got else error.what
 
 
-def import_pyarrow(purpose: str) -> Any:
-    """Returns pyarrow with its Parquet module.
-
-    Raises:
-        MissingExtraError: If it is not installed.
-    """
-    try:
-        import pyarrow.parquet  # an extra, and slow to import
-    except ImportError as error:
-        raise MissingExtraError("pyarrow", extra="parquet", purpose=purpose) from error
-    return pyarrow
-
-
 def _read_parquet(source: str, fields: Fields, size: int, skip: int, keep_bad: bool) -> Iterator[Part]:
-    pyarrow = import_pyarrow("reading Parquet")
-    try:
-        with pyarrow.parquet.ParquetFile(source) as file:
-            names = file.schema_arrow.names
-            for name, option in ((fields.text or TEXT_FIELD, "--field"), (fields.title, "--titles-field")):
-                if name is not None and name not in names:
-                    raise InputError(
-                        f"{source}: no column {name!r}",
-                        got=", ".join(names),
-                        fix=f"name the column with {option}",
-                    )
-            row = 0
-            for batch in file.iter_batches(size):
-                table = pyarrow.Table.from_batches([batch])
-                if row + len(table) > skip:
-                    begin = max(skip - row, 0)
-                    yield _table_part(table.slice(begin), row + begin, source, fields, keep_bad)
-                row += len(table)
-    except OSError as error:
-        raise InputError(f"cannot read {source}", got=error.strerror or str(error)) from error
-    except pyarrow.ArrowException as error:
-        raise InputError(f"{source} is not a Parquet file that can be read", got=str(error)) from error
+    with opened(source, fields) as file:
+        pyarrow, row = import_pyarrow("reading Parquet"), 0
+        for batch in file.iter_batches(rows_within(file, size, PART_BYTES)):
+            table = pyarrow.Table.from_batches([batch])
+            if row + len(table) > skip:
+                begin = max(skip - row, 0)
+                yield _table_part(table.slice(begin), row + begin, source, fields, keep_bad)
+            row += len(table)
+        if row == 0:  # its columns are a part of the output all the same
+            yield Part(0, titles=None if fields.title is None else [], table=file.schema_arrow.empty_table())
 
 
 def _table_part(table: Any, first: int, source: str, fields: Fields, keep_bad: bool) -> Part:
     part = Part(first, titles=None if fields.title is None else [], size=len(table))
-    for offset, record in enumerate(table.to_pylist()):
+    columns = table.select(list(dict.fromkeys(name for name, _ in fields.columns)))
+    for offset, record in enumerate(columns.to_pylist()):
         place = f"{source}, row {first + offset + 1}"
         try:
             _append(part, first + offset, record, fields, place)
@@ -331,5 +333,6 @@ def _table_part(table: Any, first: int, source: str, fields: Fields, keep_bad: b
             if not keep_bad:
                 raise
             part.bad.append(BadRow(first + offset, place, _reason(error)))
+    part.records = []  # the table has all of them
     part.table = table.take([row - first for row in part.rows]) if part.bad else table
     return part

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,7 +147,7 @@ def _write_file(model: Embedder, args: argparse.Namespace, fields: Fields, promp
     from edge_embed.bulk.rows import PART, STDIN
 
     try:
-        with progress_bar(None, "embedding") as advance:
+        with progress_bar(None, "embedding") as bar:
             summary = embed_file(
                 model,
                 args.input or STDIN,
@@ -156,7 +158,8 @@ def _write_file(model: Embedder, args: argparse.Namespace, fields: Fields, promp
                 resume=args.resume,
                 restart=args.restart,
                 part_size=args.part_size or PART,
-                advance=advance,
+                begin=bar.begin,
+                advance=bar,
             )
     except KeyboardInterrupt:
         print("edge_embed: what was done is kept; the same command with --resume goes on", file=sys.stderr)
@@ -177,7 +180,12 @@ def _write_folder(model: Embedder, args: argparse.Namespace, fields: Fields, pro
     from edge_embed.integrations.ray import embed_folder
 
     try:
-        with progress_bar(None, "embedding") as advance:
+        # Ray prints there what it hears of dying machines; its log files have that too.
+        with (
+            open(os.devnull, "w") as nowhere,
+            redirect_stdout(nowhere),
+            progress_bar(None, "embedding") as bar,
+        ):
             summary = embed_folder(
                 model,
                 args.input,
@@ -190,7 +198,8 @@ def _write_folder(model: Embedder, args: argparse.Namespace, fields: Fields, pro
                 workers=args.workers,
                 threads=args.threads or 1,
                 part_size=args.part_size or PART,
-                advance=advance,
+                begin=bar.begin,
+                advance=bar,
             )
     except KeyboardInterrupt:
         print("edge_embed: what was done is kept; the same command goes on", file=sys.stderr)

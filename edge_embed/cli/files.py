@@ -44,7 +44,7 @@ def read_texts(source: str, text_field: str | None = None, title_field: str | No
     whole = Texts([], None if title_field is None else [])
     for part in read_parts(source, Fields(text_field, title_field)):
         whole.texts += part.texts
-        whole.records += part.records
+        whole.records += part.as_records()
         if whole.titles is not None:
             whole.titles += part.titles or []
     return whole

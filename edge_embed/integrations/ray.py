@@ -5,21 +5,20 @@ Needs the package ray: ``pip install 'edge-embed[ray]'``.
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge_embed import Embedder
-from edge_embed.bulk.folder import Piece, plan_pieces
+from edge_embed.bulk.folder import Piece, plan_pieces, rows_done
 from edge_embed.bulk.job import DEFAULT_PROMPT, Prompting, embed_file
 from edge_embed.bulk.rows import ALL_DEFAULT, PART, Fields
 from edge_embed.errors import EdgeEmbedError, InputError, RuntimeFailure
 from edge_embed.extras import needs_extra
 from edge_embed.integrations.frames import Embed, require_graph
+from edge_embed.integrations.ray_cluster import Cluster, joined
 from edge_embed.warn import Notice, Source, hold_warnings, warn
 
 with needs_extra("ray", "work on many machines"):
@@ -34,10 +33,7 @@ PATIENCE = 60.0
 """Seconds for which a worker waits until a dying one has let go of the same output."""
 
 WAIT_SECONDS = 1.0
-"""How long the driver waits at a time, so that Ctrl-C ends it."""
-
-CONNECT_SECONDS = 10.0
-"""How long a cluster may take to accept a connection."""
+"""How long the driver waits at a time: then it shows the progress and sees whether the cluster is there."""
 
 QUEUED = 2
 """Pieces that are handed out for each core: one that runs and one that waits."""
@@ -74,8 +70,7 @@ class _Task:
 
     model: dict[str, Any]
     graph: str
-    source: str
-    output: Path
+    piece: Piece
     fields: Fields
     prompting: Prompting
     skip_bad: bool
@@ -111,6 +106,7 @@ def embed_folder(
     workers: int | None = None,
     threads: int = 1,
     part_size: int = PART,
+    begin: Callable[[int | None, int], object] = lambda total, done: None,
     advance: Callable[[int], object] = lambda rows: None,
 ) -> FolderSummary:
     """Embeds the Parquet files of a folder on the machines of a Ray cluster.
@@ -133,24 +129,23 @@ def embed_folder(
         workers: How many workers at most; by default as many as the cluster has cores for.
         threads: Threads, and cores, of a worker.
         part_size: As for `embed_file`.
-        advance: Called with the number of rows of each file that is done.
+        begin: Called once with the number of rows, and how many are done.
+        advance: Called with the number of rows just done, by all workers.
 
     Raises:
         InputError: If something cannot be used; see `plan_pieces`. Finished files are kept.
-        RuntimeFailure: If the cluster cannot be reached, or workers die again and again. The same.
+        RuntimeFailure: If the cluster cannot be reached or is lost, or workers die again and again. The same.
     """
     started = time.perf_counter()
     pieces = plan_pieces(model, source, output, fields=fields, prompting=prompting, restart=restart)
     waiting = [piece for piece in pieces if not piece.done]
-    advance(sum(piece.rows for piece in pieces if piece.done))
+    shown = _Shown(pieces, advance)
+    begin(sum(piece.rows for piece in pieces), shown.before)
     answers: list[_Done] = []
     if waiting:
-        with _cluster(address):
-            for piece, done in _run(
-                waiting, _tasks(model, fields, prompting, skip_bad, part_size), workers, threads
-            ):
-                answers.append(done)
-                advance(piece.rows)
+        with joined(address) as cluster:
+            tasks = _tasks(model, fields, prompting, skip_bad, part_size)
+            answers.extend(_run(waiting, tasks, cluster, workers, threads, shown))
     return FolderSummary(
         files=len(pieces),
         finished_before=len(pieces) - len(waiting),
@@ -170,55 +165,55 @@ def _tasks(
     graph = model.manifest.graph.sha256
 
     def task(piece: Piece) -> _Task:
-        return _Task(options, graph, piece.source, piece.output, fields, prompting, skip_bad, part_size)
+        return _Task(options, graph, piece, fields, prompting, skip_bad, part_size)
 
     return task
 
 
-@contextmanager
-def _cluster(address: str | None) -> Iterator[None]:
-    """Joins a cluster, or starts one on this machine, while the block runs."""
-    if ray.is_initialized():  # the caller has done so
-        yield
-        return
-    try:
-        _knock(address)
-        ray.init(address, log_to_driver=False, logging_level="error", configure_logging=False)
-    except (OSError, RuntimeError, ValueError) as error:  # a failed connection is an OSError
-        raise RuntimeFailure(
-            f"there is no Ray cluster at {address or 'the address that Ray found'}",
-            got=str(error).strip().splitlines()[0],
-            fix="start one with `ray start --head`, or leave --address out for this machine alone",
-        ) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+class _Shown:
+    """What was said of the progress. Unfinished outputs say themselves how many rows they have.
 
-
-def _knock(address: str | None) -> None:
-    """Tries the address of a cluster: Ray itself would go on trying for minutes.
-
-    Raises:
-        OSError: If nobody listens there.
+    Args:
+        pieces: All pieces.
+        advance: Is told of new rows.
     """
-    host, found, port = (address or "").rpartition("://")[2].rpartition(":")
-    if found and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+
+    def __init__(self, pieces: list[Piece], advance: Callable[[int], object]) -> None:
+        self._advance = advance
+        self._rows = {p.source: p.rows if p.done else rows_done(p) for p in pieces}
+        self.before = sum(self._rows.values())
+
+    def look(self, piece: Piece) -> None:
+        """Says what is new of a piece that is being done."""
+        self._say(piece, rows_done(piece))
+
+    def finish(self, piece: Piece) -> None:
+        """Says the rest of a piece."""
+        self._say(piece, piece.rows)
+
+    def _say(self, piece: Piece, rows: int) -> None:
+        if new := max(rows - self._rows[piece.source], 0):
+            self._rows[piece.source] = rows
+            self._advance(new)
 
 
 def _run(
-    pieces: list[Piece], task: Callable[[Piece], _Task], workers: int | None, threads: int
-) -> Iterator[tuple[Piece, _Done]]:
-    """Yields each piece when it is done."""
+    pieces: list[Piece],
+    task: Callable[[Piece], _Task],
+    cluster: Cluster,
+    workers: int | None,
+    threads: int,
+    shown: _Shown,
+) -> Iterator[_Done]:
+    """Yields the answer for each piece when it is done."""
     # Ray starts a task anew, on another machine if need be, when its worker has died.
     remote = ray.remote(num_cpus=threads, max_retries=RETRIES)(_embed_piece)
     left = list(reversed(pieces))
     running: dict[Any, Piece] = {}
     try:
         while left or running:
-            cores = int(ray.cluster_resources().get("CPU", 0))
-            most = workers or max(1, QUEUED * cores // threads)
+            cluster.check()
+            most = workers or max(1, QUEUED * cluster.cores // threads)
             while left and len(running) < most:
                 piece = left.pop()
                 running[remote.remote(task(piece), threads)] = piece
@@ -228,9 +223,12 @@ def _run(
                 done = _answer(reference, piece)
                 for notice in done.notices:
                     warn(f"{piece.source}: {notice.message}", notice.category)
-                yield piece, done
+                shown.finish(piece)
+                yield done
+            for piece in running.values():
+                shown.look(piece)
     finally:
-        for reference in running:
+        for reference in [] if cluster.is_lost else running:
             ray.cancel(reference, force=True)
 
 
@@ -261,14 +259,15 @@ def _embed_piece(task: _Task, threads: int) -> _Done:
         with hold_warnings(hold):
             summary = embed_file(
                 _model(task, threads),
-                task.source,
-                task.output,
+                task.piece.source,
+                task.piece.output,
                 fields=task.fields,
                 prompting=task.prompting,
                 skip_bad=task.skip_bad,
                 resume=True,
                 part_size=task.part_size,
                 patience=PATIENCE,
+                kept=task.piece.is_finished,
             )
     except EdgeEmbedError as error:
         return _Done(error=(error.what, error.got, error.expected, error.fix))

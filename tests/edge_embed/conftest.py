@@ -15,6 +15,12 @@ def interruptible():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture
+def small_disk(mount_small_disk):
+    """A disk of two megabytes; a file named `other` fills half of it."""
+    return mount_small_disk(2, other=1)
+
+
 @pytest.fixture(scope="module", params=["tiny_model", "tiny_sentencepiece_model"])
 def path(request):
     return request.getfixturevalue(request.param)

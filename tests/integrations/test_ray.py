@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -53,18 +56,32 @@ def expected(model, source):
 
 
 @pytest.fixture
-def cluster():
-    """Two nodes of one core each."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    cluster.add_node(num_cpus=1)
-    yield cluster
+def two_nodes():
+    """Starts a cluster of two nodes of one core each."""
+    clusters = []
+
+    def start():
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        clusters.append(cluster)
+        cluster.add_node(num_cpus=1)
+        return cluster
+
+    yield start
     ray.shutdown()
-    cluster.shutdown()
+    for cluster in clusters:
+        cluster.shutdown()
+
+
+@pytest.fixture
+def cluster(two_nodes):
+    return two_nodes()
 
 
 def check(output: Path, source: Path, expected: dict[str, np.ndarray]) -> None:
     """Nothing lost, nothing twice, in order, bit for bit."""
-    assert sorted(path.name for path in output.iterdir()) == sorted(expected)
+    # A worker that is killed at its very end leaves its lock.
+    names = [path.name for path in output.iterdir() if path.suffix != ".lock"]
+    assert sorted(names) == sorted(expected)
     for name, vectors in expected.items():
         table = pq.read_table(output / name)
         assert table.drop_columns(["embedding"]).equals(pq.read_table(source / name))
@@ -98,7 +115,7 @@ def test_a_worker_and_a_node_die_in_the_middle(cluster, model, source, expected,
         wait_for(lambda: worker_pids() and list(output.glob(".*.partial")) + list(output.glob(".*.parts/*")))
         os.kill(wait_for(worker_pids)[0], signal.SIGKILL)
         faults.append("worker")
-        wait_for(lambda: sum(done) >= ROWS)  # a file is finished
+        wait_for(lambda: list(output.glob("0*.parquet")))
         assert sum(done) < FILES * ROWS
         cluster.remove_node(cluster.list_all_nodes()[-1])
         faults.append("node")
@@ -116,8 +133,97 @@ def test_a_worker_and_a_node_die_in_the_middle(cluster, model, source, expected,
     )
     thread.join()
     assert faults == ["worker", "node"]
+    assert sum(done) == FILES * ROWS
+    assert len(done) > FILES  # it says more than which files are finished
     assert summary.files == FILES
     assert summary.embedded == FILES * ROWS
+    check(output, source, expected)
+
+
+@pytest.fixture
+def command(tiny_model, source, tmp_path):
+    """The words of the command that embeds the files, but for the address."""
+    words = [
+        "embed",
+        tiny_model,
+        "--input",
+        f"{source}/*.parquet",
+        "--output",
+        tmp_path / "out",
+        "--document",
+    ]
+    return [*map(str, words), "--engine", "ray", "--part-size", "2"]
+
+
+def start(words: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "edge_embed", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_the_cluster_dies_in_the_middle(two_nodes, command, source, expected, tmp_path):
+    """The command is a process of its own: after a minute without a head, Ray ends every process at once."""
+    output, first = tmp_path / "out", two_nodes()
+    driver = start([*command, "--address", first.address])
+    wait_for(lambda: list(output.glob("0*.parquet")))
+    first.head_node.kill_all_processes(check_alive=False, allow_graceful=False)
+    printed, errors = driver.communicate(timeout=90)
+    assert driver.returncode == 2
+    assert printed == ""
+    assert errors.count("edge_embed: ") == 1  # beside lines of Ray's own log
+    assert "Traceback" not in errors
+    what, got, fix = errors.splitlines()[-3:]
+    assert what == "edge_embed: error: the Ray cluster is gone"
+    assert "has not answered" in got
+    assert "the same command goes on" in fix
+    finished = {path.name: path.stat().st_mtime_ns for path in output.glob("0*.parquet")}
+    assert 0 < len(finished) < FILES
+    first.shutdown()
+    again = start([*command, "--json", "--address", two_nodes().address])
+    printed, errors = again.communicate(timeout=180)
+    assert again.returncode == 0, errors
+    assert json.loads(printed)["finished_before"] == len(finished)
+    assert {name: (output / name).stat().st_mtime_ns for name in finished} == finished
+    check(output, source, expected)
+
+
+def test_a_full_disk(cluster, model, source, expected, mount_small_disk):
+    disk = mount_small_disk(8)
+    output, done = disk / "out", []
+
+    def fill(rows):
+        done.append(rows)
+        if list(output.glob("0*.parquet")) and not (disk / "other").exists():
+            with contextlib.suppress(OSError), (disk / "other").open("wb", buffering=0) as other:
+                while other.write(bytes(4096)):
+                    continue
+
+    words = {"prompting": DOCUMENT, "address": cluster.address, "part_size": 10}
+    with pytest.raises(InputError, match="No space left") as caught:
+        embed_folder(model, str(source), output, advance=fill, **words)
+    assert "cannot write" in str(caught.value)
+    finished = {path.name: path.stat().st_mtime_ns for path in output.glob("0*.parquet")}
+    assert 0 < len(finished) < FILES
+    for name in finished:  # what can be seen is whole
+        assert pq.read_table(output / name).num_rows == ROWS
+    (disk / "other").unlink()
+    summary = embed_folder(model, str(source), output, **words)
+    assert summary.finished_before == len(finished)
+    assert {name: (output / name).stat().st_mtime_ns for name in finished} == finished
+    check(output, source, expected)
+
+
+def test_two_runs_at_once(cluster, command, model, source, expected, tmp_path):
+    output = tmp_path / "out"
+    other = start([*command, "--json", "--address", cluster.address])
+    wait_for(lambda: list(output.glob(".0*.parquet.progress.json")))
+    summary = embed_folder(model, str(source), output, prompting=DOCUMENT, address=cluster.address)
+    printed, errors = other.communicate(timeout=180)
+    assert other.returncode == 0, errors
+    assert summary.files == json.loads(printed)["files"] == FILES
     check(output, source, expected)
 
 

@@ -60,9 +60,7 @@ def read(
             else None
         )
         for part in read_parts(path, Fields(named)):
-            for place, (text, record) in enumerate(
-                zip(part.texts, part.records or [{}] * len(part.texts), strict=True)
-            ):
+            for place, (text, record) in enumerate(zip(part.texts, part.as_records(), strict=True)):
                 language = label or record.get(LANGUAGE_FIELD) or UNNAMED
                 if languages is not None and language == UNNAMED:
                     raise InputError(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
-from edge_embed.bulk.folder import find_files, plan_pieces
+from edge_embed.bulk.folder import find_files, plan_pieces, rows_done
 from edge_embed.bulk.formats import open_output, parquet_facts
 from edge_embed.bulk.job import Prompting, embed_file
 from edge_embed.bulk.rows import Fields
@@ -27,12 +28,13 @@ def source(tmp_path):
 
 
 def test_files_are_found_in_the_order_of_their_names(source):
-    assert [path.name for path in find_files(f"{source}/**/*.parquet")] == [
-        "0.parquet",
-        "1.parquet",
-        "2.parquet",
-    ]
-    assert [path.name for path in find_files(str(source / "a"))] == ["0.parquet", "1.parquet"]
+    files, base = find_files(f"{source}/**/*.parquet")
+    assert [str(path.relative_to(base)) for path in files] == ["a/0.parquet", "a/1.parquet", "b/2.parquet"]
+    files, base = find_files(str(source / "a"))
+    assert [str(path.relative_to(base)) for path in files] == ["0.parquet", "1.parquet"]
+    # The folder does not depend on which files are there now.
+    assert find_files(f"{source}/a*/*.parquet")[1] == source
+    assert find_files(f"{source}/a/0.parquet")[1] == source / "a"
     (source / "a" / "x.txt").write_text("x")
     for wrong in (str(source), f"{source}/nothing/*", f"{source}/a/*"):
         with pytest.raises(InputError):
@@ -79,17 +81,76 @@ def test_what_belongs_to_another_run_is_refused(words, source, tmp_path):
     assert not (tmp_path / "out2").exists()
 
 
+def test_a_file_is_not_replaced_by_its_own_output(words, source):
+    before = (source / "a" / "0.parquet").read_bytes()
+    for restart in (False, True):
+        for output in (source / "a", source / "b" / ".." / "a"):
+            with pytest.raises(InputError, match="would be replaced by its own output"):
+                plan_pieces(words, str(source / "a"), output, restart=restart)
+    assert (source / "a" / "0.parquet").read_bytes() == before
+
+
+def test_outputs_below_the_input_are_not_taken_for_input(words, source):
+    pattern, output = f"{source}/**/*.parquet", source / "out"
+    first = plan_pieces(words, pattern, output)
+    embed_file(words, first[0].source, first[0].output)
+    again = plan_pieces(words, pattern, output)
+    assert [piece.source for piece in again] == [piece.source for piece in first]
+    assert [piece.done for piece in again] == [True, False, False]
+    with pytest.raises(InputError, match="are outputs in"):
+        plan_pieces(words, f"{output}/**/*.parquet", output)
+
+
+def test_an_unfinished_output_of_another_model_is_refused_before_the_beginning(words, source, tmp_path):
+    output, pattern = tmp_path / "out", str(source / "a")
+    piece = plan_pieces(words, pattern, output)[1]
+    with pytest.raises(Stop):
+        embed_file(words, piece.source, piece.output, part_size=1, advance=stop)
+    assert rows_done(piece) == 1
+    with pytest.raises(InputError, match="cannot be continued: its prompt was another"):
+        plan_pieces(words, pattern, output, prompting=Prompting("query"))
+    assert rows_done(piece) == 1
+    plan_pieces(words, pattern, output, prompting=Prompting("query"), restart=True)
+    assert rows_done(piece) == 0
+
+
+def test_what_another_run_has_finished_meanwhile_is_kept(words, source, tmp_path):
+    output, pattern = tmp_path / "out", str(source / "a")
+    piece = plan_pieces(words, pattern, output)[0]
+    embed_file(words, piece.source, piece.output)  # the other run
+    inode = piece.output.stat().st_ino
+    kept = embed_file(words, piece.source, piece.output, resume=True, kept=piece.is_finished)
+    assert (kept.rows, piece.output.stat().st_ino) == (2, inode)
+    query = replace(piece, facts={**piece.facts, "prompt": "query"})
+    with pytest.raises(InputError, match="its prompt was another"):
+        embed_file(words, piece.source, piece.output, kept=query.is_finished)
+    # A run that does everything anew does what was there before it, and nothing twice.
+    piece = plan_pieces(words, pattern, output, restart=True)[0]
+    embed_file(words, piece.source, piece.output, resume=True, kept=piece.is_finished)
+    assert (again := piece.output.stat().st_ino) != inode
+    embed_file(words, piece.source, piece.output, resume=True, kept=piece.is_finished)
+    assert piece.output.stat().st_ino == again
+
+
+def test_an_output_folder_that_cannot_be_made(words, source, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "b").write_text("a file")
+    with pytest.raises(InputError, match="cannot make the folder"):
+        plan_pieces(words, f"{source}/**/*.parquet", tmp_path / "out")
+
+
+class Stop(Exception):
+    pass
+
+
+def stop(rows):
+    if rows:
+        raise Stop
+
+
 def test_restart_drops_what_an_unfinished_run_has_left(words, source, tmp_path):
     output = tmp_path / "out"
     piece = plan_pieces(words, str(source / "a"), output)[0]
-
-    class Stop(Exception):
-        pass
-
-    def stop(rows):
-        if rows:
-            raise Stop
-
     with pytest.raises(Stop):
         embed_file(words, piece.source, piece.output, part_size=1, advance=stop)
     assert len(list(output.glob(".0.parquet*"))) > 1

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
+import itertools
 import json
 import os
+import shutil
 import stat
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,6 +157,150 @@ def test_a_full_disk_keeps_what_was_written(tmp_path, kind, monkeypatch):
     again.write(part(1, "b", "c"), VECTORS[1:])
     again.finish()
     assert read(path).tobytes() == VECTORS.tobytes()
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("step", ["os.replace", "os.fsync", "shutil.rmtree", "pathlib.Path.unlink"])
+def test_a_run_that_is_stopped_while_it_finishes_is_finished_by_the_next(tmp_path, kind, step, monkeypatch):
+    """Every call of every step in turn is the last one that the process comes to."""
+    facts, path = {"model": "m"}, tmp_path / f"v{kind}"
+    parts = [part(0, "a", "b"), part(2, "c")]
+    module, _, name = step.rpartition(".")
+    owner = {"os": os, "shutil": shutil, "pathlib.Path": Path}[module]
+    for place in range(20):
+        path.write_bytes(b"old")
+        write(path, *parts, finish=False, facts=facts, restart=True)
+        output = open_output(path, facts, 2)
+        output.begin(resume=True, restart=False)
+        calls, real = itertools.count(), getattr(owner, name)
+
+        def stop(*words, real=real, calls=calls, place=place, **more):
+            if next(calls) == place:
+                raise Killed
+            return real(*words, **more)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, stop)
+            try:
+                output.finish()
+            except Killed:
+                stopped = True
+            else:
+                stopped = False
+        os.close(output._lock) if output._lock is not None else None  # as a dead process does
+        if (tmp_path / f".v{kind}.progress.json").exists():
+            assert stopped
+            write(path, facts=facts, resume=True)
+        assert read(path).tobytes() == VECTORS.tobytes()
+        (tmp_path / f".v{kind}.lock").unlink(missing_ok=True)
+        assert [file.name for file in tmp_path.iterdir()] == [path.name]
+        if not stopped:
+            break
+    else:
+        pytest.fail("it never came to its end")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_disk_that_is_full_keeps_what_was_written(small_disk, kind):
+    path = small_disk / f"v{kind}"
+    rows = 100
+    vectors = np.random.default_rng(0).standard_normal((rows, 500), np.float32)  # does not compress
+    output = open_output(path, {}, 500)
+    output.begin(resume=False, restart=False)
+    full = None
+    while full is None:
+        done = output.progress.rows
+        try:
+            output.write(part(done, *(f"text {done + row}" for row in range(rows))), vectors)
+        except InputError as error:
+            full = error
+    assert "No space left" in str(full)
+    assert "--resume" in str(full)
+    output.close()
+    assert done > 0
+    assert not path.exists()
+    again = open_output(path, {}, 500)
+    again.begin(resume=True, restart=False)
+    assert again.progress.rows == done
+    (small_disk / "other").unlink()  # what filled the disk
+    try:
+        again.finish()
+    finally:
+        again.close()
+    assert read(path).tobytes() == np.concatenate([vectors] * (done // rows)).tobytes()
+
+
+def test_a_disk_that_is_full_while_parquet_is_completed(small_disk):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = small_disk / "v.parquet"
+    vectors = np.random.default_rng(0).standard_normal((300, 500), np.float32)
+    write(path, finish=False)
+    output = open_output(path, {"model": "m"}, 500)
+    output.begin(resume=False, restart=False)
+    output.write(part(0, *(f"text {row}" for row in range(300))), vectors)  # more than half of what is free
+    with pytest.raises(InputError, match="No space left"):
+        output.finish()
+    output.close()
+    assert not path.exists()
+    assert not (small_disk / ".v.parquet.partial").exists()  # its place is free again
+    (small_disk / "other").unlink()
+    again = open_output(path, {"model": "m"}, 500)
+    again.begin(resume=True, restart=False)
+    assert again.progress.rows == 300
+    again.finish()
+    assert parquet.read_table(path).num_rows == 300
+
+
+def test_who_waited_for_a_writer_has_the_output_alone(tmp_path, monkeypatch):
+    first, second, third = (open_output(tmp_path / "v.npy", {}, 2) for _ in range(3))
+    first.begin(resume=True, restart=False)
+    real = fcntl.flock
+
+    def flock(*words):
+        monkeypatch.undo()
+        first.close()  # between the moment when the second opens the lock file and when it locks it
+        real(*words)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    second.begin(resume=True, restart=False)
+    with pytest.raises(InputError, match="another process"):
+        third.begin(resume=True, restart=False)
+    second.close()
+    third.begin(resume=True, restart=False)
+    third.close()
+
+
+def test_restart_drops_a_damaged_record(tmp_path):
+    path = tmp_path / "v.npy"
+    write(path, part(0, "a"), finish=False)
+    (tmp_path / ".v.npy.progress.json").write_text("{")
+    write(path, part(0, "b"), restart=True)
+    assert read(path).tobytes() == VECTORS[:1].tobytes()
+
+
+def test_bad_rows_of_an_earlier_output_are_not_those_of_the_next(tmp_path):
+    path = tmp_path / "v.npy"
+    output = write(path, part(0, "a", None))
+    assert output.bad_path.exists()
+    write(path, part(0, "a", "b"))
+    assert not output.bad_path.exists()
+
+
+@pytest.mark.parametrize("rows", [[], [None]])
+def test_parquet_without_a_row_keeps_the_columns(tmp_path, rows):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path, empty = tmp_path / "v.parquet", part(0, *rows)
+    empty.table = pyarrow.table({"text": pyarrow.array([], pyarrow.string()), "n": pyarrow.array([], "int8")})
+    write(path, empty)
+    schema = parquet.read_schema(path)
+    assert schema.names == ["text", "n", "embedding"]
+    assert schema.field("n").type == pyarrow.int8()
+    assert schema.field("embedding").type.list_size == 2
 
 
 def test_a_link_stays_a_link(tmp_path):

@@ -6,14 +6,17 @@ import gzip
 import io
 import lzma
 import os
+import subprocess
 import sys
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_embed.bulk import rows
 from edge_embed.bulk.rows import Fields, _numbered_lines, read_parts
 from edge_embed.cli.files import read_texts
 from edge_embed.errors import InputError, MissingExtraError
@@ -61,6 +64,45 @@ def test_compressed_files(tmp_path, suffix, opener):
     file.write_bytes(b"not compressed")
     with pytest.raises(InputError, match=f"a.jsonl{suffix}"):
         read_texts(str(file))
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz"])
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_a_compressed_file_that_is_damaged_in_the_middle(tmp_path, suffix, damage):
+    """What comes before the damage is given first: a run keeps it."""
+    file = tmp_path / f"a.txt{suffix}"
+    lines = [f"{number} {number * 7919 % 10007}" for number in range(100_000)]
+    with {".gz": gzip.open, ".xz": lzma.open}[suffix](file, "wb") as stream:
+        stream.write("\n".join(lines).encode())
+    data = bytearray(file.read_bytes())
+    if damage == "cut":
+        del data[len(data) // 2 :]
+    else:
+        data[len(data) // 2 : len(data) // 2 + 64] = bytes(64)
+    file.write_bytes(data)
+    given = []
+    with pytest.raises(InputError, match=rf"a\.txt{suffix}"):
+        given.extend(part.texts for part in read_parts(str(file), size=100))
+    given = [text for texts in given for text in texts]
+    assert len(given) > 10_000
+    if damage == "cut":  # the checksum of a block comes after it
+        assert given == lines[: len(given)]
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".parquet"])
+def test_long_rows_make_parts_of_fewer_rows(tmp_path, suffix, monkeypatch):
+    monkeypatch.setattr(rows, "PART_BYTES", 1000)
+    file = tmp_path / f"a{suffix}"
+    texts = [f"{number:03}" * 100 for number in range(20)]
+    if suffix == ".txt":
+        file.write_text("\n".join(texts))
+    else:
+        pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(pyarrow.table({"text": texts}), file, compression="none")
+    parts = list(read_parts(str(file)))
+    assert [text for part in parts for text in part.texts] == texts
+    assert max(part.size for part in parts) <= 4
+    assert [text for part in read_parts(str(file), skip=5) for text in part.texts] == texts[5:]
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".jsonl"])
@@ -195,3 +237,45 @@ def test_bad_parquet_is_named(tmp_path):
         read_texts(str(path), "body")
     with pytest.raises(InputError, match=r"missing\.parquet"):
         read_texts(str(tmp_path / "missing.parquet"))
+
+
+def test_a_parquet_file_says_which_columns_it_lacks(tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.table([["a"], ["b"]], names=["text", "text"]), path)
+    with pytest.raises(InputError, match="two columns 'text'"):
+        list(read_parts(str(path)))
+    with pytest.raises(InputError, match="no column 'body'"):
+        list(read_parts(str(path), Fields("body")))
+
+
+def test_parquet_without_a_row_has_its_columns(tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.table({"text": pyarrow.array([], pyarrow.string())}), path)
+    (part,) = read_parts(str(path))
+    assert (part.size, part.texts, part.table.column_names) == (0, [], ["text"])
+
+
+MEMORY = """
+import resource, sys
+from edge_embed.bulk.rows import read_parts
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+rows = sum(part.size for part in read_parts(sys.argv[1]))
+print(rows, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+def test_a_row_group_is_not_held_as_a_whole(tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "a.parquet"
+    letters = np.random.default_rng(0).integers(97, 123, (200_000, 1000), np.uint8)
+    texts = pyarrow.array([row.tobytes().decode() for row in letters])
+    parquet.write_table(pyarrow.table({"text": texts}), path, row_group_size=len(texts), compression="none")
+    assert parquet.ParquetFile(path).num_row_groups == 1
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(path)], capture_output=True, text=True, check=True
+    )
+    count, memory = map(int, done.stdout.split())
+    assert count == len(texts)
+    assert memory < path.stat().st_size / 2, f"{memory / 1e6:.0f} MB for {path.stat().st_size / 1e6:.0f} MB"
