@@ -8,8 +8,7 @@ import threading
 import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class Source(Protocol):
@@ -20,8 +19,7 @@ class Source(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Notice:
+class Notice(NamedTuple):
     """One warning, which is also a `Source` of itself.
 
     Attributes:

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from edge_embed import Embedder
-from edge_embed.model_file.file import ModelFile, Probe, write_model_file
+from edge_embed.model_file.file import ModelFile, write_model_file
 from edge_embed.model_file.manifest import (
     Architecture,
     BucketParity,
@@ -36,6 +36,7 @@ from edge_embed.model_file.manifest import (
     TokenizerRecord,
     encode_vector,
 )
+from edge_embed.model_file.probes import Probe
 from edge_embed.names import MANIFEST_NAME, PROBES_NAME
 
 BUCKETS = [8, 16, 32]

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from edge_embed import Embedder
 from edge_embed.errors import ConversionError
-from edge_embed.model_file.file import Probe
 from edge_embed.model_file.manifest import Manifest, Parity
+from edge_embed.model_file.probes import Probe
 from edge_embed.progress import Ticker
 from edge_embed.text.tokenizers import Tokenizer, load_tokenizer
 from edge_embed_convert.gate import parity as gate

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from edge_embed import Embedder, __version__
-from edge_embed.model_file.file import Probe, write_model_file
+from edge_embed.model_file.file import write_model_file
 from edge_embed.model_file.manifest import (
     Architecture,
     Graph,
@@ -22,6 +22,7 @@ from edge_embed.model_file.manifest import (
     Source,
     encode_vector,
 )
+from edge_embed.model_file.probes import Probe
 from edge_embed.names import MANIFEST_NAME, PROBES_NAME
 from edge_embed.text.tokenizers import load_tokenizer
 from edge_embed_convert.gate.probe_texts import SELF_CHECK_TEXT

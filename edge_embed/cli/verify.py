@@ -12,8 +12,9 @@ from edge_embed.errors import InputError, ModelFileError, SelfCheckError, Tokeni
 from edge_embed.extras import needs_extra
 
 if TYPE_CHECKING:
-    from edge_embed.model_file.file import ModelFile, Probe
+    from edge_embed.model_file.file import ModelFile
     from edge_embed.model_file.manifest import Parity
+    from edge_embed.model_file.probes import Probe
 
 HOOKS = "edge_embed.verify"
 """The group of entry points through which sibling packages do a part of the work: `source` compares with a

@@ -14,8 +14,8 @@ import stat
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from edge_embed.errors import InputError
 
@@ -91,8 +91,7 @@ def packing_lock(directory: Path) -> Iterator[None]:
         os.close(descriptor)  # which gives the lock back
 
 
-@dataclass(frozen=True)
-class CacheEntry:
+class CacheEntry(NamedTuple):
     """One model's packed weights.
 
     Attributes:

@@ -15,9 +15,8 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from edge_embed.errors import ManifestError, ModelFileError
 from edge_embed.names import MANIFEST_NAME, TFLITE_IDENTIFIER
@@ -43,8 +42,7 @@ _ZIP_ERRORS = (
 )
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """Where a member is, counted from the start of the file."""
 
     start: int  # of its local header

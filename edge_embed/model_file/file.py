@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from edge_embed.errors import ConversionError, ManifestError, ModelFileError
 from edge_embed.model_file.archive import (
@@ -26,10 +25,12 @@ from edge_embed.model_file.archive import (
     read_directory,
     reason,
 )
-from edge_embed.model_file.manifest import Manifest, Vector, decode_vector
+from edge_embed.model_file.manifest import Manifest
 from edge_embed.model_file.open_file import OpenFile
-from edge_embed.model_file.schema import from_json
 from edge_embed.names import MANIFEST_NAME, PROBES_NAME, TFLITE_IDENTIFIER
+
+if TYPE_CHECKING:
+    from edge_embed.model_file.probes import Probe
 
 _CHUNK = 1 << 20
 
@@ -47,35 +48,6 @@ class Identity:
     def of(cls, status: os.stat_result) -> Identity:
         """Returns the identity in the answer of `os.stat`."""
         return cls(status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev)
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A text that the file was verified with, and the fp32 source's answer.
-
-    Attributes:
-        text: The text, without its prompt.
-        prompt_name: The prompt that went before it.
-        tokens: Its ids, special tokens included.
-        length: The bucket it ran in.
-        embedding: The source's vector, as `encode_vector` writes it.
-    """
-
-    text: str
-    prompt_name: str | None
-    tokens: list[int]
-    length: int
-    embedding: str
-
-    @property
-    def vector(self) -> Vector:
-        """The source's embedding, shape ``(dimension,)``."""
-        return decode_vector(self.embedding)
-
-
-@dataclass(frozen=True)
-class _Probes:
-    probes: list[Probe]
 
 
 class ModelFile:
@@ -196,9 +168,10 @@ class ModelFile:
         """
         if PROBES_NAME not in self._members:
             return []
+        from edge_embed.model_file.probes import read_probes  # not needed to embed
+
         try:
-            raw = json.loads(self.read(PROBES_NAME))
-            probes: list[Probe] = from_json(_Probes, raw, PROBES_NAME, error=ModelFileError).probes
+            probes = read_probes(self.read(PROBES_NAME))
             for index, probe in enumerate(probes):
                 self._check_probe(probe, index)
         except (ValueError, RecursionError, ModelFileError) as error:

@@ -72,12 +72,11 @@ def to_json(value: Any, unknown: Unknown | None = None) -> dict[str, Any]:
     return raw
 
 
-@dataclasses.dataclass
 class _Reader:
-    where: str
-    error: type[EdgeEmbedError]
-    fix: str | None
-    unknown: Unknown | None
+    def __init__(
+        self, where: str, error: type[EdgeEmbedError], fix: str | None, unknown: Unknown | None
+    ) -> None:
+        self.where, self.error, self.fix, self.unknown = where, error, fix, unknown
 
     def read(self, kind: Any, value: Any, path: Path) -> Any:
         origin, args = typing.get_origin(kind), typing.get_args(kind)

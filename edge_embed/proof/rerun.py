@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from edge_embed.embedder import Embedder
 from edge_embed.errors import TruncationWarning
-from edge_embed.model_file.file import Probe
 from edge_embed.model_file.manifest import Parity, Vector
+from edge_embed.model_file.probes import Probe
 from edge_embed.proof.parity import compare
 
 

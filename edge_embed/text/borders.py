@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
 LETTERS = re.compile("[0-9A-Za-z]*")
 SPACES = re.compile(" *")
 SIMPLE = "0-9A-Za-zÀ-ÖØ-öø-ɏΑ-Ωα-ωА-яا-ي\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fff\uac00-\ud7a3"
-BETWEEN_WORDS = re.compile(f"[{SIMPLE}](?=[ \n][{SIMPLE}])")
 BEFORE_SPACE = re.compile(r"\S(?= \S)")
 
 MARGIN = 64
@@ -30,6 +30,12 @@ LONGEST = 64
 
 SPACE = "▁"
 """How SentencePiece writes a space in its pieces."""
+
+
+@functools.cache
+def between_words() -> re.Pattern[str]:
+    """Returns the pattern of a letter or digit at a border between words. Compiling it takes milliseconds."""
+    return re.compile(f"[{SIMPLE}](?=[ \n][{SIMPLE}])")
 
 
 def common_beginning(tokenizer: Tokenizer, text: str, count: int, longest: int) -> list[int]:

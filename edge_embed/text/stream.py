@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from edge_embed.text.tokenizers import Tokenizer
 
@@ -48,8 +49,7 @@ class Source:
         return Source(self.part(start, place), self.text, place + count + self.offset - len(self.head))
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """Some ids of a text: the ids, and whether no part follows."""
 
     ids: list[int]

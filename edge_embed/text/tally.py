@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from edge_embed.errors import PaddingWarning, TruncationWarning
 from edge_embed.text.windows import Window
 from edge_embed.warn import Notice, Source, hold_warnings, warn_of
 
 
-@dataclass
 class Seen:
     """What was seen of one text while its windows were run."""
 
-    windows: int = 0
-    tokens: int = 0
-    complete: bool = False
-    truncated: bool = False
-    padding: bool = False
+    def __init__(self) -> None:
+        self.windows = self.tokens = 0
+        self.complete = self.truncated = self.padding = False
 
     def add(self, window: Window) -> None:
         """Adds a window of the text."""

@@ -7,16 +7,14 @@ import os
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from edge_embed.errors import TokenizerError
 from edge_embed.model_file.manifest import TokenizerRecord
 from edge_embed.names import SENTENCEPIECE, TOKENIZER_KINDS, TOKENIZERS, UNIGRAM
 from edge_embed.text.borders import (
     BEFORE_SPACE,
-    BETWEEN_WORDS,
     CONTEXT,
     LETTERS,
     LONGEST,
@@ -24,13 +22,13 @@ from edge_embed.text.borders import (
     SEARCHED,
     SPACE,
     SPACES,
+    between_words,
     common_beginning,
     run_length,
 )
 
 
-@dataclass(frozen=True)
-class ToBorder:
+class ToBorder(NamedTuple):
     """The ids of a text up to a border: a place that no token spans, whatever precedes or follows the text.
 
     Attributes:
@@ -273,7 +271,7 @@ class _Unigram:
         return self._encoder.encode(text)
 
     def encode_to_border(self, text: str) -> ToBorder | None:
-        near = BETWEEN_WORDS.finditer(text, max(len(text) - 8 * SEARCHED, 0), max(len(text) - MARGIN, 0))
+        near = between_words().finditer(text, max(len(text) - 8 * SEARCHED, 0), max(len(text) - MARGIN, 0))
         borders = [found.end() for found in near]
         if not borders:
             return None

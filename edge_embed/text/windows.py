@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from edge_embed.errors import InputError, TextTooLongError
 from edge_embed.model_file.manifest import Manifest
@@ -20,8 +20,7 @@ LEAST_READ = 4096
 """The least characters that are read at a time."""
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """A run of the model over a part of a text.
 
     Attributes:
@@ -41,8 +40,7 @@ class Window:
     padding: bool = False
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """How one text is run.
 
     Attributes:

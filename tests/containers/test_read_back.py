@@ -15,8 +15,9 @@ import pytest
 from edge_embed import Embedder
 from edge_embed.cli import main
 from edge_embed.errors import ConversionError, ParityError
-from edge_embed.model_file.file import ModelFile, Probe, write_model_file
+from edge_embed.model_file.file import ModelFile, write_model_file
 from edge_embed.model_file.manifest import Manifest, encode_vector
+from edge_embed.model_file.probes import Probe
 from edge_embed.names import MANIFEST_NAME, PROBES_NAME, UNIGRAM
 from edge_embed_convert.containers import litertlm, task
 from edge_embed_convert.containers.export import export

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from edge_embed.errors import RecipeError
-from edge_embed.model_file.file import Probe
+from edge_embed.model_file.probes import Probe
 from edge_embed.names import OUTPUT_NAME
 from edge_embed.proof.parity import compare
 from edge_embed_convert.auto.budget import NEIGHBOURS, Score

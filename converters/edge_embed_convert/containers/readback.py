@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from edge_embed import Embedder
 from edge_embed.errors import ConversionError, MissingExtraError, ParityError
-from edge_embed.model_file.file import Probe
+from edge_embed.model_file.probes import Probe
 from edge_embed_convert.containers.names import EXTRA, LEAST_COSINE
 
 _SHOWN = 3

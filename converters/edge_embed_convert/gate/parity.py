@@ -10,8 +10,8 @@ import numpy as np
 from edge_embed.engine.cpu import CpuEngine
 from edge_embed.engine.packed_weights import IN_MEMORY
 from edge_embed.errors import ParityError
-from edge_embed.model_file.file import Probe
 from edge_embed.model_file.manifest import Manifest, Parity, encode_vector
+from edge_embed.model_file.probes import Probe
 from edge_embed.options import check_threads
 from edge_embed.proof.parity import compare
 from edge_embed.proof.rerun import rerun_probes

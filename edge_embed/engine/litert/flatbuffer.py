@@ -13,7 +13,7 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from edge_embed.errors import ModelFileError
 from edge_embed.model_file.archive import opened
@@ -33,8 +33,7 @@ Tensors = dict[str, tuple[str, list[int]]]
 """Type and shape of tensors by name."""
 
 
-@dataclass(frozen=True)
-class Signature:
+class Signature(NamedTuple):
     """One entry point of a flatbuffer.
 
     Attributes:

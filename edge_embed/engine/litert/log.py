@@ -30,9 +30,10 @@ _CONTINUATION = re.compile(
 )
 """How a line begins that belongs to the one before it. The last two say what a GPU refused."""
 
-_REFUSED = re.compile(r"^([A-Z0-9_]+): (.+)$")
-_DIVIDED = re.compile(r"^(\d+) operations will run on the [GN]PU, and the remaining (\d+)")
-_ADAPTER = re.compile(r"Selected adapter: ([^,]+),.*?backend=(\w+), adapterType=(.+)$")
+# Patterns that only accelerators need; `re` compiles them at first use.
+_REFUSED = r"^([A-Z0-9_]+): (.+)$"
+_DIVIDED = r"^(\d+) operations will run on the [GN]PU, and the remaining (\d+)"
+_ADAPTER = r"Selected adapter: ([^,]+),.*?backend=(\w+), adapterType=(.+)$"
 _ABSENCE = {
     "gpu": ("No adapters found", "GPU accelerator could not be loaded", "Couldn't load Vulkan"),
     "npu": ("NPU accelerator could not be loaded", "Failed to apply compiler plugins", "No compiler plugin"),
@@ -153,18 +154,20 @@ def silence_exit() -> None:
 
 def refused_operators(lines: Sequence[str]) -> list[str]:
     """Returns which operators an accelerator refused and why, each reason once."""
-    reasons = {f"{found[1]}: {_short(found[2])}": None for line in lines if (found := _REFUSED.match(line))}
+    reasons = {
+        f"{found[1]}: {_short(found[2])}": None for line in lines if (found := re.match(_REFUSED, line))
+    }
     return [reason for reason in reasons if not reason.startswith(("INFO:", "WARNING:", "ERROR:"))]
 
 
 def accelerated_operators(lines: Sequence[str]) -> list[int]:
     """Returns how many operators each part of the graph runs on an accelerator, as far as LiteRT says it."""
-    return [int(found[1]) for line in lines if (found := _DIVIDED.match(line))]
+    return [int(found[1]) for line in lines if (found := re.match(_DIVIDED, line))]
 
 
 def selected_adapter(lines: Sequence[str]) -> tuple[str, bool] | None:
     """Returns the name of the GPU that LiteRT took, and whether it is a program on the CPU."""
-    found = [match for line in lines if (match := _ADAPTER.search(line))]
+    found = [match for line in lines if (match := re.search(_ADAPTER, line))]
     return (f"{found[-1][1]}, {found[-1][2]}", "CPU" in found[-1][3]) if found else None
 
 
