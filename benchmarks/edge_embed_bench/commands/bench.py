@@ -28,10 +28,12 @@ examples:
   edge_embed bench model.tflite --serve --output serve.json,serve.md
   edge_embed bench --compare old.json new.json --threshold 10
   edge_embed bench --compare old.tflite new.tflite --lengths 16,256
+  edge_embed bench model.tflite --check published.json --checkpoint directory
 
 exit codes:
   0  done, and nothing regressed
-  1  a file of ours could not be measured, or --compare found a regression; a failed peer is a row
+  1  a file of ours could not be measured, --compare found a regression, or --check a ratio that fell; a
+     failed peer is a row
   2  bad usage or input, or a target that cannot be used"""
 
 
@@ -163,10 +165,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "exit code 1 if NEW is worse",
     )
     compare.add_argument(
+        "--check",
+        metavar="REPORT",
+        type=Path,
+        help="measure the files beside the peers of a published .json report, with its lengths, threads and "
+        "batches, and compare the ratios; with another .json report instead of files, compare that; exit "
+        "code 1 if a ratio fell by more than its interval",
+    )
+    compare.add_argument(
         "--threshold",
         metavar="PERCENT",
         type=_percent,
-        help=f"how much worse is a regression (default: {THRESHOLD:g})",
+        help=f"how much worse is a regression (default: {THRESHOLD:g}); with --check, of memory alone",
     )
     output = parser.add_argument_group("output")
     _add_list(
@@ -183,6 +193,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         type=Path,
         help="scores to plot against size: what `edge_embed eval --json` printed",
+    )
+    output.add_argument(
+        "--full", action="store_true", help="every figure in the tables, not only ms, MB and the cosine"
     )
     options.add_json(parser, "print the result as JSON and no table")
     parser.epilog = _EPILOG
@@ -207,7 +220,7 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0, or 1 if a record failed or a comparison found a regression.
     """
-    if not (args.files or args.synthetic or args.compare):
+    if not (args.files or args.synthetic or args.compare or args.check):
         args.files = [options.default_model()]
     # The help must not wait for numpy.
     if args.index:

@@ -121,7 +121,7 @@ def compare_records(
             expected=f"at least {LEAST_SAMPLES} samples per cell",
             fix="measure with more --repetitions",
         )
-    return Comparison(threshold, differences, _conditions(old, new))
+    return Comparison(threshold, differences, conditions(old, new))
 
 
 def to_text(comparison: Comparison) -> str:
@@ -225,8 +225,8 @@ def _by_cell(records: Sequence[Record], by_file: bool, twins: set[str]) -> dict[
     return found
 
 
-def _conditions(old: Sequence[Record], new: Sequence[Record]) -> list[str]:
-    """Returns what else differs: machines, packages, sampling."""
+def conditions(old: Sequence[Record], new: Sequence[Record]) -> list[str]:
+    """Returns what else differs between two reports: machines, packages, sampling."""
     facts: list[tuple[str, Callable[[Record], list[str]]]] = [
         ("machine", lambda r: [describe(r.machine)]),
         ("CPU features", lambda r: [" ".join(r.machine.features)]),

@@ -25,6 +25,7 @@ class Column:
         scale: Divides the figure for reading.
         digits: Significant digits for reading.
         text: Whether it holds words.
+        brief: Whether it is in the short tables: what a reader asks first.
     """
 
     key: str
@@ -33,6 +34,7 @@ class Column:
     scale: float = 1.0
     digits: int = 3
     text: bool = False
+    brief: bool = False
 
     def show(self, record: Record) -> str:
         """Returns the cell of a table."""
@@ -97,13 +99,13 @@ SPEED_COLUMNS = [
     Column("load_cold_s", "load cold ms", _of("load", "cold_s"), 1e-3),
     Column("load_warm_s", "load warm ms", _middle("warm_s"), 1e-3),
     Column("first_s", "first ms", _middle("first_s"), 1e-3),
-    Column("median_s", "median ms", _of("latency", "median_s"), 1e-3),
+    Column("median_s", "median ms", _of("latency", "median_s"), 1e-3, brief=True),
     Column("p95_s", "p95 ms", _of("latency", "p95_s"), 1e-3),
     Column("tokens_per_s", "tokens/s", _of("latency", "tokens_per_s")),
     Column("texts_per_s", "texts/s", _of("latency", "texts_per_s")),
     Column("text_tokens", "text tokens", _of("text_latency", "tokens")),
     Column("text_median_s", "from text ms", _of("text_latency", "median_s"), 1e-3),
-    Column("cosine_min", "cosine to fp32", _of("agreement", "cosine_min"), 1, 4),
+    Column("cosine_min", "cosine to fp32", _of("agreement", "cosine_min"), 1, 4, brief=True),
     _STATUS,
 ]
 
@@ -112,9 +114,9 @@ MEMORY_COLUMNS = [
     _LENGTH,
     Column("rss_bytes", "RSS MB", _of("memory", "rss_bytes"), 1e6),
     Column("anonymous_bytes", "anon MB", _of("memory", "anonymous_bytes"), 1e6),
-    Column("peak_bytes", "peak MB", _of("memory", "peak_bytes"), 1e6),
+    Column("peak_bytes", "peak MB", _of("memory", "peak_bytes"), 1e6, brief=True),
     Column("text_peak_bytes", "peak from text MB", _of("text_memory", "peak_bytes"), 1e6),
-    Column("file_bytes", "file MB", _of("storage", "file_bytes"), 1e6, 4),
+    Column("file_bytes", "file MB", _of("storage", "file_bytes"), 1e6, 4, brief=True),
     Column("cache_bytes", "cache MB", _of("storage", "cache_bytes"), 1e6, 4),
     Column("partitions", "partitions", _partitions, text=True),
     Column("ran_on", "ran on", _of("delegate", "ran_on"), text=True),
@@ -126,11 +128,11 @@ CORPUS_COLUMNS = [
     Column("documents", "documents", _of("throughput", "documents")),
     Column("tokens", "tokens", _of("throughput", "tokens")),
     Column("truncated", "cut", _of("throughput", "truncated")),
-    Column("documents_per_s", "documents/s", _of("throughput", "documents_per_s")),
+    Column("documents_per_s", "documents/s", _of("throughput", "documents_per_s"), brief=True),
     Column("corpus_tokens_per_s", "tokens/s", _of("throughput", "tokens_per_s")),
-    Column("first_vector_s", "first vector ms", _of("throughput", "first_vector_s"), 1e-3),
+    Column("first_vector_s", "first vector ms", _of("throughput", "first_vector_s"), 1e-3, brief=True),
     Column("total_s", "total s", _of("throughput", "total_s")),
-    Column("corpus_peak_bytes", "peak MB", _of("text_memory", "peak_bytes"), 1e6),
+    Column("corpus_peak_bytes", "peak MB", _of("text_memory", "peak_bytes"), 1e6, brief=True),
     _STATUS,
 ]
 
@@ -156,22 +158,42 @@ class Table:
     rows: list[Record]
 
 
-def tables(records: Sequence[Record]) -> list[Table]:
+def tables(records: Sequence[Record], *, full: bool = True) -> list[Table]:
     """Returns the records as tables by subject, without columns that are empty in every row.
 
     A failed record is a row of the first table of its kind only.
+
+    Args:
+        records: The records.
+        full: Every figure; otherwise one short table of latencies and one of corpora, with milliseconds,
+            megabytes and the cosine.
     """
     latency, corpus = ([r for r in records if (r.kind == CORPUS) is wanted] for wanted in (False, True))
     measured = [r for r in latency if r.status == OK]
-    return [
-        _table(title, columns, rows)
-        for title, columns, rows in (
+    chosen = (
+        (
             ("Load and latency", SPEED_COLUMNS, latency),
             ("Memory, size, and where it ran", MEMORY_COLUMNS, measured),
             ("Corpus throughput", CORPUS_COLUMNS, corpus),
         )
-        if rows
-    ]
+        if full
+        else (
+            ("Latency, memory, size", _brief(latency, SPEED_COLUMNS, MEMORY_COLUMNS), latency),
+            ("Corpus throughput", _brief(corpus, CORPUS_COLUMNS), corpus),
+        )
+    )
+    return [_table(title, columns, rows) for title, columns, rows in chosen if rows]
+
+
+def _brief(rows: Sequence[Record], *parts: Sequence[Column]) -> list[Column]:
+    """Returns the columns of a short table: what tells rows apart, the figures asked first, and failures."""
+    figures = {c.key: c for part in parts for c in part if c.brief}
+    order = ("median_s", "documents_per_s", "first_vector_s", "peak_bytes", "corpus_peak_bytes", "file_bytes")
+    ordered = [figures.pop(key) for key in order if key in figures]
+    lengths = [_LENGTH] if _LENGTH in parts[0] else []
+    status = [_STATUS] if any(r.status != OK for r in rows) else []
+    named = [c for c in parts[0] if c.key in ("corpus", "documents")]
+    return [*_IDENTITY, *named, *lengths, *ordered, *figures.values(), *status]
 
 
 def _table(title: str, columns: Sequence[Column], rows: list[Record]) -> Table:

@@ -18,13 +18,16 @@ from edge_embed_bench.reports.columns import (
 )
 
 
-def to_markdown(records: Sequence[Record], title: str = "Benchmark", opening: Sequence[str] = ()) -> str:
+def to_markdown(
+    records: Sequence[Record], title: str = "Benchmark", opening: Sequence[str] = (), *, full: bool = False
+) -> str:
     """Returns the document.
 
     Args:
         records: The records.
         title: The heading.
         opening: Lines before the command and the tables.
+        full: Every figure, in wider tables.
     """
     parts = [f"# {title}", "", *opening]
     parts += [f"`{command}`" for command in dict.fromkeys(r.run.command for r in records)]
@@ -35,7 +38,7 @@ def to_markdown(records: Sequence[Record], title: str = "Benchmark", opening: Se
     parts += ["", *(f"- {line}" for line in versions(records))]
     for summary in summaries(records):
         parts += ["", f"## {summary.title}", "", *_pivot(summary), "", LEGEND]
-    for table in tables(records):
+    for table in tables(records, full=full):
         parts += ["", f"## {table.title}", "", *_table(table)]
     if notes := remarks(records):
         parts += ["", *(f"- {_escape(note)}" for note in notes)]

@@ -70,7 +70,12 @@ def check_outputs(paths: Sequence[Path]) -> None:
 
 
 def write(
-    paths: Sequence[Path], records: Sequence[Record], quality: Quality | None = None, *, plots: bool = True
+    paths: Sequence[Path],
+    records: Sequence[Record],
+    quality: Quality | None = None,
+    *,
+    plots: bool = True,
+    full: bool = False,
 ) -> None:
     """Writes every report again, each in one step, so that an interrupt leaves complete files.
 
@@ -79,9 +84,11 @@ def write(
         records: The records so far.
         quality: Scores by the model file's name.
         plots: Whether to write those of `PLOTTED` too.
+        full: Whether Markdown gets every figure; the other forms always do.
     """
     for path in paths:
         form = path.suffix.lower()
         if plots or form not in PLOTTED:
-            content = WRITERS[form](records, quality or {})
+            wide = full and form == ".md"
+            content = to_markdown(records, full=True) if wide else WRITERS[form](records, quality or {})
             write_file(path, content if isinstance(content, bytes) else content.encode("utf-8"))

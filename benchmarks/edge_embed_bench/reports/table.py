@@ -9,10 +9,15 @@ from edge_embed_bench.records.record import Record
 from edge_embed_bench.reports.columns import UNKNOWN, Summary, number, remarks, summaries, tables
 
 
-def to_table(records: Sequence[Record]) -> str:
-    """Returns the tables, each below the values that its rows share, and the remarks."""
+def to_table(records: Sequence[Record], *, full: bool = False) -> str:
+    """Returns the tables, each below the values that its rows share, and the remarks.
+
+    Args:
+        records: The records.
+        full: Every figure, in wider tables.
+    """
     parts = list(dict.fromkeys(describe(r.machine) for r in records))
-    for table in tables(records):
+    for table in tables(records, full=full):
         shared = ", ".join(f"{title} {text}" for title, text in table.shared)
         parts += ["", f"{table.title}: {shared}" if shared else table.title]
         cells = [[c.title for c in table.columns], *([c.show(r) for c in table.columns] for r in table.rows)]

@@ -15,9 +15,9 @@ from edge_embed.options import check_threads
 from edge_embed.progress import progress_bar, step_bar
 from edge_embed_bench.choices import choose, unique
 from edge_embed_bench.names import PEERS, THRESHOLD
-from edge_embed_bench.records import comparison
-from edge_embed_bench.records.model import Model
-from edge_embed_bench.records.record import FAILED, OURS, Record, Run, read, to_json
+from edge_embed_bench.records import comparison, ratios
+from edge_embed_bench.records.model import SYNTHETIC_MARK, Model
+from edge_embed_bench.records.record import CORPUS, FAILED, LATENCY, OURS, Record, Run, read, to_json
 from edge_embed_bench.reports import outputs as reports
 from edge_embed_bench.reports.quality import read_scores
 from edge_embed_bench.reports.table import to_table
@@ -48,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
     with session.ending_in_order():
         if args.compare:
             return _compare(args)
+        if args.check:
+            return _check(args)
         again = [path.suffix.lower() == ".json" for path in args.files]
         return _show(args) if again and all(again) else _measure_all(args)
 
@@ -58,7 +60,7 @@ def _measure_all(args: argparse.Namespace) -> int:
         _measure(args, args.files, records)
     finally:
         if records:  # also at an interrupt
-            sys.stdout.write(to_json(records) if args.json else to_table(records))
+            sys.stdout.write(to_json(records) if args.json else to_table(records, full=args.full))
     return _code(records)
 
 
@@ -73,8 +75,8 @@ def _show(args: argparse.Namespace) -> int:
     records = [record for path in unique(args.files) for record in read(path)]
     quality = _quality(args, {record.model.file for record in records})
     reports.check_outputs(args.output or [])
-    reports.write(args.output or [], records, quality)
-    sys.stdout.write(to_json(records) if args.json else to_table(records))
+    reports.write(args.output or [], records, quality, full=args.full)
+    sys.stdout.write(to_json(records) if args.json else to_table(records, full=args.full))
     return _code(records)
 
 
@@ -105,11 +107,61 @@ def _compare(args: argparse.Namespace) -> int:
         records: list[Record] = []
         _measure(args, [old, new], records)
         if not args.json:
-            sys.stdout.write(to_table(records) + "\n")
+            sys.stdout.write(to_table(records, full=args.full) + "\n")
         # Every cell gives a record of each, in their order.
         result = comparison.compare_records(records[0::2], records[1::2], threshold=threshold, by_file=False)
     sys.stdout.write(comparison.to_json(result) if args.json else comparison.to_text(result))
     return int(bool(result.failed))
+
+
+def _check(args: argparse.Namespace) -> int:
+    """Measures what a published report measured, or reads another report, and compares their ratios."""
+    published = read(args.check)
+    records: list[Record] = []
+    if args.files and all(path.suffix.lower() == ".json" for path in args.files):
+        if given := [name for name in (*_MATRIX, "synthetic", "output") if getattr(args, name)]:
+            raise InputError(
+                "this option does nothing when two reports are compared",
+                got=f"--{given[0]}",
+                fix="leave it out, or name model files",
+            )
+        records = [record for path in unique(args.files) for record in read(path)]
+    else:
+        _as_published(args, published)
+        _measure(args, args.files, records)
+        if not args.json:
+            sys.stdout.write(to_table(records, full=args.full) + "\n")
+    threshold = (THRESHOLD if args.threshold is None else args.threshold) / 100
+    result = ratios.check_ratios(published, records, slack=threshold)
+    sys.stdout.write(ratios.to_json(result) if args.json else ratios.to_text(result))
+    return int(bool(result.failed))
+
+
+def _as_published(args: argparse.Namespace, published: Sequence[Record]) -> None:
+    """Takes from a report what the command line leaves open: files, peers and the matrix."""
+    kind = CORPUS if args.corpus else LATENCY
+    rows = [r for r in published if r.kind == kind and r.cell.target == "local"]
+    ours = [r for r in rows if r.engine.name == OURS]
+    args.peers = args.peers or unique([r.engine.name for r in rows if r.engine.name in PEERS])
+    if not (ours and args.peers):
+        raise InputError(
+            f"{args.check} has no {kind} record of this project beside a peer",
+            got=f"{len(published)} records",
+            fix="name a report that was measured with --peers" + ("" if args.corpus else ", or add --corpus"),
+        )
+    if not (args.files or args.synthetic):
+        if not all(r.model.synthetic for r in ours):
+            raise InputError(
+                "the model file to measure is missing",
+                fix="name it: what the checkpoint is converted to now, with the recipe of the report",
+                expected=", ".join(unique([r.label for r in ours])),
+            )
+        args.synthetic = unique([r.model.name.removeprefix(f"{SYNTHETIC_MARK}-") for r in ours])
+        args.recipe = args.recipe or unique([r.model.recipe for r in ours])
+    if not args.corpus:
+        args.lengths = args.lengths or unique([r.cell.length for r in ours])
+    args.threads = args.threads or unique([r.cell.threads for r in ours])
+    args.batch = args.batch or unique([r.cell.batch for r in ours])
 
 
 def _measure(args: argparse.Namespace, paths: Sequence[Path], records: list[Record]) -> None:
@@ -141,11 +193,11 @@ def _measure(args: argparse.Namespace, paths: Sequence[Path], records: list[Reco
         with progress_bar(len(list(axes.cells())) * len(subjects), "measuring", unit="record") as advance:
             for record in work:
                 records.append(record)
-                reports.write(output, records, quality, plots=False)
+                reports.write(output, records, quality, plots=False, full=args.full)
                 advance(1)
     finally:
         if records:
-            reports.write(output, records, quality)
+            reports.write(output, records, quality, full=args.full)
 
 
 def _ours(model: Model, checked: bool) -> Subject:
@@ -260,21 +312,23 @@ def _code(records: Sequence[Record]) -> int:
 
 
 _NEEDS = (
-    ("recipe", "synthetic", "--recipe does nothing without --synthetic"),
-    ("field", "corpus", "--field does nothing without --corpus"),
-    ("titles_field", "corpus", "--titles-field does nothing without --corpus"),
-    ("limit", "corpus", "--limit does nothing without --corpus"),
-    ("checkpoint", "peers", "--checkpoint does nothing without --peers"),
-    ("threshold", "compare", "--threshold does nothing without --compare"),
-    ("quality", "output", "--quality does nothing without a plot"),
+    ("recipe", ("synthetic",), "--recipe does nothing without --synthetic"),
+    ("field", ("corpus",), "--field does nothing without --corpus"),
+    ("titles_field", ("corpus",), "--titles-field does nothing without --corpus"),
+    ("limit", ("corpus",), "--limit does nothing without --corpus"),
+    ("checkpoint", ("peers", "check"), "--checkpoint does nothing without --peers"),
+    ("threshold", ("compare", "check"), "--threshold does nothing without --compare"),
+    ("quality", ("output",), "--quality does nothing without a plot"),
 )
-"""Options that need another option. Without it they are refused."""
+"""Options that need one of others. Without it they are refused."""
 
 
 def _refuse_idle_options(args: argparse.Namespace) -> None:
+    if args.check and args.compare:
+        raise InputError("--check and --compare are two questions", fix="leave one of them out")
     for name, needed, meaning in _NEEDS:
-        if getattr(args, name) is not None and not getattr(args, needed):
-            raise InputError(meaning, fix=f"add --{needed}, or leave it out")
+        if getattr(args, name) is not None and not any(getattr(args, other) for other in needed):
+            raise InputError(meaning, fix=f"add --{needed[0]}, or leave it out")
     if args.quality and args.corpus:
         raise InputError("a corpus run has no plot of size against quality", fix="leave --quality out")
     if args.quality and not any(path.suffix.lower() in reports.PLOTTED for path in args.output):

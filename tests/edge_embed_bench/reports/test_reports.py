@@ -42,11 +42,23 @@ def test_table(records):
     head = next(line for line in text.splitlines() if "median ms" in line)
     row = next(line for line in text.splitlines() if line.endswith("ok"))
     assert " 11 " in row
+    assert "p95 ms" not in head
     assert "A CPU" in text
     assert "threads 2, batch 1" in text
     assert "failed: died: SIGSEGV" in text
     assert "not measured: storage of tiny.int8 (nobody | knows)" in text
     assert "engine" not in head
+
+
+def test_short_tables_answer_what_is_asked_first(record):
+    text = to_table([record(), record(length=32)])
+    head = next(line for line in text.splitlines() if "median ms" in line)
+    assert head.split("  ") == ["tokens", "median ms", "peak MB", "file MB", "cosine to fp32"]
+    assert len([line for line in text.splitlines() if "median ms" in line]) == 1
+    for wide in (to_table([record()], full=True), to_markdown([record()], full=True)):
+        for title in ("load cold ms", "p95 ms", "from text ms", "RSS MB", "partitions"):
+            assert title in wide
+            assert title not in text
 
 
 def test_what_was_not_measured_is_never_zero(records):
@@ -76,7 +88,7 @@ def test_markdown_carries_command_machine_and_versions(records):
     for part in ("`edge_embed bench x.tflite`", "A CPU", "avx2", "edge-embed 1", "SIGSEGV \\| &lt;b>"):
         assert part in text
     widths = {line.replace("\\|", "").count("|") for line in text.splitlines() if line.startswith("|")}
-    assert len(widths) == 2  # one per table
+    assert len(widths) == 1  # one table
 
 
 def test_files_by_their_ending(records, tmp_path):
@@ -165,6 +177,8 @@ def test_a_failed_record_is_a_row_of_one_table(records):
     speed, memory = columns.tables(records)
     assert [r.cell.length for r in speed.rows] == [16, 32, 64]
     assert [r.cell.length for r in memory.rows] == [16, 32]
+    (short,) = columns.tables(records, full=False)
+    assert [r.cell.length for r in short.rows] == [16, 32, 64]
     assert ("ran on", "CPU (XNNPACK)") in memory.shared
 
 
