@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -349,11 +350,14 @@ class Embedder(LoadedModel):
 
     def _mean(self, rows: Iterable[tuple[Vector, int]]) -> Vector:
         """Returns the weighted mean of one text's windows, at the model's full dimension."""
-        total, weight, count = np.zeros(self.manifest.dimension), 0, 0
-        for count, (row, of_row) in enumerate(rows, 1):  # noqa: B007
+        rows = iter(rows)
+        row, weight = next(rows)
+        second = next(rows, None)
+        if second is None:
+            return row
+        total = row * np.float64(weight)
+        for row, of_row in itertools.chain([second], rows):
             total += row * np.float64(of_row)
             weight += of_row
-        if count == 1:
-            return row
         mean = (total / weight).astype(np.float32)
         return unit(mean) if self.manifest.normalize else mean

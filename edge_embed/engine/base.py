@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import weakref
 from abc import ABC, abstractmethod
@@ -75,6 +76,10 @@ def closed_error(name: str) -> RuntimeFailure:
 
 
 def _check_vector(vector: Vector) -> None:
+    # One pass tells a usable vector. Where it does not, the squares may only have left float32's range.
+    with np.errstate(all="ignore"):
+        if 0 < float(np.dot(vector, vector)) < math.inf:
+            return
     bad = int(np.count_nonzero(~np.isfinite(vector)))
     if bad or not vector.any():
         raise RuntimeFailure(

@@ -115,8 +115,8 @@ class Graph:
             GraphClosedError: If the graph was closed.
             LiteRtError: If LiteRT fails.
         """
-        tokens = np.full(self._tokens.shape, pad_id, np.int32)
-        tokens[: len(ids)] = ids
+        tokens = np.empty(self._tokens.shape, np.int32)
+        tokens[: len(ids)], tokens[len(ids) :] = ids, pad_id
         vector = np.empty(self._vector.shape, np.float32)
         # None of these steps can fail, so whoever takes the lock gives it back.
         status = in_one_step(

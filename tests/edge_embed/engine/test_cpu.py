@@ -372,3 +372,15 @@ def test_while_a_bucket_compiles_standard_error_is_where_it_was(engine, monkeypa
     engine.run(8, SHORT)
     assert seen == [os.readlink("/proc/self/fd/2"), "from a thread\n"]
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("value", "usable"), [(1e30, True), (1e-30, True), (0.0, False), (np.nan, False)])
+def test_a_vector_is_usable_if_it_is_finite_and_not_zero(engine, monkeypatch, value, usable):
+    # Squares of the first two leave the range of float32.
+    vector = np.full(8, value, np.float32)
+    monkeypatch.setattr(engine, "_invoke", lambda length, ids, alone: vector)
+    if usable:
+        assert engine.run(8, SHORT) is vector
+    else:
+        with pytest.raises(RuntimeFailure, match="cannot be used"):
+            engine.run(8, SHORT)
