@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edge_embed_convert.families.family import Family, Projection, RandomTensor, Released, positive
+from edge_embed_convert.families.family import (
+    Family,
+    Projection,
+    RandomTensor,
+    Released,
+    positive,
+    require_supported,
+)
 from edge_embed_convert.recipes.grammar import BALANCED_INT8
 
 if TYPE_CHECKING:
@@ -96,8 +103,9 @@ def read_shape(raw: Mapping[str, Any], **others: Any) -> PostNormShape:
         **others: What the family reads in another way or has beside them.
 
     Raises:
-        CheckpointError: If one is missing or is no positive number.
+        CheckpointError: If one is missing or not a positive number, or the activation is not supported.
     """
+    require_supported(raw, {"hidden_act": ("gelu", ACTIVATIONS)})
     sizes: dict[str, Any] = {
         "vocab_size": positive(raw, "vocab_size"),
         "hidden_size": positive(raw, "hidden_size"),
@@ -110,6 +118,25 @@ def read_shape(raw: Mapping[str, Any], **others: Any) -> PostNormShape:
     }
     return PostNormShape(**{**sizes, **others})
 
+
+def read_bert(raw: Mapping[str, Any], **others: Any) -> PostNormShape:
+    """Returns the sizes of BERT or RoBERTa. Arguments as for `read_shape`.
+
+    Raises:
+        CheckpointError: If the file is incomplete or asks for something that the encoder does not compute.
+    """
+    supported = {"position_embedding_type": ("absolute", ("absolute",)), "is_decoder": (False, (False,))}
+    require_supported(raw, supported)
+    return read_shape(raw, token_types=positive(raw, "type_vocab_size", 2), **others)
+
+
+READ_FACTOR = 2.0
+"""A norm has two gains; that for projections is larger by this factor, and their weights are divided by it.
+
+Calibrated recipes change the gain for projections alone, and find it in the exported graph by its content.
+With equal gains the exporter would merge the two products. The factor is a power of two, so that it rounds
+nothing: neither weights nor results change.
+"""
 
 COUNTER, POOLER = r"embeddings\.position_ids", r"pooler\.dense\.(weight|bias)"
 """Weights that no encoder needs: a counter that old releases of transformers saved as a tensor, and the

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from edge_embed_convert.families.post_norm import PostNormNames, PostNormShape
+from edge_embed_convert.families.post_norm import READ_FACTOR, PostNormNames, PostNormShape
 from edge_embed_convert.layers.common import LayerNorm, SplitNorm, attend, padding_bias, token_mask
 from edge_embed_convert.layers.relative import RelativeBias
 from edge_embed_convert.source.weights import Weights, scaled
@@ -26,10 +26,6 @@ GELU: dict[str, Literal["none", "tanh"]] = {
     "gelu_new": "tanh",
     "gelu_pytorch_tanh": "tanh",
 }
-
-FACTORS = 256
-"""Each split norm has a factor of its own between 1 and 2, in steps of one part in so many, more than any
-model has norms. Two gains may be equal without it: all are 1 if training did not change them."""
 
 
 class PostNormLayer(nn.Module):
@@ -108,17 +104,24 @@ class PostNormEncoder(nn.Module):
             for index in range(shape.layers)
         )
         self.readings: dict[str, tuple[str, ...]] = {}
+        stored = {m.weight.numpy().tobytes() for m in self.modules() if isinstance(m, LayerNorm)}
         before = "norm"
         for layer in (f"layers.{index}" for index in range(shape.layers)):
-            self._split(before, f"{layer}.output", *(f"{layer}.{name}" for name in ("query", "key", "value")))
-            self._split(f"{layer}.output_norm", f"{layer}.down", f"{layer}.up")
+            inputs = tuple(f"{layer}.{name}" for name in ("query", "key", "value"))
+            self._split(before, f"{layer}.output", inputs, stored)
+            self._split(f"{layer}.output_norm", f"{layer}.down", (f"{layer}.up",), stored)
             before = f"{layer}.down_norm"
 
-    def _split(self, norm: str, branch: str, *readers: str) -> None:
-        """Splits the norm at a path; no two get one factor, so that each is found in the exported graph."""
-        factor = 1 + (1 + len(self.readings)) / FACTORS
+    def _split(self, norm: str, branch: str, readers: tuple[str, ...], stored: set[bytes]) -> None:
+        """Splits the norm at a path. The content of its second gain is like no other's in the graph."""
+        whole = self.get_submodule(norm)
+        assert isinstance(whole, LayerNorm)
+        factor = READ_FACTOR
+        while (content := (whole.weight * factor).numpy().tobytes()) in stored:
+            factor *= READ_FACTOR
+        stored.add(content)
         layers = [self.get_submodule(reader) for reader in readers]
-        split = SplitNorm.of(self.get_submodule(norm), layers, self.get_submodule(branch), factor)  # type: ignore[arg-type]
+        split = SplitNorm.of(whole, layers, self.get_submodule(branch), factor)  # type: ignore[arg-type]
         self.set_submodule(norm, split)
         self.readings[f"{norm}.read"] = readers
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from edge_embed.errors import RecipeError
 from edge_embed_convert.families.gemma3.scales import BRANCH_SCALE, RESIDUAL_SCALE
+from edge_embed_convert.families.post_norm import READ_FACTOR
 
 TABLE = "embedding"
 """The group of the token table."""
@@ -91,28 +92,26 @@ def _gemma3(encoder: Any) -> Iterator[Entry]:
 
 
 def _bert(encoder: Any) -> Iterator[Entry]:
-    from edge_embed_convert.layers.post_norm import FACTORS
-
     config = encoder.config
     scale = (config.hidden_size // config.num_attention_heads) ** -0.5
     yield encoder.embeddings.word_embeddings, TABLE, ()
-    norms, norm = 0, encoder.embeddings.LayerNorm
-
-    def share(read: nn.Module) -> float:
-        """Returns what the readers of the next split norm are multiplied with: see `SplitNorm.of`."""
-        nonlocal norms
-        norms += 1
-        gain: Any = read.weight
-        equal = bool((gain == gain[0]).all())
-        return float(gain[0]) if equal else 1 / (1 + norms / FACTORS)
-
+    norm = encoder.embeddings.LayerNorm
     for layer in encoder.encoder.layer:
         attention = layer.attention
-        factor = share(norm)
+        factor = _share(norm)
         yield attention.self.query, "attention", (scale, factor)
         yield attention.self.key, "attention", (factor,)
         yield attention.self.value, "attention", (factor,)
         yield attention.output.dense, "attention", ()
-        yield layer.intermediate.dense, "feed_forward", (share(attention.output.LayerNorm),)
+        yield layer.intermediate.dense, "feed_forward", (_share(attention.output.LayerNorm),)
         yield layer.output.dense, "feed_forward", ()
         norm = layer.output.LayerNorm
+
+
+def _share(norm: nn.Module) -> float:
+    """Returns what the projections that read a norm are multiplied by: see `SplitNorm.of`.
+
+    Where two norms have equal gains the converter takes another power of two, which rounds alike.
+    """
+    gain: Any = norm.weight
+    return float(gain[0]) if bool((gain == gain[0]).all()) else 1 / READ_FACTOR

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edge_embed_convert.families.family import Released, positive, require_supported
+from edge_embed_convert.families.family import Released
 from edge_embed_convert.families.post_norm import (
-    ACTIVATIONS,
     COUNTER,
     POOLER,
     TINY,
     PostNormShape,
     post_norm_family,
     post_norm_tensors,
-    read_shape,
+    read_bert,
 )
 
 
@@ -24,18 +23,7 @@ def parse(raw: Mapping[str, Any], sliding_window: int | None = None) -> PostNorm
     Raises:
         CheckpointError: If it is incomplete or asks for something this encoder does not compute.
     """
-    require_supported(
-        raw,
-        {
-            "hidden_act": ("gelu", ACTIVATIONS),
-            "position_embedding_type": ("absolute", ("absolute",)),
-            "is_decoder": (False, (False,)),
-        },
-    )
-    return read_shape(
-        raw,
-        token_types=positive(raw, "type_vocab_size", 2),
-    )
+    return read_bert(raw)
 
 
 FAMILY = post_norm_family(

@@ -11,7 +11,6 @@ from typing import Any
 
 from edge_embed_convert.families.family import RandomTensor, Released, require_supported
 from edge_embed_convert.families.post_norm import (
-    ACTIVATIONS,
     COUNTER,
     POOLER,
     TINY,
@@ -42,16 +41,11 @@ def parse(raw: Mapping[str, Any], sliding_window: int | None = None) -> PostNorm
         CheckpointError: If it is incomplete or asks for something this encoder does not compute.
     """
     supported = {
-        "hidden_act": ("gelu", ACTIVATIONS),
         "relative_attention_num_buckets": (BUCKETS, (BUCKETS,)),
         "pad_token_id": (FIRST_POSITION - 1, (FIRST_POSITION - 1,)),
     }
     require_supported(raw, supported)
-    return read_shape(
-        raw,
-        first_position=FIRST_POSITION,
-        relative_buckets=BUCKETS,
-    )
+    return read_shape(raw, first_position=FIRST_POSITION, relative_buckets=BUCKETS)
 
 
 def _tensors(config: Mapping[str, Any]) -> Iterator[RandomTensor]:

@@ -9,16 +9,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from edge_embed.errors import CheckpointError
-from edge_embed_convert.families.family import Released, positive, require_supported
+from edge_embed_convert.families.family import Released, positive
 from edge_embed_convert.families.post_norm import (
-    ACTIVATIONS,
     COUNTER,
     POOLER,
     TINY,
     PostNormShape,
     post_norm_family,
     post_norm_tensors,
-    read_shape,
+    read_bert,
 )
 
 
@@ -28,14 +27,6 @@ def parse(raw: Mapping[str, Any], sliding_window: int | None = None) -> PostNorm
     Raises:
         CheckpointError: If it is incomplete or asks for something this encoder does not compute.
     """
-    require_supported(
-        raw,
-        {
-            "hidden_act": ("gelu", ACTIVATIONS),
-            "position_embedding_type": ("absolute", ("absolute",)),
-            "is_decoder": (False, (False,)),
-        },
-    )
     first, positions = positive(raw, "pad_token_id", 1) + 1, positive(raw, "max_position_embeddings")
     if positions <= first:
         raise CheckpointError(
@@ -43,11 +34,7 @@ def parse(raw: Mapping[str, Any], sliding_window: int | None = None) -> PostNorm
             got=f"max_position_embeddings = {positions}, pad_token_id = {first - 1}",
             expected="more positions than pad_token_id + 1",
         )
-    return read_shape(
-        raw,
-        first_position=first,
-        token_types=positive(raw, "type_vocab_size", 2),
-    )
+    return read_bert(raw, first_position=first)
 
 
 FAMILY = post_norm_family(

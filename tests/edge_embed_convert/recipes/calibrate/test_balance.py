@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -29,6 +31,15 @@ def test_every_projection_that_reads_a_norm_is_known(ours, bert_checkpoint, gemm
     assert len(readers) == len(set(readers)) == 2 * 4
     assert all(model.get_parameter(gain).shape == (64,) for gain in gains)
     assert balance.readings(ours.load(gemma_checkpoint)) == {}
+
+
+def test_splitting_a_norm_rounds_no_weight(ours, bert_checkpoint) -> None:
+    """The gain for projections is larger by a power of two, so both stay what the checkpoint says."""
+    model = ours.load(bert_checkpoint)
+    for gain in balance.readings(model):
+        factors = model.get_parameter(gain) / model.get_parameter(gain.removesuffix("read") + "gain")
+        assert len(factors.unique()) == 1
+        assert math.frexp(float(factors[0]))[0] == 0.5
 
 
 def test_balancing_is_exact(ours, bert_checkpoint, random_ids) -> None:
