@@ -207,7 +207,7 @@ class Embedder(LoadedModel):
             raise InputError("role cannot be used", got=repr(role), expected="'query', 'document' or None")
         if isinstance(sentences, (str, bytes, Set, Mapping)) or not isinstance(sentences, Iterable):
             raise InputError(
-                "not an iterable of texts in an order", got=type(sentences).__name__, expected="Iterable[str]"
+                "not an ordered iterable of texts", got=type(sentences).__name__, expected="Iterable[str]"
             )
         if prompt is None and prompt_name is None and role is not None:
             prompt_name = self.query_prompt_name if role == "query" else self.document_prompt_name
@@ -233,11 +233,13 @@ class Embedder(LoadedModel):
     def _run_tokens(self, ids: list[int], alone: bool = False) -> Vector:
         manifest, limit = self.manifest, self.manifest.buckets[-1]
         if not 0 < len(ids) <= limit:
-            raise InputError("token ids that do not fit", got=f"{len(ids)} ids", expected=f"1 to {limit}")
+            raise InputError(
+                "the token ids do not fit the model", got=f"{len(ids)} ids", expected=f"1 to {limit}"
+            )
         size = manifest.tokenizer.vocab_size
         if bad := [token for token in ids if not 0 <= token < size]:
             raise InputError(
-                "a token id outside the vocabulary", got=str(bad[0]), expected=f"0 to {size - 1}"
+                "a token id is outside the vocabulary", got=str(bad[0]), expected=f"0 to {size - 1}"
             )
         return self._load().run(bucket_for(len(ids), manifest), ids, alone)
 
@@ -283,7 +285,7 @@ class Embedder(LoadedModel):
 
         Args:
             work: What `plan` returned.
-            alone: Whether one thread runs it, beside others of its kind. The vector is the same.
+            alone: Whether to use one thread, because other texts run in parallel. The vector is the same.
 
         Returns:
             The mean of the windows at the model's full dimension.

@@ -89,7 +89,7 @@ class InputError(EdgeEmbedError, ValueError):
 
 
 class TextTooLongError(InputError):
-    """A text is longer than the model takes and the policy is to refuse."""
+    """A text is longer than the model can read and the policy is to refuse."""
 
 
 class MissingExtraError(EdgeEmbedError, ImportError):

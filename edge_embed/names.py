@@ -6,12 +6,16 @@ may use it without loading numpy.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 Overflow = Literal["truncate", "error", "mean"]
-OVERFLOWS: tuple[Overflow, ...] = get_args(Overflow)
-"""What may happen to a text that is longer than the model: it is cut, refused, or read in windows whose
-vectors are averaged."""
+OVERFLOWS: dict[Overflow, str] = {
+    "truncate": "cut it and warn",
+    "error": "refuse it",
+    "mean": "average its parts",
+}
+"""What can be done with a text that is longer than the model: each policy's name, and its description in the
+help of commands."""
 
 ACCELERATORS = ("cpu", "gpu", "npu", "auto")
 """What may run the graph. "auto" is the first of npu, gpu and cpu that works."""

@@ -50,7 +50,8 @@ def progress_bar(
         total: How many units there are; None if not known.
         label: What is being done.
         unit: What is counted.
-        show: True shows it at once, wherever stderr goes; False never; None on a terminal, after a second.
+        show: True shows it at once, even if stderr is not a terminal. False never shows it. None shows it
+            on a terminal, after a second.
 
     Yields:
         What is called with the number of units just finished.

@@ -93,7 +93,7 @@ def _rows(vectors: npt.ArrayLike) -> Floats:
 
 def _mismatch(a: Floats, b: Floats) -> InputError:
     return InputError(
-        "vectors that cannot be compared",
+        "the vectors cannot be compared",
         got=f"shapes {a.shape} and {b.shape}",
         fix="use one truncate_dim for both",
     )

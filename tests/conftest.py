@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,50 @@ def cache_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
     path = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("EDGE_EMBED_CACHE", str(path))
     return path
+
+
+@dataclass(frozen=True)
+class Result:
+    """The exit code of a command and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[Any]:
+        """Each line of stdout, read as JSON."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def records(self) -> list[Any]:
+        """The records of `bench --json`."""
+        records: list[Any] = json.loads(self.out)["records"]
+        return records
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """`run("embed", path, "text")` runs a command in this process and returns its `Result`."""
+    from edge_embed.cli import main
+
+    def call(*words: Any) -> Result:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        return Result(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def wordpiece_config() -> Callable[[int], bytes]:
+    """`wordpiece_config(32)` returns a tokenizer_config.json for a WordPiece that reads 32 tokens."""
+    names = ("pad", "unk", "cls", "sep")
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        **{f"{name}_token": f"[{name.upper()}]" for name in names},
+    }
+    return lambda longest: json.dumps({**config, "model_max_length": longest}).encode()
 
 
 @pytest.fixture(scope="session")

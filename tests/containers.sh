@@ -12,6 +12,7 @@ mkdir -p "$2"
 environment=$(realpath "$2")
 python=$(command -v "$1")
 cd "$(dirname "$0")/.."
+source tests/debian.sh
 
 if [[ ${3:-} == --fetch ]]; then
     declare -A packages=([libEGL.so.1]=libegl1 [libGLESv2.so.2]=libgles2 [libGL.so.1]=libgl1)
@@ -20,12 +21,7 @@ if [[ ${3:-} == --fetch ]]; then
     for library in "${!packages[@]}"; do
         [[ $present == *"$library "* ]] || missing+=("${packages[$library]}")
     done
-    if ((${#missing[@]})); then
-        root=()
-        ((EUID == 0)) || root=(sudo)
-        "${root[@]}" apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive "${root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}"
-    fi
+    install_packages "${missing[@]}"
 fi
 
 [[ -x $environment/bin/python ]] || "$python" -m venv "$environment"

@@ -9,6 +9,7 @@
 set -euo pipefail
 python=$(realpath -s "$1") # a virtual environment's python is a link that must stay one
 cd "$(dirname "$0")/.."
+source tests/debian.sh
 
 declare -A packages=(
     [chromium]=chromium [sshd]=openssh-server [ssh]=openssh-client [mmdebstrap]=mmdebstrap [node]=nodejs [npm]=npm
@@ -20,12 +21,7 @@ if [[ ${2:-} == --fetch ]]; then
     for program in "${!packages[@]}"; do
         command -v "$program" >/dev/null || missing+=("${packages[$program]}")
     done
-    if ((${#missing[@]})); then
-        root=()
-        ((EUID == 0)) || root=(sudo)
-        "${root[@]}" apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive "${root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}"
-    fi
+    install_packages "${missing[@]}"
     # `verify` on a target fetches what the target needs, and is itself a check of it.
     for target in emulated:aarch64/max browser; do
         "$python" -m edge_embed verify tests/golden/schema1/bert.tflite --target "$target" --prepare-target

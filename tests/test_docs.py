@@ -43,6 +43,32 @@ def test_explained_messages_are_messages_of_the_program() -> None:
     assert not unknown
 
 
+def test_a_change_touches_three_files_of_its_room_at_most() -> None:
+    """The table of CONTRIBUTING.md names rooms and files that exist."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = (
+        text.split("## Where a change goes")[1]
+        .split("## ")[0]
+        .split("|---|---|---|\n")[1]
+        .strip()
+        .splitlines()
+    )
+    assert len(rows) > 10
+    for row in rows:
+        change, room, files = (cell.strip() for cell in row.strip("|").split("|"))
+        folder = ROOT / "".join(re.findall("`(.+)`", room))
+        assert folder.is_dir(), change
+        places = re.findall("`([^`]+[./][^`]*)`", files)
+        missing = [place for place in places if not place.startswith(".") and not _found(folder, place)]
+        assert not missing, change
+        named = [place for place in places if Path(place).suffix in (".py", ".kt", ".toml")]
+        assert 1 <= len(named) + files.count("a new file") <= 3, change
+
+
+def _found(folder: Path, place: str) -> bool:
+    return (folder / place).exists() or (ROOT / place).exists()
+
+
 def test_no_document_holds_a_placeholder() -> None:
     pages = [*ROOT.glob("*.md"), *DOCS.glob("*.md"), *(ROOT / "android_demo").glob("*.md")]
     placeholder = re.compile(r"\b(?:PEAK|ANON|TBD|TODO|FIXME|XXX|N/A)\d*\b|\?\?\?|\{\{|<<[A-Z]|lorem ipsum")

@@ -106,6 +106,14 @@ def test_a_private_import_is_seen(tmp_path: Path) -> None:
     assert _private_imports(file, ("edge_embed", "engine")) == {"edge_embed.text.prompts._hidden"}
 
 
+def test_one_folder_of_the_runtime_knows_litert() -> None:
+    """So another version of LiteRT changes one folder."""
+    folder = PACKAGES["edge_embed"] / "engine" / "litert"
+    others = [path for path in _modules("edge_embed") if folder not in path.parents]
+    assert len(others) < len(_modules("edge_embed"))
+    assert not [path for path in others if any(name.startswith("ai_edge_litert") for name in _imports(path))]
+
+
 def test_runtime_imports_no_heavy_package_anywhere() -> None:
     wrong = {
         f"{path.name}: {name}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.metadata
 import os
@@ -11,24 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edge_embed.errors import InputError
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Writes a file beside its place and renames it.
-
-    Raises:
-        InputError: If it cannot be written; then nothing is left behind.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            raise InputError(f"cannot write {path}", got=error.strerror or str(error)) from error
-        raise
 
 
 def ensure_directory(path: Path) -> None:

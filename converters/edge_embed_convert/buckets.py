@@ -39,7 +39,7 @@ def check_buckets(buckets: Sequence[int], max_tokens: int) -> list[int]:
     ordered = sorted(buckets)
     if not ordered or ordered[0] < 4 or len(set(ordered)) < len(ordered) or ordered[-1] != max_tokens:
         raise CheckpointError(
-            "the bucket list does not fit the model",
+            "the list of buckets does not fit the model",
             got=", ".join(map(str, buckets)) or "nothing",
             expected=f"different lengths from 4 up, the largest {max_tokens}",
             fix="end the list with the model's maximum, or lower that with --max-tokens",

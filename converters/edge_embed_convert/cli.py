@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edge_embed.cli import options
 from edge_embed.progress import step_bar
+from edge_embed.report_files import check_report_file, write_report
 
 if TYPE_CHECKING:
     from edge_embed_convert.source.checkpoint import CheckpointOptions
@@ -28,12 +29,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--recipe",
         metavar="NAME",
         help="fp32, fp16, int8, int4, mixed, int8-block32, int4-block32, a spelling such as e4_a8_f4_p4, "
-        "or auto with a budget (default: the one of the model's family, in docs/recipes.md)",
+        "or auto with a budget (default: that of the model's family, see docs/recipes.md)",
     )
     parser.add_argument(
         "--calibration",
         metavar="FILE",
-        help="texts that rounding is fitted to and recipes are judged by, one a line (default: built in)",
+        help="texts, one per line, for calibrated recipes and for judging recipes (default: built-in texts)",
     )
     parser.add_argument(
         "--buckets",
@@ -43,12 +44,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--name", help="what to call the model (default: the checkpoint's name)")
     parser.add_argument(
-        "--force", action="store_true", help="save a file that failed verification, marked so"
+        "--force", action="store_true", help="save the file even if verification fails; its manifest says so"
     )
     parser.add_argument(
         "--check",
         action="store_true",
-        help="say how the checkpoint would be converted, from its configuration alone; convert nothing",
+        help="only report how the checkpoint would be converted, from its configuration; convert nothing",
     )
     parser.add_argument(
         "--prompt",
@@ -56,15 +57,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=_prompt,
         action="append",
         default=[],
-        help="a prompt that the checkpoint does not name, such as query='query: '; may be repeated",
+        help="a prompt that the checkpoint does not name, such as query='query: '; can be repeated",
     )
     parser.add_argument(
         "--default-prompt",
         metavar="NAME",
-        help="the prompt for texts that are embedded without a prompt's name",
+        help="the name of the prompt for texts that are embedded without naming one",
     )
-    budget = parser.add_argument_group("budget of --recipe auto, exactly one")
-    budget.add_argument("--max-size", metavar="SIZE", type=_size, help="bytes of the file, or 17MB, 16MiB")
+    budget = parser.add_argument_group("budget of --recipe auto (exactly one)")
+    budget.add_argument(
+        "--max-size",
+        metavar="SIZE",
+        type=_size,
+        help="size of the file: bytes, or a size such as 17MB or 16MiB",
+    )
     budget.add_argument(
         "--min-cosine", metavar="X", type=float, help="mean cosine to the source, such as 0.99"
     )
@@ -72,13 +78,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--max-loss",
         metavar="X",
         type=float,
-        help="share of each text's ten nearest neighbours that may be others than the source's, such as 0.05",
+        help="share of each text's ten nearest neighbours that may differ from the source's, such as 0.05",
     )
     parser.add_argument(
         "--report",
         metavar="FILE,FILE,…",
         type=_paths,
-        help="where to write what --recipe auto tried, by ending: .md, .json, .png, .svg, .pdf "
+        help="files for the report of --recipe auto: .md, .json, .png, .svg, .pdf "
         "(default: .md and .png beside the file)",
     )
     options.add_threads(parser)
@@ -90,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     """Converts and prints the parity report.
 
     Returns:
-        0 if the file was verified, 1 if it was saved in spite of failing.
+        0 if the file passed verification, 1 if it failed and was saved all the same.
     """
     if args.check:
         return _run_check(args)
@@ -191,13 +197,13 @@ def _run_auto(args: argparse.Namespace) -> int:
 
     if args.recipe != "auto" or args.force:
         raise InputError(
-            "a budget and a report need --recipe auto, and --force cannot be used with it",
+            "a budget and --report need --recipe auto, which does not allow --force",
             got=f"--recipe {args.recipe}" if args.recipe != "auto" else "--recipe auto --force",
             fix="name either a fixed recipe, or auto and exactly one of --max-size, --min-cosine, --max-loss",
         )
     budget = Budget(**{key: getattr(args, key) for key in BUDGETS})
     for path in args.report or []:
-        auto_report.check_output(path)
+        check_report_file(path, auto_report.WRITERS)
     with step_bar("searching") as progress:
         search = convert_auto(
             args.source,
@@ -213,7 +219,7 @@ def _run_auto(args: argparse.Namespace) -> int:
     saved, notes = search.conversion.path, list(search.conversion.notes)
     for path in args.report or [saved.with_suffix(".md"), saved.with_suffix(".png")]:
         try:
-            auto_report.write(search, path)
+            write_report(search, path, auto_report.WRITERS)
             notes.append(f"what was tried: {path}")
         except MissingExtraError as error:  # of the default plot; one that was asked for is checked above
             notes.append(f"no plot: {error}")
@@ -288,7 +294,7 @@ def _prompts(args: argparse.Namespace) -> dict[str, str]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(
-            "a prompt is named twice",
+            "a prompt is given twice",
             got=" ".join(f"--prompt {name}={text!r}" for name, text in args.prompt if name in twice),
             expected="each name once",
             fix="give each prompt a name of its own",

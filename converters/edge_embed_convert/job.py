@@ -71,7 +71,7 @@ class Job:
         tokenizer: Its tokenizer as the file carries it; from `load` on.
         model: The graph in PyTorch; from `rewrite` on.
         probes: The source's answers to the fixed probes; from `ask_source` on.
-        measured: The source's answers to the calibration texts that only judge.
+        measured: The source's answers to the calibration texts that only measure.
         writer: Writes files; from `export` on.
         num_threads: For the runtime.
     """
@@ -135,18 +135,18 @@ class Job:
         if recipe is not None:
             check_places(self.model, recipe)
 
-    def ask_source(self, *, judged: bool = False) -> None:
+    def ask_source(self, *, measuring: bool = False) -> None:
         """Runs the source model in float32 over the probes.
 
         Args:
-            judged: Runs it over the calibration texts that only judge, too.
+            measuring: Runs it over the calibration texts for measuring, too.
 
         Raises:
             CheckpointError: If transformers cannot load the checkpoint.
         """
         prompts = self.checkpoint.prompts
         texts = probe_texts(self._buckets, prompts, self._count_tokens())
-        others = self._calibration.judges(prompts) if self._calibration is not None and judged else []
+        others = self._calibration.measuring_texts(prompts) if self._calibration and measuring else []
         # Each probe is run by the source, by the float32 graph, and by the finished file.
         self._ticker.expect(3 * len(texts) + len(others) + export_steps(self._buckets))
         self._ticker(SOURCE)
@@ -287,7 +287,7 @@ class Job:
                 f"cannot write {target}",
                 got=error.strerror or str(error),
                 expected="a path for a file",
-                fix="choose another place with --output",
+                fix="choose another path with --output",
             ) from error
 
     def _runtime_tokenizer(self) -> Tokenizer:
@@ -306,7 +306,7 @@ class Job:
         prompts = self.checkpoint.prompts
         most = min(LONGEST, self.checkpoint.max_tokens) - len(record.suffix_ids)
         found = []
-        for text in self._calibration.fit(prompts):
+        for text in self._calibration.fitting_texts(prompts):
             ids = runtime.encode(prompts.get(text.prompt_name or "", "") + text.text)
             found.append([*[*record.prefix_ids, *ids][:most], *record.suffix_ids])
         return found

@@ -123,5 +123,5 @@ def workspace(target: Path) -> tempfile.TemporaryDirectory[str]:
             f"cannot write into {target.parent}",
             got=error.strerror or str(error),
             expected="an existing, writable directory",
-            fix="create it, or choose another place with --output",
+            fix="create it, or choose another path with --output",
         ) from error

@@ -33,12 +33,12 @@ def write_random_checkpoint(
     """Writes a random checkpoint of a family in the layout of sentence-transformers.
 
     Args:
-        directory: Created; the files of the released layout go into it.
+        directory: The directory to create.
         family: Gives the released shape.
         tokenizer: Tokenizer files by name, written as they are.
         seed: The seed of the random weights.
         pooling: The pooling mode; by default that of the released model.
-        normalize: Whether a Normalize module ends it.
+        normalize: Whether it ends with a Normalize module.
         **overrides: Entries of config.json other than the released ones.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Silence: what the converter and the quantizer print is hidden, and shown only if they fail."""
+"""Hides what other libraries print and log, so that the user sees our own progress bar and errors."""
 
 from __future__ import annotations
 
@@ -54,3 +54,25 @@ def silenced() -> Iterator[None]:
             if captured and sys.version_info >= (3, 11):
                 error.add_note(captured)
             raise
+
+
+@contextlib.contextmanager
+def transformers_silenced() -> Iterator[None]:
+    """Hides the log messages and progress bars of transformers while the block runs, but not its errors."""
+    from transformers.utils import logging as hf_logging
+
+    level = hf_logging.get_verbosity()
+    bars = hf_logging.is_progress_bar_enabled()
+    disabled = logging.root.manager.disable
+    hf_logging.set_verbosity(logging.ERROR)
+    logging.disable(logging.WARNING)  # what it imports on the way logs to others
+    hf_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+        hf_logging.set_verbosity(level)
+        if bars:
+            hf_logging.enable_progress_bar()

@@ -21,12 +21,12 @@ _EPILOG = """\
 actions:
   list   show each model's packed weights (default)
   size   show the bytes of packed weights and of everything else in the directory
-  prune  remove what interrupted processes left, and what --unused-days and --max-size say
+  prune  remove the remains of interrupted processes, and what --unused-days and --max-size select
   clear  remove all packed weights; they are packed again when a model is loaded
 
-Packed weights are a copy of a model's weights in the form that this processor reads fastest. They lie in
-EDGE_EMBED_CACHE, else in the user's cache directory. EDGE_EMBED_CACHE_SIZE, such as 2GB, limits them: the
-ones that were not used for longest go first.
+Packed weights are a copy of a model's weights in the form that this processor reads fastest. They are stored
+in EDGE_EMBED_CACHE, or by default in the user's cache directory. EDGE_EMBED_CACHE_SIZE, such as 2GB, limits
+their size: the longest unused are removed first.
 
 examples:
   edge_embed cache
@@ -37,16 +37,28 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `edge_embed cache`."""
     parser.add_argument(
-        "action", nargs="?", choices=("list", "size", "prune", "clear"), default="list", help="see below"
+        "action",
+        nargs="?",
+        choices=("list", "size", "prune", "clear"),
+        default="list",
+        help="the actions are explained below",
     )
-    parser.add_argument("--directory", metavar="DIR", type=Path, help="another cache directory")
     parser.add_argument(
-        "--unused-days", metavar="N", type=options.positive, help="prune: remove what was not used for N days"
+        "--directory",
+        metavar="DIR",
+        type=Path,
+        help="use this cache directory (default: EDGE_EMBED_CACHE or the user's)",
+    )
+    parser.add_argument(
+        "--unused-days",
+        metavar="N",
+        type=options.positive,
+        help="prune: remove packed weights that were not used for N days",
     )
     parser.add_argument(
         "--max-size",
         metavar="SIZE",
-        help="prune: remove the longest unused until the rest fits into this size",
+        help="prune: remove the longest unused until all others fit into this size",
     )
     options.add_json(parser, "print the result as JSON")
     parser.epilog = _EPILOG
@@ -57,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     from edge_embed.engine import cache_directory as cache
 
     if args.action != "prune" and (args.unused_days or args.max_size):
-        raise InputError("--unused-days and --max-size belong to prune", got=args.action)
+        raise InputError("--unused-days and --max-size can only be used with prune", got=args.action)
     limit = cache.parse_size(args.max_size, "--max-size") if args.max_size else None
     directory = args.directory or cache.default_directory()
     if directory is None:

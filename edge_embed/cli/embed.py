@@ -40,7 +40,9 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `edge_embed embed`."""
     options.add_model(parser, following="texts")
-    parser.add_argument("texts", metavar="TEXT", nargs="*", help="texts; lines of stdin where none are given")
+    parser.add_argument(
+        "texts", metavar="TEXT", nargs="*", help="texts to embed (default: the lines of stdin)"
+    )
     files = parser.add_argument_group("files")
     files.add_argument(
         "-i",
@@ -61,13 +63,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="continue an interrupted run with the same --output"
     )
     interrupted.add_argument(
-        "--restart", action="store_true", help="drop what an interrupted run has left, and begin again"
+        "--restart",
+        action="store_true",
+        help="discard an interrupted run with the same --output, and start again",
     )
     files.add_argument(
         "--on-error",
         choices=("stop", "skip"),
         default="stop",
-        help="what to do with a row that holds no usable text: stop, or list it in OUTPUT.errors.jsonl "
+        help="what to do with a row that has no usable text: stop, or list it in OUTPUT.errors.jsonl "
         "(default: stop)",
     )
     cluster = parser.add_argument_group("many machines")
@@ -75,7 +79,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--engine",
         choices=("ray",),
         help="embed the Parquet files of --input (a folder or a pattern) into the folder --output, one "
-        "file a worker; the same command goes on after an interruption",
+        "file per worker; after an interruption run the same command again to continue",
     )
     cluster.add_argument(
         "--address",
@@ -83,13 +87,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the Ray cluster (default: one that Ray finds, or this machine)",
     )
     cluster.add_argument(
-        "--workers", metavar="N", type=options.positive, help="workers (default: as many as cores)"
+        "--workers",
+        metavar="N",
+        type=options.positive,
+        help="number of workers (default: the number of cores)",
     )
     prompts = parser.add_argument_group("prompt").add_mutually_exclusive_group()
     prompts.add_argument(
         "--query", action="store_true", help="embed as queries, with the model's query prompt"
     )
-    prompts.add_argument("--document", action="store_true", help="embed as documents, with their prompt")
+    prompts.add_argument(
+        "--document", action="store_true", help="embed as documents, with the model's document prompt"
+    )
     prompts.add_argument(
         "--prompt-name", "--task", metavar="NAME", help="use this prompt; `edge_embed inspect` lists them"
     )
@@ -100,7 +109,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=options.positive,
         help="rows that are read, embedded and written at a time (default: 1024)",
     )
-    options.add_json(parser, "print JSON lines on a terminal too; with --output, a summary as JSON")
+    options.add_json(parser, "print JSON lines on a terminal too; with --output, print a summary as JSON")
     parser.epilog = _EPILOG
 
 
@@ -124,7 +133,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     if args.titles_field and not args.document:
-        raise InputError("titles belong to documents", fix="add --document, or leave --titles-field out")
+        raise InputError(
+            "titles can only be used with documents", fix="add --document, or leave --titles-field out"
+        )
     if args.texts and args.input:
         raise InputError("texts come from the command line or from --input", got="both", fix="leave one out")
     if args.texts and (args.field or args.titles_field):
@@ -136,7 +147,7 @@ def _check(args: argparse.Namespace) -> None:
     if args.engine is not None and args.accelerator != "cpu":
         raise InputError("workers run on the CPU", got=f"--accelerator {args.accelerator}")
     if args.engine is None and (args.address or args.workers):
-        raise InputError("--address and --workers belong to --engine", fix="add --engine ray")
+        raise InputError("--address and --workers can only be used with --engine", fix="add --engine ray")
     if (args.resume or args.restart) and args.output is None:
         raise InputError("only a run with --output can be continued", fix="add --output FILE")
 

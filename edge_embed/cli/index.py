@@ -24,8 +24,8 @@ _SHOWN = 20
 
 _EPILOG = """\
 Text, Markdown, HTML, source code and JSONL are read; Parquet with the extra 'parquet', PDF with the extra
-'documents'. Hidden files, and what a .gitignore leaves out, are not. The command may be stopped at any
-moment and run again: what is stored already, with the same content, is not embedded again.
+'documents'. Hidden files, and files that a .gitignore excludes, are not read. The command can be stopped at
+any time and run again: documents that are stored already with the same content are not embedded again.
 
 examples:
   edge_embed index model.tflite notes --into notes.db
@@ -47,29 +47,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="PATTERN",
         action="append",
         default=[],
-        help="leave out files and folders that match, as in a .gitignore; may be given several times",
+        help="leave out files and folders that match, as in a .gitignore; can be given several times",
     )
     parser.add_argument(
-        "--prune", action="store_true", help="remove documents whose files, at or below PATH, are gone"
+        "--prune", action="store_true", help="remove documents whose files in PATH no longer exist"
     )
     parser.add_argument(
         "--reindex",
         action="store_true",
-        help="cut and embed all stored documents again: for another model or other chunks",
+        help="cut and embed all stored documents again, with another model or other chunks",
     )
     records = parser.add_argument_group("JSONL and Parquet")
     options.add_fields(records, titles="title")
     records.add_argument(
         "--id-field",
         metavar="NAME",
-        help="field that holds the id (default: id or _id, else the row's number)",
+        help="field that holds the id (default: id or _id, or else the number of the row)",
     )
     stored = parser.add_argument_group("index")
     stored.add_argument(
         "--chunk-tokens",
         metavar="N",
         type=options.positive,
-        help="the most tokens of a chunk (default: what the model reads, at most 512)",
+        help="the greatest number of tokens in a chunk (default: what the model reads, at most 512)",
     )
     stored.add_argument(
         "--overlap",

@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-delegate",
         action="store_true",
-        help="leave out the delegate's partitions: the only part for which the graph must be prepared to run",
+        help="do not show the delegate's partitions; only they need the graph to be loaded",
     )
     options.add_accelerator(parser)
     options.add_json(parser, "print everything as one JSON object")
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     acceleration = None if args.accelerator == "cpu" else _acceleration(model, args.accelerator)
     if args.json:
         facts = model.manifest.to_dict()
-        # A vector in base64 is no news to anybody.
+        # A vector in base64 says nothing to a reader.
         facts["self_check"]["embedding"] = f"{model.manifest.dimension} float32"
         extra = {"path": str(model.path), "bytes": model.path.stat().st_size, "sizes": sizes}
         extra |= {"delegate": delegate or None}

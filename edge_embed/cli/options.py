@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ def add_model(
         "model",
         metavar="MODEL",
         nargs="?",
-        help=f"a .tflite file that `edge_embed convert` wrote (default: {NAME}, the package's own)",
+        help=f"a file that `edge_embed convert` wrote (default: {NAME}, which comes with the package)",
     )
     parser.set_defaults(**{MODEL_THEN: (following, chosen_later)})
 
@@ -42,7 +43,7 @@ def add_model(
 def choose_model(args: argparse.Namespace) -> None:
     """Sets `args.model` to a path: the word of the command line if it is a model, else the package's model.
 
-    A first word that is no model file is the first of the words that follow.
+    A first word that is not a model file is the first of the words that follow.
     """
     if not hasattr(args, MODEL_THEN):
         return  # the command reads no model
@@ -59,7 +60,7 @@ def choose_model(args: argparse.Namespace) -> None:
 def default_model() -> Path:
     """Returns the model that comes with the package, and names it on stderr.
 
-    So nobody takes its vectors for those of a file whose name was mistyped.
+    So that nobody mistakes its vectors for those of a file whose name was mistyped.
     """
     say(f"model: {NAME}, which comes with the package")
     return PATH
@@ -78,6 +79,7 @@ def _is_model(word: str) -> bool:
 
 def add_runtime(parser: argparse.ArgumentParser) -> None:
     """Adds what shapes the vectors."""
+    meanings = "; ".join(f"{policy}: {meaning}" for policy, meaning in OVERFLOWS.items())
     group = parser.add_argument_group("vectors")
     group.add_argument(
         "--truncate-dim", metavar="N", type=int, help="keep the first N numbers of each vector"
@@ -86,8 +88,7 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
         "--overflow",
         choices=OVERFLOWS,
         default="truncate",
-        help="what to do with a text that is too long: cut it and warn, refuse it, or average its parts "
-        "(default: truncate)",
+        help=f"what to do with a text that is too long; {meanings} (default: truncate)",
     )
     add_threads(group)
     add_accelerator(group)
@@ -106,7 +107,8 @@ def add_accelerator(parser: argparse._ActionsContainer) -> None:
         "--accelerator",
         choices=ACCELERATORS,
         default="cpu",
-        help="what runs the graph; auto takes the first of npu, gpu, cpu that proves itself (default: cpu)",
+        help="what runs the graph; auto: the first of npu, gpu and cpu that passes the self-check "
+        "(default: cpu)",
     )
 
 
@@ -115,12 +117,36 @@ def add_target(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--prepare-target",
         action="store_true",
-        help="let the target download what it needs first; without this nothing is downloaded",
+        help="let the target first download what it needs; without this option nothing is downloaded",
     )
     parser.add_argument(
         "--target-python",
         metavar="PATH",
-        help="ssh: an interpreter there that has the runtime's dependencies; nothing is installed then",
+        help="ssh: use this Python on the target, which has the runtime's dependencies; nothing is installed",
+    )
+
+
+def add_number(
+    parser: argparse._ActionsContainer,
+    name: str,
+    default: int,
+    what: str,
+    *,
+    metavar: str = "N",
+    kind: Callable[[str], int] | None = None,
+) -> None:
+    """Adds an option that takes a whole number.
+
+    Args:
+        parser: Of the command.
+        name: The option.
+        default: Its default, which the help states.
+        what: The help.
+        metavar: What the help calls the number.
+        kind: Parses the number; by default `positive`.
+    """
+    parser.add_argument(
+        name, metavar=metavar, type=kind or positive, default=default, help=f"{what} (default: {default})"
     )
 
 
@@ -143,14 +169,19 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("about the checkpoint")
     group.add_argument("--revision", metavar="NAME", help="hub revision: a branch, tag or commit")
     group.add_argument(
-        "--pooling", metavar="NAME", help="pooling of a plain transformers directory: mean, cls, lasttoken, …"
+        "--pooling",
+        metavar="NAME",
+        help="how a plain transformers model pools its tokens: mean, cls, lasttoken, …",
     )
-    group.add_argument("--max-tokens", type=positive, metavar="N", help="lower the longest input")
+    group.add_argument("--max-tokens", type=positive, metavar="N", help="read at most N tokens of a text")
     group.add_argument(
-        "--sliding-window", type=positive, metavar="N", help="override the window of a Gemma checkpoint (512)"
+        "--sliding-window",
+        type=positive,
+        metavar="N",
+        help="replace the window that the checkpoint states (EmbeddingGemma: 512)",
     )
     group.add_argument(
-        "--without-dense", action="store_true", help="accept EmbeddingGemma without Dense modules"
+        "--without-dense", action="store_true", help="accept an EmbeddingGemma without Dense modules"
     )
 
 

@@ -27,8 +27,9 @@ _CONDITION = re.compile(r"([^=<>?]+?)\s*(\?|>=|<=|=|>|<)\s*(.*)", re.DOTALL)
 _RANGES = {">=": "gte", ">": "gt", "<=": "lte", "<": "lt"}
 
 _EPILOG = """\
-A filter is FIELD=VALUE, FIELD>=VALUE (or >, <=, <), or 'FIELD?' for a field that is there. Filters on several
-fields must all hold; of several values with = one is enough. A JSON object as in the Python API does too.
+A filter is FIELD=VALUE, FIELD>=VALUE (or >, <=, <), or 'FIELD?' for documents that have the field. Filters on
+several fields must all match; of several values of one field with =, one must match. A filter may also be a
+JSON object, as in the Python API.
 
 examples:
   edge_embed search notes.db "how long must the dough rest?"
@@ -40,37 +41,45 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `edge_embed search`."""
     parser.add_argument("index", metavar="INDEX", type=Path, help="a file that `edge_embed index` wrote")
-    parser.add_argument("question", metavar="QUESTION", nargs="+", help="what is sought; words are joined")
+    parser.add_argument(
+        "question", metavar="QUESTION", nargs="+", help="what to search for; several words make one question"
+    )
     parser.add_argument(
         "--model",
         metavar="MODEL",
         type=Path,
-        help="the model file (default: where it was when the index was written)",
+        help="the model file (default: the path that the index recorded)",
     )
     parser.add_argument(
-        "-k", "--top-k", metavar="K", type=options.positive, default=10, help="hits at most (default: 10)"
+        "-k",
+        "--top-k",
+        metavar="K",
+        type=options.positive,
+        default=10,
+        help="the greatest number of hits (default: 10)",
     )
     parser.add_argument(
         "--mode",
         choices=SEARCH_MODES,
         default="hybrid",
-        help="by meaning and words, by meaning, or by words, which needs no model (default: hybrid)",
+        help="hybrid: by meaning and by words; vector: by meaning; text: by words, without a model "
+        "(default: hybrid)",
     )
     parser.add_argument(
         "--where",
         metavar="FILTER",
         action="append",
         default=[],
-        help="only documents whose metadata match; may be given several times",
+        help="only documents whose metadata match; can be given several times",
     )
     parser.add_argument("--min-score", metavar="X", type=float, help="leave out hits with a lower score")
-    parser.add_argument("--per-document", action="store_true", help="only the best hit of each document")
+    parser.add_argument("--per-document", action="store_true", help="show only the best hit of each document")
     parser.add_argument(
         "--diversity",
         metavar="X",
         type=float,
         default=0.0,
-        help="0 to 1: how much hits must differ from each other (default: 0)",
+        help="how much hits must differ from each other, 0 to 1 (default: 0)",
     )
     parser.add_argument(
         "--context",

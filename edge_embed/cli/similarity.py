@@ -40,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "texts",
         metavar="TEXT",
         nargs="*",
-        help="a query, then documents; a part that comes from a file is left out here",
+        help="a query, then documents; leave out what --queries or --documents reads from a file",
     )
     files = parser.add_argument_group("files")
     files.add_argument(
@@ -58,7 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--top-k",
         metavar="K",
         type=options.positive,
-        help=f"results per query (default: {_TOP_OF_FILE} from a file, else all)",
+        help=f"results per query (default: {_TOP_OF_FILE} with --documents, otherwise all)",
     )
     options.add_runtime(parser)
     options.add_json(parser, "print a JSON object per query: query, results (rank, index, score, text)")
@@ -100,7 +100,7 @@ def _gather(args: argparse.Namespace) -> tuple[Texts, Texts]:
         raise InputError("texts on the command line have no fields", fix="leave --field out")
     if args.titles_field and (not args.documents or args.prompt_name):
         raise InputError(
-            "titles belong to documents from a file, with the documents' own prompt",
+            "titles need documents from a file, and the document prompt",
             fix="use --documents without --prompt-name, or leave --titles-field out",
         )
     # A field named for JSONL must not keep the other side from being plain text.

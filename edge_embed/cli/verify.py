@@ -20,11 +20,11 @@ HOOKS = "edge_embed.verify"
 """The group of entry points through which sibling packages do a part of the work: `source` compares with a
 checkpoint, `target` runs the probes on another machine."""
 
-SUMMARY = "check a model file against what its source answered"
+SUMMARY = "compare a model file with the recorded vectors of its source"
 
 _EPILOG = """\
-The file carries its probes with the vectors that its source gave for them in float32, so that any
-device can compare its own answers without the source.
+The file holds probes, and the float32 vectors that its source computed for them. So a device can compare its
+own answers with them, without the source.
 
 examples:
   edge_embed verify model.tflite
@@ -49,9 +49,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--target",
         metavar="NAME",
         default="local",
-        help="answer the probes there: emulated:aarch64[/CPU], ssh://[USER@]HOST[:PORT], adb[:SERIAL], "
-        "browser "
-        "(default: local; see docs/devices.md)",
+        help="run the probes on this target: emulated:aarch64[/CPU], ssh://[USER@]HOST[:PORT], adb[:SERIAL], "
+        "browser (default: local; see docs/devices.md)",
     )
     options.add_target(elsewhere)
     options.add_json(parser, "print the checks and the report as one JSON object")
@@ -76,7 +75,9 @@ def run(args: argparse.Namespace) -> int:
     from edge_embed.model_file.file import ModelFile  # the help must not wait for these
 
     if args.source and args.target != "local":
-        raise InputError("--source compares here, --target compares elsewhere", fix="leave one of them out")
+        raise InputError(
+            "--source compares on this machine, --target on another one", fix="leave one of them out"
+        )
     model = ModelFile.open(args.model)
     checks = [_integrity(model)]
     # A damaged graph is not given to native code.
@@ -158,7 +159,7 @@ def _compare_on_target(model: ModelFile, args: argparse.Namespace) -> Parity:
 def _check_probes(probes: list[Probe], model: ModelFile) -> None:
     if not probes:
         raise ModelFileError(
-            f"{model.path} carries no probes", fix="convert the model again, or use --source"
+            f"{model.path} contains no probes", fix="convert the model again, or use --source"
         )
     unknown = {probe.prompt_name for probe in probes if probe.prompt_name is not None} - set(
         model.manifest.prompts

@@ -243,7 +243,8 @@ def _refuse_software(accelerator: str) -> None:
     """Refuses a GPU that this process has found to be a program on the CPU, slower than the CPU itself."""
     if accelerator == GPU and _adapter is not None and _adapter[1]:
         raise AcceleratorError(
-            "this GPU is a program on the CPU, slower than the CPU itself", got=_adapter[0]
+            "this GPU is emulated on the CPU, which is slower than running on the CPU directly",
+            got=_adapter[0],
         )
 
 
@@ -260,7 +261,7 @@ def _acceleration(lines: Sequence[str], accelerator: str, complete: bool, float1
     divided = accelerated_operators(lines)
     if absent or not (complete or any(divided) or (accelerator == NPU and not divided)):
         raise AcceleratorError(
-            f"{NAMES[accelerator]} runs nothing of the graph",
+            f"{NAMES[accelerator]} cannot run any part of the graph",
             got=absent or "; ".join(outside) or "all of it on the CPU",
             expected=f"a graph on {NAMES[accelerator]}",
             fix=_ABSENT[accelerator],

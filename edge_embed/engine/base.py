@@ -86,7 +86,7 @@ def _check_vector(vector: Vector) -> None:
             "the backend returned a vector that cannot be used",
             got=f"{bad} of {vector.size} values are not finite" if bad else "all zeros",
             expected="finite values, not all zero",
-            fix="load the model again; if it stays, convert it again and report the file",
+            fix="load the model again; if the error stays, convert it again and report the file",
         )
 
 

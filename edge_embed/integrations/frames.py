@@ -56,7 +56,7 @@ class Embed:
         if on_error not in ON_ERROR:
             raise InputError("on_error cannot be used", got=repr(on_error), expected="'stop' or 'skip'")
         if titles_field is not None and role != "document":
-            raise InputError("titles belong to documents", fix='add role="document"')
+            raise InputError("titles can only be used with documents", fix='add role="document"')
         self.embedder = open_model(model, num_threads=num_threads, **options)
         require_graph(self.embedder.manifest.graph.sha256, graph, str(self.embedder.path))
         self._field, self._titles_field, self._output_field = field, titles_field, output_field

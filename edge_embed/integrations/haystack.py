@@ -198,18 +198,18 @@ class EdgeEmbedDocumentStore:
 
         Args:
             documents: The documents.
-            policy: What happens to a document whose id is there already: FAIL (also NONE), SKIP or OVERWRITE.
+            policy: What happens to a document whose id already exists: FAIL (also NONE), SKIP or OVERWRITE.
 
         Raises:
-            InputError: If something is no document, or has no text.
-            DuplicateDocumentError: If an id is there already and `policy` is FAIL.
+            InputError: If an item is not a document, or has no text.
+            DuplicateDocumentError: If an id already exists and `policy` is FAIL.
         """
         _check_documents(documents)
         chosen: dict[str, Document] = {}
         for document in documents:
             there = document.id in chosen or document.id in self.index
             if there and policy in (DuplicatePolicy.NONE, DuplicatePolicy.FAIL):
-                raise DuplicateDocumentError(f"a document with the id {document.id!r} is there already")
+                raise DuplicateDocumentError(f"a document with the id {document.id!r} already exists")
             if not there or policy == DuplicatePolicy.OVERWRITE:
                 chosen[document.id] = document
         self._add(list(chosen.values()))
@@ -327,10 +327,12 @@ class EdgeEmbedRetriever:
 
 def _check_documents(documents: Any) -> None:
     if not isinstance(documents, list):
-        raise InputError("documents are no list", got=type(documents).__name__, expected="list[Document]")
+        raise InputError("documents is not a list", got=type(documents).__name__, expected="list[Document]")
     for place, document in enumerate(documents):
         if not isinstance(document, Document):
-            raise InputError(f"item {place} is no document", got=type(document).__name__, expected="Document")
+            raise InputError(
+                f"item {place} is not a document", got=type(document).__name__, expected="Document"
+            )
         if document.content is None:
             raise InputError(
                 f"document {document.id!r} has no text", got="content=None", expected="text in content"

@@ -132,14 +132,14 @@ class EdgeEmbedModel:
         precision = options.pop("precision", "float32")
         if precision != "float32" or (unknown := set(options) - {"batch_size", "show_progress_bar"}):
             raise InputError(
-                "an option of encode that a model file does not have",
+                "a model file does not have this option of encode",
                 got=f"precision={precision!r}" if precision != "float32" else ", ".join(sorted(unknown)),
                 expected="batch_size, show_progress_bar",
             )
         texts: list[str] = []
         for batch in inputs:
             if "text" not in batch:
-                raise InputError("a batch without texts", got=", ".join(batch), expected="text")
+                raise InputError("the batch has no texts", got=", ".join(batch), expected="text")
             texts += batch["text"]
         return self._embedder.encode(
             texts, prompt_name=self.prompt_name(task_metadata, prompt_type), **options

@@ -90,8 +90,8 @@ def read_directory(handle: BinaryIO, size: int, path: Path) -> dict[str, Member]
     tail = handle.read(_END_RECORD.size)
     if len(tail) < _END_RECORD.size or not tail.startswith(b"PK\5\6") or not tail.endswith(b"\0\0"):
         raise ModelFileError(
-            f"{path} is a LiteRT model without our zip part at its end",
-            got="a model that edge_embed did not write, or one of ours that was cut short",
+            f"{path} is a LiteRT model without the zip part that edge_embed appends",
+            got="a model that edge_embed did not write, or a file that was cut short",
             fix="convert the checkpoint with 'edge_embed convert', or download the file again",
         )
     try:
@@ -114,7 +114,7 @@ def read_directory(handle: BinaryIO, size: int, path: Path) -> dict[str, Member]
         raise _damaged(path, "members that overlap")
     if MANIFEST_NAME not in members:
         raise ManifestError(
-            f"{path} carries a zip part without {MANIFEST_NAME}",
+            f"{path} has a zip part without {MANIFEST_NAME}",
             got=", ".join(list(members)[:8]) or "an empty zip",
             fix="convert the checkpoint with 'edge_embed convert'",
         )

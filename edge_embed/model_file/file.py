@@ -104,10 +104,6 @@ class ModelFile:
         """The members of the zip part, in their order in the file."""
         return list(self._members)
 
-    def size_of(self, name: str) -> int:
-        """Returns the size of a member in bytes."""
-        return self._member(name).size
-
     def read(self, name: str) -> bytes:
         """Returns a member's content, checked against its checksum.
 
@@ -214,7 +210,7 @@ def write_model_file(
         members: What goes into the zip, in this order.
 
     Raises:
-        ConversionError: If the graph is no flatbuffer or the file cannot be written.
+        ConversionError: If the graph is not a flatbuffer or the file cannot be written.
     """
     target = Path(os.path.abspath(os.fspath(path)))
     temporary = target.with_name(f".{target.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
@@ -228,7 +224,7 @@ def write_model_file(
             f"cannot write {target}; nothing was written",
             got=reason(error),
             expected="an existing, writable directory with room for the file",
-            fix="create the directory, free some space, or choose another place",
+            fix="create the directory, free some space, or choose another path",
         ) from error
     except BaseException:
         _discard(temporary)

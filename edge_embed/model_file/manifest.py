@@ -227,7 +227,7 @@ class Manifest:
             problems.append(f"the self-check's least cosine is {self.self_check.min_cosine}, not in (0, 1]")
         if problems:
             raise ManifestError(
-                "the manifest contradicts itself", got="; ".join(problems), fix="convert the model again"
+                "the manifest is inconsistent", got="; ".join(problems), fix="convert the model again"
             )
 
 

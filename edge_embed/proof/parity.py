@@ -139,7 +139,7 @@ def format_report(parity: Parity) -> str:
 def _check(file: _Matrix, source: _Matrix, lengths: Sequence[int], thresholds: Mapping[str, float]) -> None:
     if file.ndim != 2 or file.shape != source.shape or len(lengths) != len(file) or not file.size:
         raise ParityError(
-            "the vectors to compare do not belong together",
+            "the vectors to compare do not match in number or size",
             got=f"shapes {file.shape} and {source.shape}, {len(lengths)} lengths",
             expected="two equal shapes (probes, dimension) and a length for each probe",
         )

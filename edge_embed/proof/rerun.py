@@ -94,7 +94,7 @@ class Rerun:
         embedder = self._embedder
         prompt = embedder.prompts[probe.prompt_name] if probe.prompt_name is not None else ""
         with warnings.catch_warnings():
-            # Probes beyond a small maximum are cut on both sides, which is no news to the user.
+            # Probes beyond a small maximum are cut on both sides, which the user knows already.
             warnings.simplefilter("ignore", TruncationWarning)
             vector: Vector = embedder.encode(probe.text, prompt=prompt)
         return fed(embedder, prompt + probe.text), vector

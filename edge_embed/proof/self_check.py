@@ -54,7 +54,7 @@ def compare(vector: Vector, manifest: Manifest, backend: str, least: float | Non
             f"{manifest.name}: the backend does not reproduce the file's own probe",
             got=f"cosine {cosine:.6f} from {backend}",
             expected=f"at least {bound:g}",
-            fix="download the file again; if it stays, this machine computes it wrongly: report it",
+            fix="download the file again; if the error stays, this machine computes wrong vectors: report it",
         )
 
 
@@ -63,7 +63,7 @@ def check(engine: Runner, manifest: Manifest, backend: str = "LiteRT on the CPU"
 
     Raises:
         SelfCheckError: If the answer is not the expected one.
-        RuntimeFailure: If the graph cannot be run, or answers with something that is no vector.
+        RuntimeFailure: If the graph cannot be run, or does not return a vector.
     """
     vector = run_probe(engine, manifest)
     compare(vector, manifest, backend)
@@ -81,7 +81,7 @@ def check_every_bucket(engine: Runner, manifest: Manifest, backend: str, float16
 
     Raises:
         SelfCheckError: If an answer is not the expected one.
-        RuntimeFailure: If the graph cannot be run, or answers with something that is no vector.
+        RuntimeFailure: If the graph cannot be run, or does not return a vector.
     """
     tokens = manifest.self_check.tokens
     for length in manifest.buckets:

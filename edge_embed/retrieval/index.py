@@ -227,7 +227,7 @@ class Index(OpenIndex):
         Raises:
             InputError: If an argument cannot be used.
             IndexFileError: If the file is damaged or cannot be read.
-            IndexModelError: If the index was given to another model meanwhile.
+            IndexModelError: If the index was computed again with another model meanwhile.
         """
         count, least, spread, pair = check_search(k, mode, min_score, diversity, weights)
         condition, values = where_condition(where)

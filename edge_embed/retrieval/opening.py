@@ -122,7 +122,7 @@ def settings_for(model: Encoder, options: Options, index: Path) -> Settings:
     dimension = options.dimension or most
     if dimension > most:
         raise InputError(
-            "dimension is more than the model gives", got=str(dimension), expected=f"1 to {most}"
+            "dimension is larger than the model's vectors", got=str(dimension), expected=f"1 to {most}"
         )
     size, overlap = default_sizes(model, options.chunk_tokens, options.overlap)
     fingerprint = Fingerprint.of(model)

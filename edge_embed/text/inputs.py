@@ -27,7 +27,7 @@ def as_texts(sentences: Any) -> tuple[list[str], bool]:
         )
     if isinstance(sentences, (Set, MappingView)):
         raise InputError(
-            "texts without an order, so that nothing tells which vector is whose",
+            "the texts have no order, so vectors cannot be assigned to them",
             got=type(sentences).__name__,
             expected="str or list[str]",
             fix="pass sorted(texts) or list(texts), and keep it",

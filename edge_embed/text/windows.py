@@ -133,7 +133,7 @@ def windows(
     tokens = len(content)
     if tokens > room and overflow == "error":
         raise TextTooLongError(
-            f"text {index} is longer than the model takes",
+            f"text {index} is longer than the model can read",
             got=f"{'' if complete else 'at least '}{special + tokens} tokens",
             expected=f"at most {manifest.max_tokens}",
             fix="split the text, or choose overflow='mean' or 'truncate'",

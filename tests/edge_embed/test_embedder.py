@@ -86,7 +86,7 @@ def test_what_is_no_text(model, sentences):
 )
 def test_texts_without_an_order(model, sentences):
     for encode in (model.encode, model.encode_query, model.encode_document, model.tokenize):
-        with pytest.raises(InputError, match="without an order") as caught:
+        with pytest.raises(InputError, match="have no order") as caught:
             encode(sentences)
         assert type(sentences).__name__ in str(caught.value)
 

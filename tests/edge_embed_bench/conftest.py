@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edge_embed.cli import main
 from edge_embed_bench.records.model import Model
 from edge_embed_bench.records.record import (
     LATENCY,
@@ -159,23 +157,7 @@ def small_and_kept(small: None, cache_directory: Path, synthetic_models: Path) -
     (cache_directory / "synthetic").symlink_to(synthetic_models, target_is_directory=True)
 
 
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def records(self):
-        return json.loads(self.out)["records"]
-
-
 @pytest.fixture
-def bench(capsys):
+def bench(run):
     """`bench(path, "--lengths", "8")` runs `edge_embed bench` in this process."""
-
-    def call(*words):
-        capsys.readouterr()
-        return Result(main(["bench", *(str(word) for word in words)]), *capsys.readouterr())
-
-    return call
+    return partial(run, "bench")

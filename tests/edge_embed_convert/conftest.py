@@ -84,11 +84,11 @@ def gemma_tokenizer() -> dict[str, bytes]:
         "unk_token": "<unk>",
         "model_max_length": 2048,
     }
-    return _files(tokenizer, config)
+    return _files(tokenizer, json.dumps(config).encode())
 
 
 @pytest.fixture(scope="session")
-def bert_tokenizer() -> dict[str, bytes]:
+def bert_tokenizer(wordpiece_config: Callable[[int], bytes]) -> dict[str, bytes]:
     """A WordPiece with [CLS] and [SEP] around every text."""
     special = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
     tokenizer = Tokenizer(models.WordPiece({}, unk_token="[UNK]"))
@@ -101,22 +101,11 @@ def bert_tokenizer() -> dict[str, bytes]:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "pad_token": "[PAD]",
-        "unk_token": "[UNK]",
-        "cls_token": "[CLS]",
-        "sep_token": "[SEP]",
-        "model_max_length": 512,
-    }
-    return _files(tokenizer, config)
+    return _files(tokenizer, wordpiece_config(512))
 
 
-def _files(tokenizer: Tokenizer, config: dict[str, Any]) -> dict[str, bytes]:
-    return {
-        "tokenizer.json": tokenizer.to_str().encode(),
-        "tokenizer_config.json": json.dumps(config).encode(),
-    }
+def _files(tokenizer: Tokenizer, config: bytes) -> dict[str, bytes]:
+    return {"tokenizer.json": tokenizer.to_str().encode(), "tokenizer_config.json": config}
 
 
 Writer = Callable[..., Path]

@@ -109,11 +109,11 @@ def test_prompts_named_twice(bert: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "out"
     out.mkdir()
     assert _run(bert, "-o", out, "--prompt", "query=a", "--prompt", "query=b") == 2
-    assert "named twice" in capsys.readouterr().err
+    assert "given twice" in capsys.readouterr().err
     text = '{"prompts": {"query": "a", "query": "b"}}'
     (bert / "config_sentence_transformers.json").write_text(text, "utf-8")
     assert _run(bert, "-o", out) == 2
-    assert "names a key twice" in capsys.readouterr().err
+    assert "contains a key twice" in capsys.readouterr().err
     assert list(out.iterdir()) == []
 
 

@@ -73,7 +73,7 @@ def test_cli_refusals(strict: None, one_layer: Path, tmp_path: Path, capfd) -> N
     assert main(["convert", str(one_layer), "-o", str(tmp_path), "--buckets", "8,x"]) == 2
     assert "8,x" in capfd.readouterr().err
     assert main(["convert", str(one_layer), "-o", str(tmp_path), "--buckets", ""]) == 2
-    assert "bucket list" in capfd.readouterr().err
+    assert "list of buckets" in capfd.readouterr().err
     assert main(["convert", str(one_layer), "-o", str(tmp_path), "--threads", "1"]) == 1
     error = capfd.readouterr().err
     assert "does not agree with its source" in error

@@ -293,7 +293,7 @@ def test_bad_arguments_come_before_any_work(monkeypatch, one_layer: Path, tmp_pa
     monkeypatch.setattr(job, "convert_tokenizer", lambda *_, **__: pytest.fail("work was begun"))
     with pytest.raises(RecipeError, match="int9"):
         convert(one_layer, tmp_path, recipe="int9")
-    with pytest.raises(CheckpointError, match="bucket list"):
+    with pytest.raises(CheckpointError, match="list of buckets"):
         convert(one_layer, tmp_path, buckets=[8, 12])
     with pytest.raises(CheckpointError, match="maximum length"):
         convert(one_layer, tmp_path, max_tokens=17)

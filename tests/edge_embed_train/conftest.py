@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,7 +45,7 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
-def tokenizer_files() -> dict[str, bytes]:
+def tokenizer_files(wordpiece_config: Callable[[int], bytes]) -> dict[str, bytes]:
     """A WordPiece tokenizer of whole words and single letters."""
     letters = "abcdefghijklmnopqrstuvwxyz"
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *("##" + x for x in letters)]
@@ -57,17 +56,9 @@ def tokenizer_files() -> dict[str, bytes]:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "pad_token": "[PAD]",
-        "unk_token": "[UNK]",
-        "cls_token": "[CLS]",
-        "sep_token": "[SEP]",
-        "model_max_length": 32,
-    }
     return {
         "tokenizer.json": tokenizer.to_str().encode(),
-        "tokenizer_config.json": json.dumps(config).encode(),
+        "tokenizer_config.json": wordpiece_config(32),
     }
 
 

@@ -103,7 +103,7 @@ def test_bad_calls_are_refused(parents: list[Path], tmp_path: Path) -> None:
         merge([parents[0], parents[0]], tmp_path / "soup")
     with pytest.raises(ConversionError, match="already"):
         merge(parents, parents[2])
-    with pytest.raises(InputError, match="no development set"):
+    with pytest.raises(InputError, match="not a development set"):
         merge(parents, tmp_path / "soup", dev=[tmp_path / "none.tsv"])
     assert not list(tmp_path.glob(".soup*"))
 

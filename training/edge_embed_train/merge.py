@@ -7,9 +7,7 @@ Only the weight files are averaged; everything else must be the same in all chec
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from edge_embed.errors import CheckpointError, ConversionError
+from edge_embed.errors import CheckpointError
+from edge_embed_convert.drafts import check_new_directory, draft_of, finish
 from edge_embed_convert.source.checkpoint import Checkpoint, load
 from edge_embed_convert.source.modules import HeadModule, Normalize
 from edge_embed_train.evaluate import read_sets, score
@@ -74,20 +73,10 @@ def merge(
     for checkpoint in checkpoints[1:]:
         _check_match(checkpoints[0], checkpoint)
     target = Path(output).expanduser()
-    _check_target(target)
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
-            finished = Path(scratch) / "merged"
-            _write(checkpoints, finished)
-            if target.is_dir():
-                target.rmdir()
-            os.replace(finished, target)
-    except OSError as error:
-        raise ConversionError(
-            f"cannot write {target}",
-            got=error.strerror or str(error),
-            fix="free disk space or choose another place",
-        ) from error
+    check_new_directory(target)
+    with draft_of(target, "the checkpoint") as draft:
+        _write(checkpoints, draft)
+        finish(draft, target)
     scores = {str(place): _scores(place, sets, batch_size) for place in (*places, target)} if sets else {}
     return Merged(target, tuple(places), scores)
 
@@ -98,15 +87,6 @@ def _scores(place: Path, sets: Sequence[Any], batch_size: int) -> dict[str, floa
     with quiet():
         model = SentenceTransformer(str(place))
     return score(model, sets, batch_size=batch_size)
-
-
-def _check_target(target: Path) -> None:
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ConversionError(
-            f"{target} is there already", expected="a new or an empty directory", fix="name another place"
-        )
-    if not target.absolute().parent.is_dir():
-        raise ConversionError(f"cannot write {target}", got=f"no directory {target.absolute().parent}")
 
 
 def _check_match(first: Checkpoint, other: Checkpoint) -> None:

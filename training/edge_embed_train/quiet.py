@@ -15,6 +15,7 @@ def quiet() -> Iterator[None]:
     from transformers.utils import logging as bars
 
     loggers = [logging.getLogger(name) for name in NAMES]
+    shown = bars.is_progress_bar_enabled()
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
@@ -22,6 +23,7 @@ def quiet() -> Iterator[None]:
     try:
         yield
     finally:
-        bars.enable_progress_bar()
+        if shown:
+            bars.enable_progress_bar()
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

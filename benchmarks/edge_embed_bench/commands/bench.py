@@ -13,9 +13,8 @@ SUMMARY = "measure latency, memory and quality"
 EXTRA = "bench"
 
 _EPILOG = """\
-Every option that takes a list takes it with commas, or repeated; the lists form a matrix. Every subject is
-measured in processes of its own, and the subjects of one cell take turns. An interrupt keeps the finished
-records.
+Options with lists take values with commas, or can be repeated. All combinations of the lists are measured,
+each model or engine in its own process, in turns. After an interrupt the finished records are kept.
 
 examples:
   edge_embed bench model.tflite --lengths 16,64,256 --threads 1,2
@@ -45,14 +44,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         type=Path,
         help="model files to measure (default: the model that comes with the package), or .json reports to "
-        "show again, together",
+        "show together",
     )
     _add_list(
         parser,
         "--synthetic",
         "NAME,…",
         _names,
-        f"measure random weights of a released shape, built once and kept: {', '.join(SYNTHETIC)}",
+        f"measure a released model's shape with random weights, built once and kept: {', '.join(SYNTHETIC)}",
     )
     _add_list(parser, "--recipe", "NAME,…", _names, "recipes of --synthetic (default: the family's)")
     matrix = parser.add_argument_group("matrix")
@@ -61,7 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--lengths",
         "N,…",
         _numbers,
-        "tokens per text, special ones included (default: the files' buckets)",
+        "tokens per text, special tokens included (default: the files' buckets)",
     )
     _add_list(matrix, "--threads", "N,…", _numbers, "threads (default: usable cores, at most 4)")
     _add_list(matrix, "--batch", "N,…", _numbers, "texts per call (default: 1; with --corpus 32)")
@@ -70,14 +69,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--accelerators",
         "NAME,…",
         _names,
-        "what runs it: cpu, gpu, npu, auto (default: cpu; see docs/accelerators.md)",
+        "what runs the graph: cpu, gpu, npu, auto (default: cpu; see docs/accelerators.md)",
     )
     _add_list(
         matrix,
         "--targets",
         "NAME,…",
         _names,
-        "where it runs: local, emulated:aarch64[/CPU], ssh://[USER@]HOST[:PORT], adb[:SERIAL], "
+        "where to measure: local, emulated:aarch64[/CPU], ssh://[USER@]HOST[:PORT], adb[:SERIAL], "
         "browser (default: local; see docs/devices.md)",
         "--target",
     )
@@ -88,53 +87,52 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--peers",
         "NAME,…",
         _names,
-        f"engines to measure beside ours, over the same weights and token ids: {', '.join(PEERS)}",
+        f"other engines to measure, with the same weights and token ids: {', '.join(PEERS)}",
     )
     beside.add_argument(
-        "--checkpoint", metavar="DIR", type=Path, help="what the files were made from; peers need it"
+        "--checkpoint",
+        metavar="DIR",
+        type=Path,
+        help="the checkpoint that the files were made from; --peers needs it",
     )
     sampling = parser.add_argument_group("sampling")
-    sampling.add_argument(
-        "--repetitions",
-        metavar="N",
-        type=options.positive,
-        default=20,
-        help="samples per cell (default: 20)",
-    )
-    sampling.add_argument(
-        "--warmup", metavar="N", type=_whole, default=3, help="untimed calls ahead of them (default: 3)"
-    )
-    sampling.add_argument(
-        "--loads", metavar="N", type=options.positive, default=5, help="warm loads per cell (default: 5)"
-    )
-    sampling.add_argument("--seed", metavar="N", type=_whole, default=0, help="of the token ids (default: 0)")
-    sampling.add_argument(
+    options.add_number(sampling, "--repetitions", 20, "samples for each combination")
+    options.add_number(sampling, "--warmup", 3, "untimed calls before the samples", kind=_whole)
+    options.add_number(sampling, "--loads", 5, "warm loads for each combination")
+    options.add_number(sampling, "--seed", 0, "seed of the random token ids", kind=_whole)
+    options.add_number(
+        sampling,
         "--timeout",
+        900,
+        "stop a measuring process that has not answered after this time",
         metavar="SECONDS",
-        type=options.positive,
-        default=900,
-        help="when a measuring process counts as hung (default: 900)",
     )
     corpus = parser.add_argument_group("corpus")
     corpus.add_argument(
-        "--corpus", metavar="FILE", type=Path, help="embed these documents instead (.txt, .jsonl, .parquet)"
+        "--corpus",
+        metavar="FILE",
+        type=Path,
+        help="measure with these documents instead of random tokens (.txt, .jsonl, .parquet)",
     )
     options.add_fields(corpus)
-    corpus.add_argument("--limit", metavar="N", type=options.positive, help="only the first N documents")
+    corpus.add_argument(
+        "--limit", metavar="N", type=options.positive, help="embed only the first N documents"
+    )
     index = parser.add_argument_group("index")
     index.add_argument(
         "--index",
         action="store_true",
-        help="measure the index instead: building, opening, searching, with the vectors of --corpus; "
-        f"peers are {', '.join(INDEX_PEERS)}",
+        help="measure the index instead: building, opening and searching, with the vectors of --corpus; "
+        f"its peers: {', '.join(INDEX_PEERS)}",
     )
     index.add_argument(
-        "--queries", metavar="FILE", type=Path, help="questions to search for (.txt, .jsonl, .parquet)"
+        "--queries",
+        metavar="FILE",
+        type=Path,
+        help="questions to search the index for (.txt, .jsonl, .parquet)",
     )
-    _add_list(index, "--chunks", "N,…", _numbers, "sizes of the index (default: the corpus)")
-    _add_list(
-        index, "--dimensions", "N,…", _numbers, "numbers of each vector that are kept (default: the model's)"
-    )
+    _add_list(index, "--chunks", "N,…", _numbers, "sizes of the index in chunks (default: the corpus)")
+    _add_list(index, "--dimensions", "N,…", _numbers, "dimensions to cut vectors to (default: the model's)")
     index.add_argument(
         "--work", metavar="DIR", type=Path, help="keep vectors and index files here for the next run"
     )
@@ -142,27 +140,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     serve.add_argument(
         "--serve",
         action="store_true",
-        help="measure the server instead: rate and latency beside the model itself, memory over many "
+        help="measure the server instead: rate and latency compared with the model alone, memory over many "
         "requests, overload",
     )
-    serve.add_argument(
-        "--rounds", metavar="N", type=options.positive, default=5, help="rounds of turns (default: 5)"
-    )
-    serve.add_argument(
-        "--requests",
-        metavar="N",
-        type=options.positive,
-        default=10_000,
-        help="requests while the memory is watched (default: 10000)",
-    )
+    options.add_number(serve, "--rounds", 5, "how often the server and the model are measured in turns")
+    options.add_number(serve, "--requests", 10_000, "number of requests for the measurement of memory")
     compare = parser.add_argument_group("comparing")
     compare.add_argument(
         "--compare",
         nargs=2,
         metavar=("OLD", "NEW"),
         type=Path,
-        help="compare two .json reports, or measure two model files by turns and compare them; "
-        "exit code 1 if NEW is worse",
+        help="compare two .json reports, or measure two model files in turns and compare them; "
+        "the exit code is 1 if NEW is worse",
     )
     compare.add_argument(
         "--check",
@@ -176,7 +166,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--threshold",
         metavar="PERCENT",
         type=_percent,
-        help=f"how much worse is a regression (default: {THRESHOLD:g}); with --check, of memory alone",
+        help=f"a loss of more than this counts as a regression (default: {THRESHOLD:g}); with --check, "
+        "of memory alone",
     )
     output = parser.add_argument_group("output")
     _add_list(
@@ -184,8 +175,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--output",
         "PATH,…",
         _paths,
-        "reports to write: .json, .csv, .md, .html, .png, .svg, .pdf; finished records are in the first "
-        "three at any time",
+        "reports to write: .json, .csv, .md, .html, .png, .svg, .pdf; the first three are updated after each "
+        "record",
         "-o",
     )
     output.add_argument(
@@ -197,7 +188,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     output.add_argument(
         "--full", action="store_true", help="every figure in the tables, not only ms, MB and the cosine"
     )
-    options.add_json(parser, "print the result as JSON and no table")
+    options.add_json(parser, "print the result as JSON instead of a table")
     parser.epilog = _EPILOG
 
 

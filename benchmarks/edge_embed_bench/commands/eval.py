@@ -11,12 +11,13 @@ from edge_embed.cli import options
 from edge_embed.default_model import NAME
 from edge_embed.errors import InputError
 from edge_embed.progress import step_bar
+from edge_embed.report_files import check_report_file, write_report
 
-SUMMARY = "score models on a task, beside their fp32 source"
+SUMMARY = "score models on evaluation sets, compared with their fp32 source"
 EXTRA = "quality"
 
 _EPILOG = """\
-data, told apart by its layout:
+data sets, recognized by their layout:
   similarity      FILE.tsv with a header: sentence1, sentence2, score
   bitext          FILE.tsv of two columns without a header
   retrieval       DIRECTORY with corpus.jsonl, queries.jsonl and qrels.tsv (BEIR)
@@ -34,10 +35,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "models",
         metavar="MODEL",
         nargs="*",
-        help=f"model files, checkpoint directories or hub ids (default: {NAME}, the package's own)",
+        help="model files, checkpoint directories or hub ids "
+        f"(default: {NAME}, which comes with the package)",
     )
     parser.add_argument(
-        "--data", metavar="PATH", nargs="+", required=True, help="sets to evaluate on; their kinds are below"
+        "--data",
+        metavar="PATH",
+        nargs="+",
+        required=True,
+        help="data sets; their layouts are described below",
     )
     parser.add_argument(
         "--source",
@@ -49,27 +55,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--dims",
         metavar="N,…",
         type=_dims,
-        help="cut vectors to these dimensions (default: each model's own)",
+        help="cut vectors to these dimensions (default: all of the model's)",
     )
     parser.add_argument(
         "--through-index",
         action="store_true",
-        help="put each retrieval set into an index and search it by meaning, by words and by both, beside an "
-        "exact search",
+        help="put each retrieval set into an index, search it by meaning, by words and by both, and compare "
+        "with an exact search",
     )
     parser.add_argument(
         "--indexes",
         metavar="DIR",
         type=Path,
-        help="with --through-index: keep the indexes there, and use those that are there",
+        help="with --through-index: keep the indexes in this directory, and use those that it has",
     )
-    parser.add_argument(
-        "--resamples",
-        metavar="N",
-        type=options.positive,
-        default=1000,
-        help="bootstrap draws behind each interval (default: 1000)",
-    )
+    options.add_number(parser, "--resamples", 1000, "bootstrap samples for each interval")
     parser.add_argument(
         "--output",
         "-o",
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     if args.through_index:
         return _through_index(args)
     for path in args.output:
-        reports.check_output(path)
+        check_report_file(path, reports.WRITERS)
     with step_bar("evaluating") as progress:
         report = evaluate(
             args.models,
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
         )
     report = replace(report, command=_command(args))
     for path in args.output:
-        reports.write(report, path)
+        write_report(report, path, reports.WRITERS)
     print(reports.to_json(report) if args.json else reports.to_text(report), end="" if args.json else "\n")
     return 0
 
@@ -125,7 +125,7 @@ def _through_index(args: argparse.Namespace) -> int:
             "--through-index compares searches of one model", fix="leave --dims and --source out"
         )
     for path in args.output:
-        through_index.check_output(path)
+        check_report_file(path, through_index.WRITERS)
     with step_bar("evaluating") as progress:
         report = through_index.evaluate_through_index(
             args.models,
@@ -137,7 +137,7 @@ def _through_index(args: argparse.Namespace) -> int:
         )
     report = replace(report, command=_command(args))
     for path in args.output:
-        through_index.write(report, path)
+        write_report(report, path, through_index.WRITERS)
     if args.json:
         print(through_index.to_json(report), end="")
     else:

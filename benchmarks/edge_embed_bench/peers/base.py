@@ -75,7 +75,7 @@ class TokenPeer:
         return np.stack(vectors)
 
     def count(self, texts: Sequence[str]) -> tuple[list[int], int]:
-        """Returns the tokens that each document is run with, and how many documents are cut."""
+        """Returns how many tokens each document is run with, and how many documents are cut."""
         plans = [self._plan(text) for text in texts]
         return [len(p.windows[0]) for p in plans], sum(p.truncated for p in plans)
 

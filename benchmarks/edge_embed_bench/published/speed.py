@@ -25,8 +25,9 @@ import edge_embed_bench
 from edge_embed.engine.cache_directory import default_directory
 from edge_embed.errors import EdgeEmbedError, InputError
 from edge_embed.progress import progress_bar, step_bar
+from edge_embed.report_files import write_file
 from edge_embed_bench.choices import choose
-from edge_embed_bench.files import ensure_directory, maker_key, sha256_of, write_file
+from edge_embed_bench.files import ensure_directory, maker_key, sha256_of
 from edge_embed_bench.peers import registry as peers
 from edge_embed_bench.published import goals
 from edge_embed_bench.records.model import Model

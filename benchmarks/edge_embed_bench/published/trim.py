@@ -28,7 +28,7 @@ import numpy.typing as npt
 from edge_embed import Embedder
 from edge_embed.errors import InputError
 from edge_embed.progress import progress_bar
-from edge_embed_bench.files import write_file
+from edge_embed.report_files import write_file
 from edge_embed_bench.quality import metrics
 from edge_embed_bench.quality.data import Dataset, Retrieval, Similarity, read
 from edge_embed_bench.records.machine import describe_machine

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-from edge_embed.errors import MissingExtraError
-from edge_embed.report_files import PLOTS, check_report_file
-from edge_embed_bench.files import write_file
+from edge_embed.report_files import PLOTS
 from edge_embed_bench.quality.evaluate import Report, Score
+from edge_embed_convert.plots import new_figure, plot_bytes
 
 HEADER = (
     "model",
@@ -92,14 +89,10 @@ def to_plot(report: Report, suffix: str) -> bytes:
     Raises:
         MissingExtraError: If matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure  # an extra, and slow to import
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", extra="bench", purpose="a plot") from error
     names, sizes = list(report.data), {facts.label: facts.bytes / 1e6 for facts in report.models}
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
-    figure = Figure(figsize=(5 * columns, 3.6 * rows), layout="constrained")
+    figure = new_figure(5 * columns, 3.6 * rows)
     panels = figure.subplots(rows, columns, squeeze=False)
     dims = sorted({score.dimension for score in report.scores}, reverse=True)
     for place, name in enumerate(names):
@@ -121,16 +114,7 @@ def to_plot(report: Report, suffix: str) -> bytes:
         panel.legend(fontsize=7)
     for place in range(len(names), rows * columns):
         panels[place // columns][place % columns].set_axis_off()
-    stream = io.BytesIO()
-    # Without the date, equal reports give equal files.
-    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix)
-    figure.savefig(stream, format=suffix.removeprefix("."), dpi=150, metadata=metadata)
-    return stream.getvalue()
-
-
-def _align(row: Sequence[str], widths: Sequence[int]) -> str:
-    figures = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
-    return "  ".join([row[0].ljust(widths[0]), *figures])
+    return plot_bytes(figure, suffix)
 
 
 def _metric(report: Report, name: str) -> str:
@@ -144,26 +128,6 @@ WRITERS: dict[str, Callable[[Report], bytes]] = {
     **{suffix: lambda report, s=suffix: to_plot(report, s) for suffix in PLOTS},  # type: ignore[misc]
 }
 """What is written, by the ending of the file."""
-
-
-def check_output(path: Path) -> None:
-    """Checks before any work that the report can be written.
-
-    Raises:
-        InputError: If its ending is unknown or its directory is missing.
-        MissingExtraError: If it is a plot and matplotlib is not installed.
-    """
-    check_report_file(path, WRITERS)
-
-
-def write(report: Report, path: Path) -> None:
-    """Writes a report in the form that the file's ending names.
-
-    Raises:
-        InputError: If it cannot be written; then nothing is left behind.
-    """
-    check_output(path)
-    write_file(path, WRITERS[path.suffix](report))
 
 
 def _cells(report: Report, score: Score) -> tuple[str, ...]:

@@ -20,9 +20,7 @@ import numpy as np
 from edge_embed import Embedder, Index
 from edge_embed.errors import InputError
 from edge_embed.progress import Step, Ticker
-from edge_embed.report_files import check_report_file
 from edge_embed.similarity import top
-from edge_embed_bench.files import write_file
 from edge_embed_bench.quality import metrics
 from edge_embed_bench.quality.data import Retrieval, read_all
 from edge_embed_bench.quality.evaluate import RESAMPLES
@@ -125,7 +123,7 @@ def evaluate_through_index(
     sets = read_all(data)
     for each in sets:
         if not isinstance(each, Retrieval):
-            raise InputError(f"{each.name} is no retrieval set", got=each.kind, fix="leave it out")
+            raise InputError(f"{each.name} is not a retrieval set", got=each.kind, fix="leave it out")
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     indexes: list[Indexed] = []
@@ -209,20 +207,6 @@ def _scored(model: str, data: Retrieval, way: str, search: Callable[[int], list[
     return Way(model, data.name, way, main, low, high, outcome.values, 1e3 * float(np.median(times)))
 
 
-def check_output(path: Path) -> None:
-    """Refuses a report of another form than JSON or Markdown.
-
-    Raises:
-        InputError: If its ending is another, or its directory is missing.
-    """
-    check_report_file(path, (".json", ".md"))
-
-
-def write(report: IndexReport, path: Path) -> None:
-    """Writes a report in the form that the file's ending names."""
-    write_file(path, (to_json(report) if path.suffix == ".json" else to_markdown(report)).encode())
-
-
 def to_json(report: IndexReport) -> str:
     """Returns the report as JSON."""
     return json.dumps(asdict(report), ensure_ascii=False, indent=1) + "\n"
@@ -252,3 +236,10 @@ def to_markdown(report: IndexReport) -> str:
                 lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)
+
+
+WRITERS: dict[str, Callable[[IndexReport], bytes]] = {
+    ".json": lambda report: to_json(report).encode(),
+    ".md": lambda report: to_markdown(report).encode(),
+}
+"""What is written, by the ending of the file."""

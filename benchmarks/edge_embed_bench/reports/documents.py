@@ -1,4 +1,4 @@
-"""Reports of one measurement that is no table of records: a JSON document, also as Markdown."""
+"""Reports of one measurement that is not a table of records: a JSON document, also as Markdown."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from edge_embed.report_files import check_report_file
-from edge_embed_bench.files import write_file
+from edge_embed.report_files import check_report_file, write_file
 
 ENDINGS = (".json", ".md")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from edge_embed.errors import InputError, MissingExtraError
-from edge_embed_bench.files import write_file
+from edge_embed.report_files import write_file
 from edge_embed_bench.records.record import Record, to_json
 from edge_embed_bench.reports.csv import to_csv
 from edge_embed_bench.reports.markdown import to_markdown

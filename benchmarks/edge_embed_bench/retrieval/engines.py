@@ -65,7 +65,7 @@ class OurIndex:
                 )
             if index.stats().chunks != workload.chunks:
                 raise MeasurementError(
-                    "a text of the corpus is no single chunk",
+                    "a text of the corpus does not fit into one chunk",
                     got=f"{index.stats().chunks} chunks",
                     expected=str(workload.chunks),
                 )

@@ -68,7 +68,7 @@ class Worker:
 def _private_bytes() -> int:
     found = read_memory()["anonymous_bytes"]
     if found is None:
-        raise MeasurementError("the system does not tell a process's private memory", expected="Linux")
+        raise MeasurementError("the system does not report the private memory of a process", expected="Linux")
     return found
 
 

@@ -124,7 +124,9 @@ def make(
     base, asked = (_unit(part[:, :dimension]) for part in vectors)
     if base.shape[1] < dimension:
         raise InputError(
-            "dimension is more than the model gives", got=str(dimension), expected=f"1 to {base.shape[1]}"
+            "dimension is larger than the model's vectors",
+            got=str(dimension),
+            expected=f"1 to {base.shape[1]}",
         )
     grown = np.lib.format.open_memmap(
         directory / "chunks.npy", mode="w+", dtype=np.float32, shape=(chunks, dimension)

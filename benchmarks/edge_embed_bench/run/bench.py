@@ -171,7 +171,7 @@ def _measure(args: argparse.Namespace, paths: Sequence[Path], records: list[Reco
     reports.check_outputs(output)
     choose("peer", args.peers or [], {name: name for name in PEERS})
     if args.corpus and args.lengths:
-        raise InputError("a corpus has lengths of its own", fix="leave --lengths or --corpus out")
+        raise InputError("a corpus determines the lengths", fix="leave --lengths or --corpus out")
     texts = documents(args.corpus, args.field, args.titles_field, args.limit) if args.corpus else []
     axes = _axes(args)
     targets = session.open_targets(axes, Settings(args.prepare_target, args.target_python, args.timeout))

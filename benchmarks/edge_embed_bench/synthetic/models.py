@@ -148,7 +148,7 @@ def require_recipe(name: str) -> None:
     from edge_embed_convert.recipes.grammar import AUTO, Recipe  # only where something is built
 
     if name == AUTO:
-        raise InputError("random weights have no quality to search by", got=f"--recipe {AUTO}")
+        raise InputError("random weights have no quality that a search could use", got=f"--recipe {AUTO}")
     Recipe.parse(name)
 
 

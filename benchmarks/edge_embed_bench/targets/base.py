@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Protocol
 
 from edge_embed.errors import InputError
 from edge_embed.model_file.file import ModelFile
+from edge_embed_bench.errors import TargetError
 from edge_embed_bench.records.model import Model
 from edge_embed_bench.records.record import OURS, Cell, Record, Run
 
@@ -133,6 +135,30 @@ class Target(Protocol):
     def close(self) -> None:
         """Ends every process and removes every file of this run. Calling it again does nothing."""
         ...
+
+
+def require_room(answer: str, size: int, host: str, directory: str, fix: str) -> None:
+    """Checks what `df -k` printed. If the output is not understood, the copy itself may fail later.
+
+    Args:
+        answer: What it printed.
+        size: Bytes that are needed.
+        host: What the message calls the machine.
+        directory: The directory there.
+        fix: What the user can do.
+
+    Raises:
+        TargetError: If there is too little room.
+    """
+    with contextlib.suppress(IndexError, ValueError):
+        free = int(answer.splitlines()[-1].split()[3]) * 1024
+        if free < size:
+            raise TargetError(
+                f"no room left on {host}",
+                got=f"{free / 1e6:.0f} MB free in {directory}",
+                expected=f"{size / 1e6:.0f} MB",
+                fix=fix,
+            )
 
 
 @dataclass(frozen=True)

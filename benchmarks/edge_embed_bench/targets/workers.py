@@ -181,7 +181,7 @@ class _Seat:
         self._text_samples: list[float] = []
         self._text: tuple[str, int] | None = None
         manifest = subject.model.manifest
-        length = cell.length or len(manifest.self_check.tokens)  # a corpus has lengths of its own
+        length = cell.length or len(manifest.self_check.tokens)  # a corpus determines the lengths
         self._batch = token_ids.batch(manifest.tokenizer, length, cell.batch, plan.run.seed)
         self._cache = ""
         self._pushed: dict[str, str | None] = {}

@@ -52,7 +52,7 @@ class Job:
 
 
 class Engine(Protocol):
-    """An engine under measurement. Its module's import and its `load` are timed apart."""
+    """An engine to measure. The import of its module and its `load` are timed separately."""
 
     def load(self, job: Job) -> None:
         """Makes the model ready to run."""

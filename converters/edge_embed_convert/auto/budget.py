@@ -18,7 +18,7 @@ FIXED = ("int8", "e4.octav_a8_f8_p8", "mixed", "int4-block32", "int4", "e4.octav
 
 @dataclass(frozen=True)
 class Score:
-    """Agreement with the source over the texts that judge.
+    """Agreement with the source over the measuring texts.
 
     Attributes:
         cosine: Mean cosine.
@@ -42,7 +42,7 @@ class Budget:
 
     Attributes:
         max_size: Bytes of the whole file at most.
-        min_cosine: Mean cosine to the source at least, over the calibration texts that judge.
+        min_cosine: Mean cosine to the source at least, over the measuring texts.
         max_loss: Share of the ten nearest neighbours lost at most, over the same texts.
     """
 
@@ -55,7 +55,7 @@ class Budget:
         options = "--max-size, --min-cosine, --max-loss"
         if len(given) != 1:
             raise InputError(
-                f"the recipe {AUTO} needs one budget",
+                f"the recipe {AUTO} needs exactly one budget",
                 got=" and ".join(f"{key} {value}" for key, value in given.items()) or "none",
                 expected=f"exactly one of {options}",
             )
@@ -96,7 +96,7 @@ class Trial:
         label: `auto`, `front`, or the fixed recipe's name.
         recipe: The recipe as the grammar spells it.
         size: Bytes of the whole file; predicted where it was only simulated.
-        score: Agreement over the texts that judge.
+        score: Agreement over the measuring texts.
         measured: Whether a file was written and run, or the arithmetic simulated.
     """
 
@@ -117,7 +117,7 @@ class Search:
         winner: Its trial.
         trials: Every recipe that was tried, the winner among them.
         parts: The loss of each part at each scheme, 1 less the mean cosine.
-        texts: How many texts judged, and which texts they are.
+        texts: How many measuring texts there were, and which.
         reused: Measurements that came out of the journal.
     """
 

@@ -55,7 +55,7 @@ def convert_auto(
         **options: What the checkpoint leaves open.
 
     Raises:
-        BudgetError: If no file keeps to the budget; with the nearest that was reached.
+        BudgetError: If no file fits the budget; with the nearest that was reached.
         InputError: If the calibration texts cannot be used.
         ConversionError: As `pipeline.convert`.
     """
@@ -77,7 +77,7 @@ def convert_auto(
         )
         job.load()
         job.rewrite()
-        job.ask_source(judged=True)
+        job.ask_source(measuring=True)
         job.export()
         cache = default_directory()
         facts = {

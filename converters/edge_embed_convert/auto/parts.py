@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from edge_embed_convert.auto.budget import Score
-from edge_embed_convert.auto.search import Choice
+from edge_embed_convert.auto.knapsack import Choice
 from edge_embed_convert.auto.simulate import Simulation
 from edge_embed_convert.check import stored_bytes
 from edge_embed_convert.graph.rewrite import EmbeddingModel

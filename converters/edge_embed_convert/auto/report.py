@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from edge_embed.errors import InputError, MissingExtraError
-from edge_embed.report_files import PLOTS, check_report_file
+from edge_embed.report_files import PLOTS
 from edge_embed_convert.auto.budget import FIXED, Search, Trial
+from edge_embed_convert.plots import new_figure, plot_bytes
 from edge_embed_convert.recipes.grammar import AUTO
 
 HEADER = ("what", "MB", "cosine", "lowest", "top-10", "how", "recipe")
@@ -74,10 +72,7 @@ def to_plot(search: Search, suffix: str) -> bytes:
     Raises:
         MissingExtraError: If matplotlib is not installed.
     """
-    _require_matplotlib()
-    from matplotlib.figure import Figure  # half a second that only plots pay
-
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = new_figure(10, 4.2)
     panels: dict[str, Callable[[Trial], float]] = {
         "mean cosine": lambda trial: trial.score.cosine,
         "top-10 neighbours in common": lambda trial: trial.score.neighbours,
@@ -97,11 +92,7 @@ def to_plot(search: Search, suffix: str) -> bytes:
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small", loc="lower right")
     figure.suptitle(f"{search.conversion.manifest.name}: {search.budget}", fontsize="medium")
-    stream = io.BytesIO()
-    # Without the date, equal searches give equal files.
-    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix)
-    figure.savefig(stream, format=suffix.removeprefix("."), dpi=150, metadata=metadata)
-    return stream.getvalue()
+    return plot_bytes(figure, suffix)
 
 
 WRITERS: dict[str, Callable[[Search], bytes]] = {
@@ -110,37 +101,6 @@ WRITERS: dict[str, Callable[[Search], bytes]] = {
     **{suffix: lambda search, s=suffix: to_plot(search, s) for suffix in PLOTS},  # type: ignore[misc]
 }
 """What is written, by the ending of the file."""
-
-
-def check_output(path: Path) -> None:
-    """Checks before a search that its report can be written.
-
-    Raises:
-        InputError: If its ending is unknown or its directory is missing.
-        MissingExtraError: If it is a plot and matplotlib is not installed.
-    """
-    check_report_file(path, WRITERS)
-
-
-def write(search: Search, path: Path) -> None:
-    """Writes a report in the form that the file's ending names.
-
-    Raises:
-        InputError: If it cannot be written.
-    """
-    check_output(path)
-    data = WRITERS[path.suffix](search)
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise InputError(f"cannot write {path}", got=error.strerror or str(error)) from error
-
-
-def _require_matplotlib() -> None:
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", extra="bench", purpose="a plot") from error
 
 
 def _ordered(search: Search) -> list[Trial]:

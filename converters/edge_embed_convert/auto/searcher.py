@@ -11,8 +11,8 @@ from edge_embed.progress import Ticker
 from edge_embed.proof.rerun import rerun_probes
 from edge_embed_convert.auto.budget import FIXED, NEIGHBOURS, Budget, Score, Trial
 from edge_embed_convert.auto.journal import Journal
+from edge_embed_convert.auto.knapsack import Choice, Front, Mixture, recipe_of, solve
 from edge_embed_convert.auto.parts import Part, Sensitivity, parts_of, placed, spread
-from edge_embed_convert.auto.search import Choice, Front, Mixture, recipe_of, solve
 from edge_embed_convert.auto.simulate import Simulation
 from edge_embed_convert.graph.weights import TABLE
 from edge_embed_convert.job import Job
@@ -73,7 +73,7 @@ class Searcher:
 
     def _choices(self) -> dict[str, list[Choice]]:
         tokens = [probe.tokens for probe in self._job.measured]
-        self._ticker("running the texts that judge")
+        self._ticker("running the measuring texts")
         sensitivity = Sensitivity(self._simulation, collect_moments(self._job.model, tokens), self._remember)
         self._ticker.expect(3 * len(self._parts))
         found = {}
@@ -100,7 +100,7 @@ class Searcher:
         return recipes
 
     def _measure(self, label: str, recipe: Recipe) -> Trial:
-        """Writes a file, runs it over the texts that judge, and notes what it gives."""
+        """Writes a file, runs it over the measuring texts, and notes what it gives."""
         self._ticker(f"measuring {label}")
         figures = self._journal.remember(f"file {recipe.spec}", lambda: self._run(recipe))
         size = int(figures["size"])
@@ -118,7 +118,7 @@ class Searcher:
         return {"size": float(job.size(graph, manifest)), **asdict(Score.of(parity))}
 
     def _beside_weights(self, front: Front) -> int:
-        """Returns the bytes of a file that are no weights: those of int8 less what its weights take."""
+        """Returns the bytes of a file that are not weights: those of the int8 file minus its weights."""
         known = next(trial for trial in self.trials if trial.label == "int8")
         weights = sum(next(c.size for c in choices if c.scheme.bits == 8) for choices in front.parts.values())
         return known.size - weights
@@ -156,7 +156,7 @@ class Searcher:
             else:
                 low = middle
         recipes: dict[str, Recipe] = {}
-        # The file is the judge: where it falls short of the simulation, a somewhat larger one is next.
+        # The file decides: if it is worse than its simulation, a somewhat larger one is tried next.
         step = (largest - smallest) // 2**HALVINGS
         for more in range(FILES_TRIED):
             mixture = front.at(min(high + (2**more - 1) * step, largest)) or {}
@@ -197,7 +197,7 @@ class Searcher:
         else:
             nearest = max(measured, key=lambda trial: trial.score.neighbours)
         return BudgetError(
-            "no file keeps to the budget; nothing was written",
+            "no file fits the budget; nothing was written",
             got=f"nearest: {nearest.size} bytes ({nearest.size / 1e6:.2f} MB), mean cosine "
             f"{nearest.score.cosine:.5f}, {nearest.score.neighbours:.3f} of the neighbours in common, "
             f"recipe {nearest.recipe}",

@@ -24,11 +24,8 @@ from edge_embed_convert.graph.weights import TABLE
 from edge_embed_convert.recipes.calibrate.balance import BALANCED, constants
 from edge_embed_convert.recipes.calibrate.gptq import min_max, nearest
 from edge_embed_convert.recipes.calibrate.rounding import Moments, rounded
-from edge_embed_convert.recipes.grammar import CALIBRATED, MIN_MAX, Scheme
+from edge_embed_convert.recipes.grammar import ALGORITHMS, CALIBRATED, MIN_MAX, Scheme
 from edge_embed_convert.recipes.placement import projections
-
-CLIPPING = ("octav", "mse")
-"""Algorithms that clip, each finding the clipping in its own way; one grid search stands for both."""
 
 
 class Simulation:
@@ -53,7 +50,7 @@ class Simulation:
     def _table(self) -> nn.Parameter:
         table = self._model.encoder.table
         if not isinstance(table, nn.Parameter):
-            raise TypeError("the encoder's table is no parameter")
+            raise TypeError("the encoder's table is not a parameter")
         return table
 
     def stored(self, path: str, scheme: Scheme) -> Tensor:
@@ -65,13 +62,14 @@ class Simulation:
             return weight
         if scheme.algorithm == MIN_MAX:
             return min_max(weight, scheme)
-        if scheme.algorithm in CLIPPING:
+        if scheme.algorithm in ALGORITHMS and ALGORITHMS[scheme.algorithm].clips:
             return nearest(weight, scheme)
         if scheme.algorithm != CALIBRATED:
+            clipping = [name for name, algorithm in ALGORITHMS.items() if algorithm.clips]
             raise RecipeError(
                 "this rounding algorithm cannot be simulated",
                 got=repr(scheme.algorithm),
-                expected=" or ".join((MIN_MAX, *CLIPPING, CALIBRATED)),
+                expected=" or ".join((MIN_MAX, *clipping, CALIBRATED)),
             )
         balance = self._balance(path, scheme)
         return rounded(weight, self._moments[path], scheme, balance) * (1.0 if balance is None else balance)

@@ -8,7 +8,7 @@ from edge_embed.cli import options
 from edge_embed.progress import step_bar
 from edge_embed_convert.containers.names import CONTAINERS
 
-SUMMARY = "write a model file as what Google's own tools load"
+SUMMARY = "write a model file in a format that Google's own tools load"
 EXTRA = "containers"
 
 _EPILOG = """\
@@ -32,11 +32,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--bucket",
         type=options.positive,
         metavar="L",
-        help="the length that a reader of one length runs (default: the longest); in a .litertlm the only "
-        "one (default: all)",
+        help="the input length to keep (default: the longest; in a .litertlm, which can hold several, all)",
     )
     parser.add_argument(
-        "-o", "--output", metavar="OUT", required=True, help="file to write; for a pair a new directory"
+        "-o", "--output", metavar="OUT", required=True, help="the file to write; for a pair, a new directory"
     )
     options.add_json(parser, "print what was written as JSON")
     parser.epilog = _EPILOG

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_embed import Embedder
 from edge_embed.errors import ConversionError
-from edge_embed.model_file.archive import reason
 from edge_embed.model_file.file import ModelFile
 from edge_embed.progress import Step, Ticker
 from edge_embed_convert.containers import litertlm, pair, task
 from edge_embed_convert.containers.contents import choose_bucket
 from edge_embed_convert.containers.names import CONTAINERS, LITERTLM, PAIR, TASK
 from edge_embed_convert.containers.readback import Reading, read_back
+from edge_embed_convert.drafts import check_parent, draft_of
 
 _WRITERS = {PAIR: pair, TASK: task, LITERTLM: litertlm}
 
@@ -75,7 +72,7 @@ def export(
     writer.READER.require(f"reading back a {to}")
     writer.check(model)
     buckets = model.manifest.buckets if to == LITERTLM and bucket is None else [length]
-    with _beside(target) as draft:
+    with draft_of(target, "the container twice") as draft:
         ticker(f"writing the {to}")
         writer.write(model, buckets, draft)
         ticker(f"reading it back through {writer.READER.label}")
@@ -90,9 +87,9 @@ def export(
 def _check_target(target: Path, to: str) -> None:
     if to == PAIR and target.exists():
         raise ConversionError(
-            f"{target} is there already",
+            f"{target} already exists",
             expected="a name for a new directory, since a pair is two files",
-            fix="name another place, or remove it",
+            fix="choose another path, or remove it",
         )
     if target.is_dir():
         raise ConversionError(
@@ -100,23 +97,7 @@ def _check_target(target: Path, to: str) -> None:
             expected="a name for a file",
             fix=f"name a file, such as model.{to}",
         )
-    if not target.parent.is_dir():
-        raise ConversionError(f"cannot write {target}", got=f"no directory {target.parent}", fix="create it")
-
-
-@contextlib.contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """Gives a place in a directory beside the output, which is removed with all that a reader leaves."""
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
-            yield Path(scratch) / target.name
-    except OSError as error:
-        raise ConversionError(
-            f"cannot write {target}; nothing was written",
-            got=reason(error),
-            expected="a writable directory with room for the container twice",
-            fix="free some space, or choose another place",
-        ) from error
+    check_parent(target)
 
 
 def _size(path: Path) -> int:

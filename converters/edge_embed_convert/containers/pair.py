@@ -28,7 +28,7 @@ def check(model: ModelFile) -> None:
     found = (record.prefix_ids, record.suffix_ids, record.pad_id)
     if found != ([BOS], [EOS], PAD):
         raise ConversionError(
-            "the apps that load a pair put fixed ids around a text, which are not this model's",
+            "apps that load a pair put fixed ids around each text, and this model needs other ids",
             got=f"{found[0]} before, {found[1]} after, padded with {found[2]}",
             expected=f"[{BOS}] before, [{EOS}] after, padded with {PAD}, as in EmbeddingGemma",
             fix="use --to task or --to litertlm, which name the ids in the file",

@@ -95,7 +95,7 @@ def read_back(
     fitting = [text for text, length in zip(texts, lengths, strict=True) if length <= longest]
     if not fitting:
         raise ConversionError(
-            "the container cannot be compared with the file: no probe is short enough for it",
+            "the container cannot be compared with the file: every probe is too long for it",
             got=f"at most {longest} tokens in the container",
             fix="choose a longer --bucket",
         )
@@ -105,7 +105,7 @@ def read_back(
         cosine = _cosine(np.asarray(answer), model.encode(text, prompt=""))
         if not cosine >= LEAST_COSINE:
             raise ParityError(
-                f"{reader.label} reads other vectors from the container than the file has; nothing was saved",
+                f"{reader.label} gives other vectors for the container than the file has; nothing was saved",
                 got=f"cosine {cosine:.6f} for {text[:60]!r}",
                 expected=f"at least {LEAST_COSINE}",
                 fix="report it with the output of edge_embed inspect FILE",
@@ -153,7 +153,7 @@ def _run(reader: Reader, container: Path, texts: Sequence[str]) -> list[list[flo
 
 
 def _reason(complaint: str) -> str:
-    """Returns the last lines of a reader's complaint that are no stack trace."""
+    """Returns the last lines of a reader's error output that are not part of a stack trace."""
     lines = [line.strip() for line in complaint.splitlines() if line.strip()]
     kept = [line for line in lines if not line.startswith(("@", "File ", "^", "I0000", "INFO", "***"))]
     return " / ".join(line[:200] for line in kept[-_SHOWN:])

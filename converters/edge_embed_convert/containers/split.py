@@ -4,7 +4,7 @@ The table takes one token id and gives its vector. The encoder takes the vectors
 The cut is made in the finished graph, so that both hold the file's own weights:
 
 - The operators that look a token up are taken out. Their result becomes the input `embeddings`.
-- The graph marks each id that is no padding by a chain that ends in a minimum with 1. Its result becomes the
+- The graph marks each id that is not padding by a chain that ends in a minimum with 1. Its result becomes the
   input `input_mask`.
 - What lies in `embeddings` beyond the text is not defined: a reader may leave the numbers of an earlier text
   there, or none. The encoder chooses 0 by the mask. A product with the mask would keep a NaN.
@@ -165,7 +165,7 @@ class _Cut:
         lookups = [op for op in self._subgraph.operators if self._kind(op) == self._kinds.EMBEDDING_LOOKUP]
         lookups = [op for op in lookups if self._is_ids(int(op.inputs[0]))]
         if not lookups:
-            raise _refusal("no table is looked up by the ids")
+            raise _refusal("the ids are not used to look up a table")
         from_table = {int(i) for op in lookups for i in op.outputs}
         current = int(lookups[0].outputs[0])
         joining = (self._kinds.MUL, self._kinds.CAST, self._kinds.DEQUANTIZE, self._kinds.RESHAPE)
@@ -178,7 +178,7 @@ class _Cut:
                 break
             current = int(readers[0].outputs[0])
         if not all(self._feeds_only(int(op.outputs[0]), current) for op in lookups):
-            raise _refusal("several tables are looked up by the ids")
+            raise _refusal("the ids are used to look up several tables")
         return lookups, current
 
     def _feeds_only(self, index: int, target: int) -> bool:
@@ -204,7 +204,7 @@ class _Cut:
                 return current
             if self._kind(readers[0]) not in allowed:
                 break
-        raise _refusal("the mask of the padding is computed in an unknown way")
+        raise _refusal("the padding mask is computed in an unknown way")
 
     def _flattening(self) -> list[Any]:
         """Returns the operators that shape the ids for the lookup."""
@@ -269,7 +269,7 @@ class _Cut:
                 wanted |= {int(i) for i in operator.inputs}
         self._subgraph.operators = kept[::-1]
         if self._ids in wanted and self._ids not in self._subgraph.inputs:
-            raise _refusal("an operator beside the table and the mask reads the ids")
+            raise _refusal("an operator other than the table and the mask reads the ids")
         self._renumber(wanted | {int(i) for i in self._subgraph.inputs})
 
     def _renumber(self, used: set[int]) -> None:
@@ -338,8 +338,8 @@ def _has_blocks(tensor: Any) -> bool:
 
 def _refusal(reason: str) -> ConversionError:
     return ConversionError(
-        "the graph cannot be cut into a table and an encoder, which LiteRT-LM runs",
+        "the graph cannot be split into a table and an encoder, which LiteRT-LM needs",
         got=reason,
-        expected="ids that are read by the token table and by the mask of the padding alone",
+        expected="ids that only the token table and the padding mask read",
         fix="convert the checkpoint again with this version, or write another container",
     )

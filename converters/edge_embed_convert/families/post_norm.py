@@ -169,8 +169,8 @@ def post_norm_family(
     """Returns a family whose encoder is `PostNormEncoder`; by default every projection is calibrated in int8.
 
     Args:
-        name: As for `Family`, like all but `names`.
-        model_types: What config.json calls it.
+        name: As for `Family`, and so are all other arguments except `names`.
+        model_types: Its `model_type` values in config.json.
         parse: Reads config.json.
         evidence: Why the default recipe is the default.
         prefixes: What wrappers put before weight names.

@@ -30,25 +30,33 @@ NOT_MEASURED = "int8 lost little in every model that was measured. No real weigh
 """Why `int8` is the default recipe of a family that no checkpoint was measured of."""
 
 
-def rotary_theta(raw: Mapping[str, Any], default: float) -> float:
-    """Returns the rotary base of a config.json whose layers all have one, old style or new.
+def rotary_theta(
+    raw: Mapping[str, Any], default: float, *, layers: str | None = None, key: str = "rope_theta"
+) -> float:
+    """Returns a rotary base of a config.json, old style or new.
 
     Args:
         raw: The parsed file.
         default: What transformers takes where the file does not say.
+        layers: The kind of layers, where the file has an entry for each: `SLIDING` or `FULL`.
+        key: What the old style calls the base.
 
     Raises:
         CheckpointError: If the file asks for another kind of rotary embedding than the plain one.
     """
-    values = {**(raw.get("rope_parameters") or {}), **(raw.get("rope_scaling") or {})}
+    parameters = raw.get("rope_parameters") or {}
+    values = {
+        **((parameters if layers is None else parameters.get(layers)) or {}),
+        **(raw.get("rope_scaling") or {}),
+    }
     kind = values.get("rope_type", values.get("type", "default"))
     if kind != "default" or values.get("partial_rotary_factor", 1.0) != 1.0:
         raise CheckpointError(
             "unsupported rotary embedding",
             got=f"rope_type = {kind!r}, partial_rotary_factor = {values.get('partial_rotary_factor', 1.0)}",
-            expected="'default', of whole heads",
+            expected="'default', applied to whole heads",
         )
-    return float(values.get("rope_theta") or raw.get("rope_theta") or default)
+    return float(values.get("rope_theta") or raw.get(key) or default)
 
 
 def sliding_layers(raw: Mapping[str, Any], layers: int, every: int, full_at: int) -> tuple[bool, ...]:

@@ -7,10 +7,11 @@ beginning with another one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 from edge_embed.errors import CheckpointError
+from edge_embed.names import DOCUMENT_PROMPTS, QUERY_PROMPTS
 
 SENTENCES = (
     "The ferry to the island leaves every morning at seven from the northern pier.",
@@ -81,7 +82,7 @@ def probe_texts(
     Raises:
         CheckpointError: If no text reaches a bucket.
     """
-    names = [None, *(n for n in ("query", "document", "passage", "corpus") if n in prompts)]
+    names = prompt_names(prompts)
     probes = [ProbeText(text, names[i % len(names)]) for i, text in enumerate(SENTENCES)]
     previous, floor = 3, count_tokens("")
     for index, length in enumerate(buckets):
@@ -94,11 +95,16 @@ def probe_texts(
     return probes
 
 
+def prompt_names(prompts: Container[str]) -> list[str | None]:
+    """Returns the prompts that texts are given in turn: none, then those for queries and for documents."""
+    return [None, *(name for name in (*QUERY_PROMPTS, *DOCUMENT_PROMPTS) if name in prompts)]
+
+
 def _check_reach(got: int, length: int, floor: int) -> None:
     if got < length and got <= floor:
         raise CheckpointError(
-            f"the tokenizer makes too few tokens of any text to fill an input of {length}",
-            got=f"at most {got} tokens, of all sentences and fillers tried",
+            f"the tokenizer cannot fill an input of {length} tokens",
+            got=f"at most {got} tokens from any sentence or filler that was tried",
             expected=f"{floor + 1} to {length}",
             fix="check that the tokenizer's files are those of the checkpoint",
         )

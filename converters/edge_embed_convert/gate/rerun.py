@@ -53,10 +53,10 @@ def verify_file(
     for what, value in same.items():
         if value != getattr(manifest, what):
             raise CheckpointError(
-                f"the file was not made from this checkpoint: its {what} differs",
+                f"the file was not converted from this checkpoint: its {what} differs",
                 got=str(value)[:200],
                 expected=str(getattr(manifest, what))[:200],
-                fix="name the checkpoint that it was converted from, with the options of its conversion",
+                fix="pass the checkpoint and the options that the file was converted with",
             )
     texts = [ProbeText(probe.text, probe.prompt_name) for probe in file.probes()]
     ticker = Ticker(progress, 1 + 2 * len(texts))

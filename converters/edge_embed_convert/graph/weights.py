@@ -90,7 +90,7 @@ def find_projections(path: Path, weights: Mapping[str, Tensor]) -> Projections:
                 owner = owners.get(digests[weight.place])
                 if owner is None:
                     raise ConversionError(
-                        "the exported graph has an operator whose weights belong to no projection",
+                        "the exported graph has an operator with weights of no known projection",
                         got=f"{weight.output}, shape {weight.shape}",
                         expected="only the projections of the model",
                         fix="report it: the exporter may have merged two projections",
@@ -100,7 +100,7 @@ def find_projections(path: Path, weights: Mapping[str, Tensor]) -> Projections:
             missing = sorted(weights.keys() - set(found))
             if missing:
                 raise ConversionError(
-                    "a projection is missing from the exported graph",
+                    "a projection is missing in the exported graph",
                     got=", ".join(missing[:5]),
                     expected="every projection as a FULLY_CONNECTED with its own weights",
                     fix="report it: the exporter may have changed",
@@ -130,8 +130,8 @@ def patch_weights(
             place = places.pop(_digest(original(name).numpy()), None)
             if place is None:
                 raise ConversionError(
-                    f"the weight {name} was not found once in the exported graph",
-                    expected="each weight written as it is, and once",
+                    f"the weight {name} was not found exactly once in the exported graph",
+                    expected="each weight unchanged and stored once",
                     fix="report it: the exporter has changed",
                 )
             start, size = place

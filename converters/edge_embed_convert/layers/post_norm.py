@@ -74,7 +74,7 @@ class PostNormEncoder(nn.Module):
         names: What the checkpoint calls the weights.
 
     Attributes:
-        readings: The paths of the projections that read each split norm, by the path of its gain for them.
+        gain_readers: The paths of the projections that read each split norm, by the path of their gain.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class PostNormEncoder(nn.Module):
             PostNormLayer(weights.at(f"{names.layers}.{index}"), shape, names)
             for index in range(shape.layers)
         )
-        self.readings: dict[str, tuple[str, ...]] = {}
+        self.gain_readers: dict[str, tuple[str, ...]] = {}
         stored = {m.weight.numpy().tobytes() for m in self.modules() if isinstance(m, LayerNorm)}
         before = "norm"
         for layer in (f"layers.{index}" for index in range(shape.layers)):
@@ -123,7 +123,7 @@ class PostNormEncoder(nn.Module):
         layers = [self.get_submodule(reader) for reader in readers]
         split = SplitNorm.of(whole, layers, self.get_submodule(branch), factor)  # type: ignore[arg-type]
         self.set_submodule(norm, split)
-        self.readings[f"{norm}.read"] = readers
+        self.gain_readers[f"{norm}.read"] = readers
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Encodes ids ``(1, L)`` to vectors ``(1, L, hidden)`` and the token mask ``(1, L)``."""

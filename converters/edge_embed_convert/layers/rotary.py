@@ -25,14 +25,14 @@ class Attending(Protocol):
 class RotaryLayer(nn.Module):
     """A transformer layer with rotary positions: its projections to heads, and its attention.
 
-    Queries and keys come as two halves of all heads, rows sorted, which the rotation turns against each
-    other; so nothing has to be cut. Recipes know a projection by the name of its attribute.
+    Queries and keys are projected as two halves of all heads, with sorted rows. The rotation combines the
+    halves, so nothing has to be cut. Recipes name a projection by its attribute.
 
     Args:
         heads: How many heads queries have.
         kv_heads: How many heads keys and values have.
         head_dim: Size of a head.
-        sliding: Whether the layer sees a window only.
+        sliding: Whether the layer sees only a window.
     """
 
     def __init__(self, heads: int, kv_heads: int, head_dim: int, *, sliding: bool = False) -> None:
@@ -40,7 +40,7 @@ class RotaryLayer(nn.Module):
         self.heads, self.kv_heads, self.head_dim, self.sliding = heads, kv_heads, head_dim, sliding
         self.qk_norm: RotaryNorm | None = None
 
-    def taken(
+    def take_projections(
         self, weights: Weights, width: int, *, bias: bool = False
     ) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
         """Takes the projections to queries, keys and values, named as decoders of transformers do.
@@ -56,8 +56,8 @@ class RotaryLayer(nn.Module):
         )
         return query, key, value
 
-    def read(self, query: nn.Linear, key: nn.Linear, value: nn.Linear) -> None:
-        """Sets the projections to queries, keys and values. A scale of the scores is in the query's rows."""
+    def set_projections(self, query: nn.Linear, key: nn.Linear, value: nn.Linear) -> None:
+        """Sets the projections to queries, keys and values. The query's rows include the score's scale."""
         self.qk_first, self.qk_second = (half_of((query, key), half, self.head_dim) for half in (0, 1))
         self.value = value
 

@@ -60,7 +60,7 @@ class Scheme:
     Attributes:
         bits: 32, 16, 8 or 4.
         block: Weights per scale, or 0 for one scale per output channel. Only for integers.
-        algorithm: How scales are found: `MIN_MAX` or one of `ALGORITHMS`.
+        algorithm: How scales are found: one of `ALGORITHMS`.
     """
 
     bits: int
@@ -87,18 +87,41 @@ class Scheme:
         Raises:
             RecipeError: If it is not in `SCHEMES`, or does not allow this algorithm.
         """
-        storage, dot, algorithm = text.partition(".")
-        if storage not in SCHEMES or (dot and storage not in ALGORITHMS.get(algorithm, ())):
-            clipped = [f"{stored}.{name}" for name, every in ALGORITHMS.items() for stored in every]
-            raise RecipeError("unknown scheme", got=repr(text), expected=" or ".join([*SCHEMES, *clipped]))
+        storage, _, algorithm = text.partition(".")
+        known = [*SCHEMES, *(f"{s}.{name}" for name, each in ALGORITHMS.items() for s in each.schemes)]
+        if text not in known:
+            raise RecipeError("unknown scheme", got=repr(text), expected=" or ".join(known))
         bits, _, block = storage.partition("b")
         return cls(int(bits), int(block or 0), algorithm or MIN_MAX)
 
 
 SCHEMES = ("32", "16", "8", "4", "8b32", "4b32")
 
-ALGORITHMS = {"octav": ("4", "4b32"), "mse": ("4",), CALIBRATED: ("8", "4", "4b32")}
-"""Other algorithms, and the schemes that they apply to. At 8 bits clipping gains nothing: mean cosine of
+
+@dataclass(frozen=True)
+class Algorithm:
+    """How the scales of integer weights are found.
+
+    Attributes:
+        schemes: The schemes that may name it after a dot.
+        quantizer: What ai-edge-quantizer calls it.
+        clips: Whether it clips large weights. A search simulates all such algorithms by one search for the
+            best clipping.
+    """
+
+    schemes: tuple[str, ...]
+    quantizer: str
+    clips: bool = False
+
+
+ALGORITHMS = {
+    MIN_MAX: Algorithm((), "min_max_uniform_quantize"),  # meant where no algorithm is named
+    "octav": Algorithm(("4", "4b32"), "OCTAV", clips=True),
+    "mse": Algorithm(("4",), "MSE", clips=True),
+    # Weights that are on their grid already: see recipes/quantize.py.
+    CALIBRATED: Algorithm(("8", "4", "4b32"), "min_max_uniform_quantize"),
+}
+"""Every algorithm by its name in the grammar. At 8 bits clipping gains nothing: mean cosine of
 all-MiniLM-L6-v2 0.9991 with min-max and with OCTAV, 0.9946 with MSE. With every projection of that model in
 int4 per channel, ai-edge-quantizer's OSCAR, Hadamard rotation and GPTQ got 0.937, 0.942 and 0.925 beside
 OCTAV's 0.937 (table in int8, other texts); the GPTQ here 0.974 beside OCTAV's 0.932 (table in float32). They
@@ -212,13 +235,13 @@ class Recipe:
             raise RecipeError(
                 "the embedding table cannot be int8 per block",
                 got=repr(text),
-                expected="e8: LiteRT's lookup has no such kernel, and a row of its own has one scale already",
+                expected="e8: LiteRT has no such lookup, and with e8 each row already has a scale of its own",
             )
         if schemes["embedding"].algorithm == CALIBRATED:
             raise RecipeError(
                 f"the embedding table cannot be rounded by {CALIBRATED}",
                 got=f"e{table}",
-                expected="e4.octav: its rows are looked up, not multiplied, so errors cannot cancel",
+                expected="e4.octav: rows of the table are looked up and not summed, so errors cannot cancel",
             )
         return cls(name=text, **schemes, overrides=_overrides(text, differing))
 
@@ -229,14 +252,16 @@ def _overrides(text: str, parts: list[str]) -> tuple[tuple[str, Scheme], ...]:
         place, equals, scheme = part.partition("=")
         if not equals or not PLACE.fullmatch(place) or place in found:
             raise RecipeError(
-                "a scheme for a single projection is not spelled correctly",
+                "the scheme of a single projection is not spelled correctly",
                 got=f"{part!r} in {text!r}",
                 expected="LAYER.NAME=SCHEME, such as 0.down=8, each once",
             )
         found[place] = Scheme.parse(scheme)
         if found[place].storage == "8b32":
             raise RecipeError(
-                "int8 per block is for whole groups", got=part, expected="another scheme, such as 8"
+                "int8 per block can only be used for whole groups",
+                got=part,
+                expected="another scheme, such as 8",
             )
     return tuple(found.items())
 

@@ -14,17 +14,9 @@ from typing import Any
 from edge_embed.errors import RecipeError
 from edge_embed_convert.graph.rewrite import EmbeddingModel
 from edge_embed_convert.graph.weights import Projections
-from edge_embed_convert.recipes.grammar import CALIBRATED, MIN_MAX, Recipe, Scheme
+from edge_embed_convert.recipes.grammar import ALGORITHMS, Recipe, Scheme
 from edge_embed_convert.recipes.placement import scheme_of
 from edge_embed_convert.silence import silenced
-
-ALGORITHM_KEYS = {
-    MIN_MAX: "min_max_uniform_quantize",
-    CALIBRATED: "min_max_uniform_quantize",
-    "octav": "OCTAV",
-    "mse": "MSE",
-}
-"""ai-edge-quantizer's names of the grammar's algorithms."""
 
 
 def quantize(float_graph: Path, recipe: Recipe, model: EmbeddingModel, projections: Projections) -> bytes:
@@ -90,7 +82,7 @@ def _rule(pattern: str, operation: str, scheme: Scheme) -> dict[str, Any]:
         # int8 per block was split into two planes of int4: see planes.py.
         bits = 4 if scheme.block else scheme.bits
         weights = {"num_bits": bits, "symmetric": True, "granularity": granularity, "dtype": "INT"}
-        algorithm, precision = ALGORITHM_KEYS[scheme.algorithm], "INTEGER"
+        algorithm, precision = ALGORITHMS[scheme.algorithm].quantizer, "INTEGER"
     return {
         "regex": pattern,
         "operation": operation,

@@ -100,7 +100,7 @@ class Checkpoint:
 
     @property
     def trained_recipe(self) -> str | None:
-        """The recipe that the checkpoint was trained for, with quantization in the loop."""
+        """The recipe of its quantization-aware training, None without one."""
         recipe = self.config.get(TRAINED_RECIPE)
         return None if recipe is None else str(recipe)
 
@@ -202,9 +202,9 @@ def _check_code(config: Mapping[str, Any]) -> None:
     code = config.get("auto_map")
     if code and config.get("model_type") not in TAKEN_IN:
         raise CheckpointError(
-            "the checkpoint asks for code of its own, which is never run",
+            "the checkpoint needs its own Python code, which edge_embed never runs",
             got=f"auto_map {code!r} in config.json"[:200],
-            expected="a model that transformers has itself",
+            expected="a model that is part of transformers",
             fix="use a checkpoint that needs no trust_remote_code",
         )
 
@@ -237,7 +237,9 @@ def _max_tokens(
     if asked is None:
         return min(known if default is None else [*known, default])
     if not 0 < asked <= min(known):
-        raise CheckpointError("maximum length out of range", got=str(asked), expected=f"1 to {min(known)}")
+        raise CheckpointError(
+            "the maximum length is out of range", got=str(asked), expected=f"1 to {min(known)}"
+        )
     return asked
 
 

@@ -29,7 +29,7 @@ def read_json(file: Path, *, unique: bool = False) -> Any:
 
     Args:
         file: The file.
-        unique: Refuses an object that names a key twice, of which JSON readers keep the last.
+        unique: Refuses an object that contains a key twice, of which JSON readers keep the last.
 
     Raises:
         CheckpointError: If it cannot be read or is not JSON.
@@ -40,7 +40,7 @@ def read_json(file: Path, *, unique: bool = False) -> Any:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise CheckpointError(
-                f"{file} names a key twice", got=", ".join(twice), fix="keep one entry for each name"
+                f"{file} contains a key twice", got=", ".join(twice), fix="keep one entry for each name"
             )
         return dict(pairs)
 

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_embed.errors import CheckpointError
-from edge_embed_convert.silence import silenced
+from edge_embed_convert.silence import silenced, transformers_silenced
 from edge_embed_convert.source.files import read_optional
-from edge_embed_convert.source.hushed import hushed
 
 
 def load_tokenizer(directory: Path, *, lowercase: bool = False) -> Any:
@@ -32,12 +31,12 @@ def load_tokenizer(directory: Path, *, lowercase: bool = False) -> Any:
     code = read_optional(directory / "tokenizer_config.json").get("auto_map")
     if code:
         raise CheckpointError(
-            "the tokenizer asks for code of the checkpoint; it is never run",
+            "the tokenizer needs Python code from the checkpoint, which edge_embed never runs",
             got=f"auto_map {code!r} in tokenizer_config.json"[:200],
-            expected="a tokenizer of transformers itself",
+            expected="a tokenizer that is part of transformers",
             fix="use a checkpoint that needs no trust_remote_code",
         )
-    with hushed():
+    with transformers_silenced():
         try:
             tokenizer = AutoTokenizer.from_pretrained(
                 directory, local_files_only=True, trust_remote_code=False

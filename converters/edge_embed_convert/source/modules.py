@@ -77,7 +77,7 @@ class Dense:
 
     @property
     def projects_residual(self) -> bool:
-        """Whether what is added goes through a projection of its own."""
+        """Whether the residual input goes through its own projection before it is added."""
         return self.residual and self.in_features != self.out_features
 
 
@@ -182,10 +182,10 @@ def check_widths(modules: Modules, hidden_size: int) -> int:
         given = getattr(module, key)
         if given != width:
             raise CheckpointError(
-                f"{module.path.name} does not fit the module ahead of it",
+                f"{module.path.name} does not fit the module before it",
                 got=f"{key} = {given}",
                 expected=str(width),
-                fix="check that no module between is missing from modules.json",
+                fix="check that modules.json lists every module",
             )
         width = module.out_features if isinstance(module, Dense) else width
     return width
@@ -206,7 +206,7 @@ def _plain(path: Path, pooling: str | None) -> Modules:
     if is_model2vec(config):
         if pooling is not None:
             raise CheckpointError(
-                "a static model has no pooling to choose",
+                "a static model has a fixed pooling",
                 got=f"--pooling {pooling}",
                 fix="leave --pooling out",
             )
@@ -214,7 +214,7 @@ def _plain(path: Path, pooling: str | None) -> Modules:
         return Modules(path, ("mean",), head, None, static=True)
     if pooling is None:
         raise CheckpointError(
-            f"{path} is a plain transformers checkpoint, which does not say how to pool its tokens",
+            f"{path} is a plain transformers checkpoint and does not state its pooling",
             expected=f"one of {', '.join(POOLING_MODES)}",
             fix="pass --pooling; the model card says which (most use mean, BGE and GTE-large use cls)",
         )
@@ -235,9 +235,9 @@ def _entries(path: Path) -> list[tuple[str, str]]:
     foreign = [kind for kind, _ in modules if not kind.startswith("sentence_transformers.")]
     if foreign:
         raise CheckpointError(
-            "modules.json asks for code that is not part of sentence-transformers; it is never run",
+            "modules.json needs code that is not part of sentence-transformers, which edge_embed never runs",
             got=", ".join(foreign),
-            expected="modules of sentence-transformers alone",
+            expected="only modules of sentence-transformers",
             fix="use a checkpoint that needs no trust_remote_code",
         )
     kinds = [(kind.rsplit(".", 1)[-1], relative) for kind, relative in modules]
@@ -265,7 +265,7 @@ def _entries(path: Path) -> list[tuple[str, str]]:
 def _pooling_modes(config: Mapping[str, Any]) -> tuple[str, ...]:
     if config.get("include_prompt") is False:
         raise CheckpointError(
-            "the checkpoint leaves the prompt out of its pooling, which token ids alone cannot express",
+            "the checkpoint does not pool the tokens of the prompt, which a file of one input cannot express",
             got="include_prompt = false",
             expected="true",
         )
@@ -322,7 +322,7 @@ def _check_input(path: Path, config: Mapping[str, Any]) -> None:
     for name in names:
         if config.get(name) not in (None, _EMBEDDING):
             raise CheckpointError(
-                f"{path.name} does not work on the sentence embedding",
+                f"{path.name} does not read the sentence embedding",
                 got=f"{name} = {config[name]!r}",
                 expected=_EMBEDDING,
             )

@@ -21,10 +21,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from edge_embed.errors import CheckpointError
-from edge_embed_convert.silence import silenced
+from edge_embed_convert.silence import silenced, transformers_silenced
 from edge_embed_convert.source.checkpoint import Checkpoint
 from edge_embed_convert.source.files import weight_files
-from edge_embed_convert.source.hushed import hushed
 from edge_embed_convert.source.loaded_tokenizer import load_tokenizer
 from edge_embed_convert.source.modules import LAYER_NORM_EPS, HeadModule, LayerNorm, Normalize
 from edge_embed_convert.source.static import MAPPING, ROWS, TABLE, WEIGHTS, read_static_tokenizer
@@ -157,7 +156,7 @@ def _load_model(checkpoint: Checkpoint) -> torch.nn.Module:
         from transformers import AutoConfig, AutoModel  # two seconds, only for the gate
 
     path = checkpoint.transformer_path
-    with hushed():
+    with transformers_silenced():
         try:
             config = AutoConfig.from_pretrained(path)
             checkpoint.family.adapt_reference(config, checkpoint.sliding_window)

@@ -93,8 +93,8 @@ def build(spec: dict[str, Any]) -> bytes:
     return data
 
 
-def attempt(spec: dict[str, Any]) -> tuple[bytes | None, str]:
-    """Returns the SentencePiece model, None if there is no exact one, and what to say of it."""
+def build_if_exact(spec: dict[str, Any]) -> tuple[bytes | None, str]:
+    """Returns the SentencePiece model, or None if there is no exact one, and a note about it."""
     reason = why_not(spec)
     if reason is not None:
         return None, f"not SentencePiece from tokenizer.json: {reason}"

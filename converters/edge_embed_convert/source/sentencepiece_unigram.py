@@ -105,7 +105,7 @@ def build(spec: dict[str, Any]) -> bytes:
     return b"".join(part.SerializeToString(deterministic=True) for part in parts)
 
 
-def attempt(spec: dict[str, Any]) -> tuple[bytes | None, str]:
+def build_if_exact(spec: dict[str, Any]) -> tuple[bytes | None, str]:
     """Returns the SentencePiece model, None if there is no exact one, and what to say of it."""
     reason = why_not(spec)
     if reason is not None:

@@ -82,7 +82,7 @@ def _shapes(directory: Path) -> dict[str, tuple[str, list[int]]]:
     (file, *more) = weight_files(directory)
     if more or file.suffix != ".safetensors":
         raise CheckpointError(
-            f"the weights of a static model are read from one file alone, in {directory}",
+            f"the weights of the static model in {directory} are not in a single safetensors file",
             got=file.name,
             expected="model.safetensors",
             fix="save it again with safetensors",
@@ -106,7 +106,7 @@ def _longest(directory: Path) -> int:
     length = truncation.get("max_length", LONGEST)
     if not isinstance(length, int) or length < 1:
         raise CheckpointError(
-            f"{directory / 'tokenizer.json'} cuts texts at no usable length",
+            f"{directory / 'tokenizer.json'} does not state a usable length to cut texts at",
             got=f"max_length = {length!r}",
             expected="a positive number",
         )

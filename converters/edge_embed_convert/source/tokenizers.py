@@ -197,7 +197,7 @@ def _from_backend(
             )
         notes.append(f"not {note}: {problem}")
     raise CheckpointError(
-        "no form of the tokenizer gives the checkpoint's own ids",
+        "no form of the tokenizer gives the same ids as the checkpoint's own",
         got="; ".join(notes),
         expected="the same ids",
     )
@@ -208,9 +208,9 @@ def _forms(spec: dict[str, Any], own_model: bytes | None) -> Iterator[tuple[str,
     if sentencepiece_bpe.is_byte_fallback_bpe(spec):
         if own_model is not None:
             yield SENTENCEPIECE, own_model, "tokenizer.model as it came"
-        yield SENTENCEPIECE, *sentencepiece_bpe.attempt(spec)
+        yield SENTENCEPIECE, *sentencepiece_bpe.build_if_exact(spec)
     if sentencepiece_unigram.is_unigram(spec):
-        yield UNIGRAM, *sentencepiece_unigram.attempt(spec)
+        yield UNIGRAM, *sentencepiece_unigram.build_if_exact(spec)
     yield TOKENIZERS, _minified(spec), "tokenizer.json, minified"
 
 
@@ -223,7 +223,7 @@ def _check_vocabulary(directory: Path, tokenizer: Tokenizer) -> None:
     lines = _read_bytes(file).decode("utf-8", "replace").rstrip("\r\n").split("\n")
     if any(tokenizer.token_to_id(lines[i].strip()) != i for i in (0, len(lines) // 2, len(lines) - 1)):
         raise CheckpointError(
-            f"transformers reads another number of tokens from {file} than it has lines",
+            f"transformers does not read one token from each line of {file}",
             got=f"{tokenizer.get_vocab_size()} tokens",
             expected=f"{len(lines)}",
         )
@@ -326,7 +326,7 @@ def _pad_id(checkpoint: _Checkpoint, pieces: _Pieces, around: _Around) -> int:
                 return i
     token = names.get(config) if isinstance(config, int) else None
     raise CheckpointError(
-        "the checkpoint names no usable pad id, by which the graph tells padding from text",
+        "the checkpoint has no usable pad id, which the graph needs to tell padding from text",
         got=f"pad_token_id {config!r} ({token!r}) in config.json",
         expected=f"an id below {checkpoint.rows} that neither text nor the tokens around it can produce",
         fix="name the tokenizer's pad_token in tokenizer_config.json",

@@ -87,7 +87,7 @@ class Weights:
         tensor = load().to(torch.float32)
         if tuple(tensor.shape) != shape:
             raise CheckpointError(
-                f"the weight {full} has another shape than its configuration implies",
+                f"the weight {full} does not have the shape that the configuration implies",
                 got=str(tuple(tensor.shape)),
                 expected=str(shape),
                 fix="check that config.json belongs to these weights",
@@ -95,7 +95,7 @@ class Weights:
         if not bool(torch.isfinite(tensor).all()):
             bad = int((~torch.isfinite(tensor)).sum())
             raise CheckpointError(
-                f"the weight {full} holds values that are not finite",
+                f"the weight {full} contains values that are not finite",
                 got=f"{bad} of {tensor.numel()} are NaN or infinite",
                 expected="finite numbers",
                 fix="the training run diverged or the file is damaged; use an earlier checkpoint",
@@ -129,7 +129,7 @@ class Weights:
         if left:
             more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
             raise CheckpointError(
-                f"{self._origin} holds weights that this encoder does not use",
+                f"{self._origin} contains weights that this encoder does not use",
                 got=", ".join(sorted(left)[:SHOWN]) + more,
                 expected="exactly the weights that config.json implies",
                 fix="check model_type and num_hidden_layers in config.json; adapters must be merged first",
@@ -167,18 +167,18 @@ def _loaders(file: Path) -> dict[str, Callable[[], Tensor]]:
         except SafetensorError as error:
             raise damaged from error
         names = handle.keys()  # type: ignore[no-untyped-call]
-        return {_today(name): _slice(handle, name) for name in names}
+        return {_current_name(name): _slice(handle, name) for name in names}
     try:
-        # Files from before PyTorch 1.6 are no zip archives and cannot be mapped.
+        # Files from before PyTorch 1.6 are not zip archives and cannot be mapped.
         tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
         raise damaged from error
     if not isinstance(tensors, dict):
         raise damaged
-    return {_today(name): _constant(t) for name, t in tensors.items() if isinstance(t, Tensor)}
+    return {_current_name(name): _constant(t) for name, t in tensors.items() if isinstance(t, Tensor)}
 
 
-def _today(name: str) -> str:
+def _current_name(name: str) -> str:
     """Returns the present name of a weight: norms of TensorFlow's days had gamma and beta."""
     return re.sub(r"(LayerNorm)\.gamma$", r"\1.weight", re.sub(r"(LayerNorm)\.beta$", r"\1.bias", name))
 

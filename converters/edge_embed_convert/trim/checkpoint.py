@@ -50,7 +50,7 @@ _ID = re.compile(r"(.+_)?token_(id|index|ids)")
 
 
 def named_ids(checkpoint: Checkpoint) -> set[int]:
-    """Returns the ids that the checkpoint's config.json names."""
+    """Returns the token ids that the checkpoint's config.json contains, such as `pad_token_id`."""
     found: set[int] = set()
 
     def collect(value: Any) -> Any:
@@ -154,7 +154,7 @@ def _write_weights(checkpoint: Checkpoint, directory: Path, kept: Sequence[int])
         raise CheckpointError(
             "the token table of the checkpoint was not found",
             got=f"{tables} weights named as a table with {rows} rows",
-            expected="one, such as embed_tokens.weight or embeddings.word_embeddings.weight",
+            expected="exactly one, such as embed_tokens.weight or embeddings.word_embeddings.weight",
         )
 
 
@@ -180,7 +180,7 @@ def _save(tensors: Mapping[str, Tensor], file: Path) -> None:
             "cannot write the weights; nothing was written",
             got=str(error)[:200],
             expected="a writable directory with room for the checkpoint",
-            fix="free some space, or choose another place",
+            fix="free some space, or choose another path",
         ) from error
 
 

@@ -54,7 +54,7 @@ class Chooser:
             raise InputError(
                 "--max-tokens leaves no room for tokens of the texts",
                 got=str(most),
-                expected=f"more than {len(kept)}, which special tokens, bytes and prompts take",
+                expected=f"more than {len(kept)}, the number of special tokens, bytes and tokens of prompts",
             )
         letters, usual = self._letters(counts)
         single = self._vocabulary.single

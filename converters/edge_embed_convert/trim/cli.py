@@ -11,7 +11,7 @@ from edge_embed.progress import step_bar
 if TYPE_CHECKING:
     from edge_embed_convert.trim.trim import Trimmed
 
-SUMMARY = "write a checkpoint with the tokens that given texts need, and the same vectors for them"
+SUMMARY = "reduce a checkpoint's vocabulary to the tokens that given texts need; their vectors stay the same"
 EXTRA = "convert"
 
 _EPILOG = """\
@@ -31,20 +31,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         nargs="+",
         required=True,
-        help="texts such as the model will be given: .txt, .jsonl or .parquet; de=FILE says that they are "
-        "German, otherwise the field 'lang' of a record does",
+        help="texts like those that the model will read: .txt, .jsonl or .parquet; de=FILE means German "
+        "texts; otherwise the field 'lang' of a record names the language",
     )
     parser.add_argument(
         "--languages",
         metavar="LANG,LANG,…",
         type=lambda text: [name for name in text.split(",") if name],
-        help="use the texts in these languages only",
+        help="use only the texts in these languages",
     )
     parser.add_argument(
         "--max-tokens",
         metavar="N",
         type=options.positive,
-        help="keep N rows at most; what the texts leave goes to further tokens of the same characters "
+        help="keep at most N tokens; if the texts need fewer, further tokens of the same characters are kept "
         "(default: as many as the texts need)",
     )
     parser.add_argument(
@@ -52,18 +52,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         nargs="+",
         default=[],
-        help="texts on which coverage is measured (default: one of twenty texts, by a choice without them)",
+        help="texts to measure the coverage on (default: one text of twenty, which the choice does not see)",
     )
     parser.add_argument(
         "--prompt",
         metavar="TEXT",
         action="append",
         default=[],
-        help="what goes before texts besides the checkpoint's prompts, such as 'query: '; may be repeated",
+        help="a prompt besides those of the checkpoint, such as 'query: '; can be repeated",
     )
     parser.add_argument("--field", metavar="NAME", help="field that holds the text (default: text)")
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="directory to write")
-    options.add_json(parser, "print what was kept and covered as JSON")
+    options.add_json(parser, "print the kept tokens and the coverage as JSON")
     parser.epilog = _EPILOG
 
 

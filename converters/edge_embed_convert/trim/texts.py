@@ -64,7 +64,7 @@ def read(
                 language = label or record.get(LANGUAGE_FIELD) or UNNAMED
                 if languages is not None and language == UNNAMED:
                     raise InputError(
-                        "--languages chooses among texts that name their language",
+                        "--languages needs texts that state their language",
                         got=f"row {part.first + place + 1} of {path} names none",
                         expected=f"a field {LANGUAGE_FIELD!r} in each record, or de={path} for a German file",
                     )
@@ -73,7 +73,7 @@ def read(
     there = {text.language for text in found.values()}
     if languages is not None and (absent := [name for name in languages if name not in there]):
         raise InputError(
-            "no text is in a language that was asked for",
+            "no text is in one of the requested languages",
             got=f"none in {', '.join(absent)}",
             expected=f"languages of the texts{': ' + ', '.join(sorted(there)) if there else ''}",
         )

@@ -32,7 +32,7 @@ class Form:
 
     @property
     def needed(self) -> set[int]:
-        """All ids that it needs."""
+        """All ids that the text needs."""
         return {*self.ids, *self.more}
 
 

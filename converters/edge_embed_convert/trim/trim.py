@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge_embed.errors import CheckpointError, ConversionError
-from edge_embed.model_file.archive import reason
+from edge_embed.errors import CheckpointError
 from edge_embed.progress import Step, Ticker
+from edge_embed_convert.drafts import check_new_directory, draft_of, finish
 from edge_embed_convert.source.checkpoint import Checkpoint, load
 from edge_embed_convert.source.loaded_tokenizer import load_tokenizer
 from edge_embed_convert.trim.choose import Chooser
@@ -85,13 +84,13 @@ def trim(
     ticker = Ticker(progress, 6)
     ticker("reading the checkpoint")
     target = Path(os.path.abspath(Path(output).expanduser()))
-    _check_target(target)
+    check_new_directory(target)
     checkpoint = load(source)
     if not (checkpoint.transformer_path / "config.json").is_file():
         raise CheckpointError(
             f"a checkpoint of the {checkpoint.family.name} family cannot be trimmed",
             got="no config.json beside its table",
-            expected="an encoder with a token table of its own",
+            expected="an encoder with its own token table",
         )
     ticker("reading the texts")
     given = read(texts, languages=languages, field=text_field)
@@ -108,24 +107,13 @@ def trim(
             got=f"{len(kept)} of {checkpoint.encoder.vocab_size} rows",
             fix="name fewer languages, or --max-tokens",
         )
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
-            draft = Path(scratch) / target.name
-            ticker("writing the checkpoint")
-            trimmer.write(kept, draft)
-            ticker("proving ids and vectors")
-            proved, embedded = trimmer.prove(draft, kept, [found for _, found in forms])
-            before, after = (_weight_bytes(place) for place in (checkpoint, load(draft)))
-            if target.is_dir():
-                target.rmdir()
-            os.replace(draft, target)
-    except OSError as error:
-        raise ConversionError(
-            f"cannot write {target}; nothing was written",
-            got=reason(error),
-            expected="a writable directory with room for the checkpoint",
-            fix="free some space, or choose another place",
-        ) from error
+    with draft_of(target, "the checkpoint") as draft:
+        ticker("writing the checkpoint")
+        trimmer.write(kept, draft)
+        ticker("proving ids and vectors")
+        proved, embedded = trimmer.prove(draft, kept, [found for _, found in forms])
+        before, after = (_weight_bytes(place) for place in (checkpoint, load(draft)))
+        finish(draft, target)
     whole = measure(((text.language, found) for text, found in forms), set(kept))
     return Trimmed(
         target,
@@ -199,8 +187,8 @@ class _Trimmer:
             if ids != tuple(moved[i] for i in form.ids):
                 raise CheckpointError(
                     "this tokenizer cannot be trimmed exactly; nothing was saved",
-                    got=f"other ids for {form.text[:60]!r}",
-                    expected="the ids of the source, each at its new place",
+                    got=f"different ids for {form.text[:60]!r}",
+                    expected="the same tokens as the source, with their new ids",
                     fix="report it with the checkpoint's tokenizer.json",
                 )
         step = max(len(covered) // PROVED, 1)
@@ -218,7 +206,7 @@ class _Trimmer:
             again = after.embed_tokens([moved[i] for i in form.ids[:most]])
             if not (again == vector).all():
                 raise CheckpointError(
-                    "the trimmed checkpoint gives other vectors; nothing was saved",
+                    "the trimmed checkpoint gives different vectors; nothing was saved",
                     got=f"a difference of {abs(again - vector).max():.2g} for {form.text[:60]!r}",
                     expected="the same numbers",
                     fix="report it with the checkpoint's config.json",
@@ -235,15 +223,6 @@ def _sample(trimmer: _Trimmer, forms: Forms, other: Sequence[Text], most: int | 
         chosen = trimmer.choose([entry for entry in forms if not entry[0].set_aside], most)
         pairs = [entry for entry in forms if entry[0].set_aside]
     return measure(((text.language, found) for text, found in pairs), chosen)
-
-
-def _check_target(target: Path) -> None:
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ConversionError(
-            f"{target} is there already", expected="a new or an empty directory", fix="name another place"
-        )
-    if not target.parent.is_dir():
-        raise ConversionError(f"cannot write {target}", got=f"no directory {target.parent}", fix="create it")
 
 
 def _weight_bytes(checkpoint: Checkpoint) -> int:

@@ -160,7 +160,7 @@ def _unigram(spec: Spec) -> Vocabulary:
 def _wordpiece(spec: Spec) -> Vocabulary:
     vocab: dict[str, int] = spec["model"]["vocab"]
     if spec["model"].get("continuing_subword_prefix", CONTINUATION) != CONTINUATION:
-        raise _refusal("a WordPiece with another mark than ##")
+        raise _refusal("a WordPiece whose prefix is not ##")
     return Vocabulary(
         spec, "WordPiece", _all_ids(spec, vocab), {vocab[spec["model"]["unk_token"]]}, lambda index: (index,)
     )
@@ -190,7 +190,7 @@ def _renumber(processor: Any, moved: Mapping[int, int]) -> None:
 
 def _refusal(what: str) -> CheckpointError:
     return CheckpointError(
-        "the tokenizer is of a kind that cannot be trimmed exactly",
+        "tokenizers of this kind cannot be trimmed exactly",
         got=what,
         expected="BPE, Unigram or WordPiece, as in EmbeddingGemma, XLM-R and BERT",
     )

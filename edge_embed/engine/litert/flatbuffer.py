@@ -53,7 +53,7 @@ def mapped(path: str | os.PathLike[str] | int, size: int | None = None) -> mmap.
         size: The flatbuffer's size in bytes; by default the file's.
 
     Raises:
-        ModelFileError: If the file cannot be mapped or is no flatbuffer.
+        ModelFileError: If the file cannot be mapped or is not a flatbuffer.
     """
     try:
         if isinstance(path, int):

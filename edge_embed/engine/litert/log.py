@@ -72,7 +72,7 @@ class _Stream:
         library.open_memstream.restype = ctypes.c_void_p
         self.address = library.open_memstream(ctypes.byref(self._text), ctypes.byref(self._size))
         if not self.address:
-            raise OSError("the C library gives no stream in memory")
+            raise OSError("the C library cannot open a stream in memory")
 
     def take(self) -> bytes:
         """Returns what was printed since the last call."""
@@ -128,7 +128,7 @@ def captured_log() -> Iterator[Log]:
         if streams is None:
             yield log
             return
-        # What is there already belongs to the capture around this one, or a thread printed it late.
+        # What was printed before belongs to the capture around this one, or a thread printed it late.
         streams.pass_on(streams.logs[-1] if streams.logs else Log())
         streams.logs.append(log)
         before = [variable.value for variable in streams.variables]

@@ -56,7 +56,7 @@ def sizes_for(
     room = manifest.max_tokens - len(record.prefix_ids) - len(record.suffix_ids) - count(prompt)
     if room < SMALLEST:
         raise InputError(
-            f"the model {manifest.name} reads too few tokens to index documents",
+            f"the model {manifest.name} can read too few tokens to index documents",
             got=f"{max(room, 0)} tokens beside the document prompt",
             expected=f"{SMALLEST} or more",
             fix="convert it with a larger bucket",
@@ -66,7 +66,7 @@ def sizes_for(
         size = max(SMALLEST, min(room - title, LARGEST_DEFAULT))
     if size > room:
         raise InputError(
-            "the chunk size is more than the model reads",
+            "the chunk size is larger than the model's maximum",
             got=f"{size} tokens",
             expected=f"at most {room}: {manifest.max_tokens} without special tokens and document prompt",
         )

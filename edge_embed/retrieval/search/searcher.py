@@ -100,7 +100,7 @@ class Searcher:
         """
         if request.vector is not None and len(request.vector) != settings.dimension:
             raise IndexModelError(
-                "the index was given to another model",
+                "the index was computed again with another model",
                 got=f"a query of {len(request.vector)} numbers",
                 expected=str(settings.dimension),
                 fix="open the index again",

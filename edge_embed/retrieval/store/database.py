@@ -47,7 +47,7 @@ class Database:
         self._closed = False
 
     def create(self, fill: Callable[[sqlite3.Connection], None]) -> None:
-        """Makes the file, under its name only when it is complete. Does nothing if it is there already.
+        """Makes the file, under its name only when it is complete. Does nothing if it already exists.
 
         Args:
             fill: Makes the tables, in a transaction of the connection that it gets.
@@ -79,7 +79,7 @@ class Database:
             _publish(temporary, self.path)
         except OSError as error:
             raise IndexFileError(
-                f"cannot make the index {self.path}", got=str(error), fix="choose another place"
+                f"cannot make the index {self.path}", got=str(error), fix="choose another path"
             ) from error
         finally:
             for suffix in _SUFFIXES:

@@ -77,7 +77,7 @@ class Fingerprint:
         describe = getattr(model, "fingerprint", None)
         if not callable(describe):
             raise InputError(
-                "the model cannot be told apart from others, so its vectors cannot be kept in an index",
+                "the model has no fingerprint, so its vectors cannot be kept in an index",
                 got=type(model).__name__,
                 expected="an Embedder, or a model with a method fingerprint() that returns a string",
             )

@@ -39,7 +39,6 @@ def test_reads_what_was_written(tiny_model, tiny_graph, tiny_manifest):
     assert file.names == [MANIFEST_NAME, "tokenizer.json", PROBES_NAME]
     assert file.manifest == tiny_manifest
     assert tiny_model.read_bytes().startswith(tiny_graph)
-    assert file.size_of("tokenizer.json") == len(file.read("tokenizer.json"))
     assert [probe.text for probe in file.probes()] == ["the red planet"]
     assert file.probes()[0].vector.shape == (tiny_manifest.dimension,)
     file.verify_graph()
@@ -68,8 +67,8 @@ def test_equal_input_gives_equal_bytes(tmp_path, parts):
         (b"", "not a model file"),
         (b"hello, this is a text file\n", "not a model file"),
         (b"PK\3\4" + b"\0" * 40, "not a model file"),
-        (b"\x1c\0\0\0TFL3", "without our zip part"),
-        (b"\x1c\0\0\0TFL3" + b"\0" * 500, "without our zip part"),
+        (b"\x1c\0\0\0TFL3", "without the zip part"),
+        (b"\x1c\0\0\0TFL3" + b"\0" * 500, "without the zip part"),
     ],
 )
 def test_files_that_are_no_model_of_ours(tmp_path, content, message):
@@ -254,7 +253,7 @@ def test_a_manifest_whose_numbers_cannot_be_meant(tiny_manifest, where, value, p
     for parent in parents:
         holder = holder[parent]
     holder[key] = value
-    with pytest.raises(ManifestError, match="contradicts itself") as caught:
+    with pytest.raises(ManifestError, match="is inconsistent") as caught:
         Manifest.from_json(json.dumps(raw))
     assert problem in str(caught.value)
 

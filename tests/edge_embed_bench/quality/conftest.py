@@ -6,11 +6,9 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from edge_embed.cli import main
 from edge_embed.model_file.manifest import RecipeRecord, Source, TokenizerRecord
 
 WORDS = (
@@ -88,20 +86,16 @@ def other_model(build_model: Callable[..., Path], tmp_path_factory: pytest.TempP
 
 
 @pytest.fixture(scope="session")
-def checkpoint(wordpiece: tuple[TokenizerRecord, bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(
+    wordpiece: tuple[TokenizerRecord, bytes],
+    wordpiece_config: Callable[[int], bytes],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """A BERT of eight dimensions."""
     from edge_embed_convert.families import family_named
     from edge_embed_convert.random_checkpoint import write_random_checkpoint
 
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "pad_token": "[PAD]",
-        "unk_token": "[UNK]",
-        "cls_token": "[CLS]",
-        "sep_token": "[SEP]",
-        "model_max_length": 32,
-    }
-    files = {"tokenizer.json": wordpiece[1], "tokenizer_config.json": json.dumps(config).encode()}
+    files = {"tokenizer.json": wordpiece[1], "tokenizer_config.json": wordpiece_config(32)}
     return write_random_checkpoint(
         tmp_path_factory.mktemp("checkpoints") / "tiny-bert",
         family_named("bert"),
@@ -113,23 +107,3 @@ def checkpoint(wordpiece: tuple[TokenizerRecord, bytes], tmp_path_factory: pytes
         num_attention_heads=2,
         max_position_embeddings=32,
     )
-
-
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
-    """`run("eval", path, "--data", set)` returns the exit code and what was printed."""
-
-    def call(*words: Any) -> Result:
-        capsys.readouterr()
-        code = main([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return Result(code, out, err)
-
-    return call

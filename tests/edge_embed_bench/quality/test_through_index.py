@@ -26,5 +26,5 @@ def test_every_way_is_scored_and_documents_in_one_chunk_score_as_whole_ones(
 
 
 def test_only_retrieval_sets_are_taken(tiny_model: Path, sets: Any) -> None:
-    with pytest.raises(InputError, match="no retrieval set"):
+    with pytest.raises(InputError, match="not a retrieval set"):
         evaluate_through_index([str(tiny_model)], [sets.similarity])

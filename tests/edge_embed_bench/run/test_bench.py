@@ -89,7 +89,7 @@ def test_corpus(bench, tiny_model, tmp_path):
         (["MODEL", "--lengths", ","], "expected names"),
         (["MODEL", "--output", "x.doc"], "cannot tell what to write"),
         (["MODEL", "--corpus", "none.jsonl"], "none.jsonl"),
-        (["MODEL", "--corpus", "x.txt", "--lengths", "8"], "lengths of its own"),
+        (["MODEL", "--corpus", "x.txt", "--lengths", "8"], "determines the lengths"),
         (["none.tflite"], "none.tflite"),
         (["MODEL", "--lengths", "8", "16"], "--lengths 16,16"),
         (["MODEL", "x.json"], "cannot measure a report"),

@@ -13,6 +13,7 @@ import torch
 from edge_embed import Embedder
 from edge_embed.cli import main
 from edge_embed.errors import BudgetError, InputError, MissingExtraError, RecipeError
+from edge_embed.report_files import check_report_file, write_report
 from edge_embed_convert.auto import report as auto_report
 from edge_embed_convert.auto import searcher
 from edge_embed_convert.auto.budget import Budget, Search
@@ -135,7 +136,7 @@ def test_what_cannot_be_kept_writes_nothing(
 
 def test_reports(small: Search, tmp_path: Path) -> None:
     for suffix in auto_report.WRITERS:
-        auto_report.write(small, tmp_path / f"report{suffix}")
+        write_report(small, tmp_path / f"report{suffix}", auto_report.WRITERS)
     report = json.loads((tmp_path / "report.json").read_text("utf-8"))
     assert report["winner"]["recipe"] == small.winner.recipe
     assert len(report["tried"]) == len(small.trials)
@@ -145,15 +146,15 @@ def test_reports(small: Search, tmp_path: Path) -> None:
     assert f"`{small.winner.recipe}`" in markdown
     assert "auto *" in auto_report.to_text(small) or "better than what the search found" in markdown
     with pytest.raises(InputError, match=r"\.xls"):
-        auto_report.check_output(tmp_path / "report.xls")
+        check_report_file(tmp_path / "report.xls", auto_report.WRITERS)
     with pytest.raises(InputError, match="no such directory"):
-        auto_report.check_output(tmp_path / "absent" / "report.md")
+        check_report_file(tmp_path / "absent" / "report.md", auto_report.WRITERS)
 
 
 def test_a_plot_without_matplotlib(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     with pytest.raises(MissingExtraError, match="matplotlib"):
-        auto_report.check_output(tmp_path / "report.png")
+        check_report_file(tmp_path / "report.png", auto_report.WRITERS)
 
 
 def test_a_better_fixed_recipe_is_told(small: Search) -> None:

@@ -74,7 +74,7 @@ def test_the_halves_are_no_larger_than_the_whole() -> None:
 
 
 def test_a_graph_that_reads_the_ids_otherwise_is_not_cut(tiny_graph: bytes) -> None:
-    with pytest.raises(ConversionError, match="cannot be cut"):
+    with pytest.raises(ConversionError, match="cannot be split"):
         split(tiny_graph, [8])
 
 
@@ -160,4 +160,4 @@ def test_the_command_prints_the_reading(tmp_path: Path, capsys: pytest.CaptureFi
     assert "ai-edge-litert" in said
     assert "read it back" in said
     assert main(["export", str(GEMMA), "--to", "pair", "-o", str(tmp_path / "out")]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err

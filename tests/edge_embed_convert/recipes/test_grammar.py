@@ -28,7 +28,7 @@ TABLE_SCHEMES = [scheme for scheme in SCHEMES if scheme != "8b32"]
 """Schemes that LiteRT's lookup has a kernel for."""
 
 
-CLIPPED = [f"{storage}.{name}" for name, every in ALGORITHMS.items() for storage in every]
+CLIPPED = [f"{storage}.{name}" for name, known in ALGORITHMS.items() for storage in known.schemes]
 TABLE_CLIPPED = [scheme for scheme in CLIPPED if not scheme.endswith(CALIBRATED)]
 
 

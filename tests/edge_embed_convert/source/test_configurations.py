@@ -105,7 +105,7 @@ def test_maximum_is_the_least_of_all_limits(bert, edit) -> None:
     "buckets", [[], [3, 64], [0, 64], [-8, 64], [16, 16, 64], [16, 32], [16, 128], [64, 64]]
 )
 def test_bad_buckets(buckets) -> None:
-    with pytest.raises(CheckpointError, match="bucket list") as caught:
+    with pytest.raises(CheckpointError, match="list of buckets") as caught:
         check_buckets(buckets, 64)
     assert "the largest 64" in str(caught.value)
     assert "--max-tokens" in str(caught.value)
@@ -113,7 +113,7 @@ def test_bad_buckets(buckets) -> None:
 
 
 def test_an_empty_bucket_list_is_not_the_default(bert, refused) -> None:
-    refused(bert, "bucket list", "nothing", buckets=[])
+    refused(bert, "list of buckets", "nothing", buckets=[])
 
 
 def test_buckets_in_any_order() -> None:

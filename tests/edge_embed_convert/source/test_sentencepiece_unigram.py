@@ -147,7 +147,7 @@ def test_what_has_no_exact_form(tmp_path: Path) -> None:
     }
     for words, change in changes.items():
         assert words in (sentencepiece_unigram.why_not(spec | change) or ""), words
-        assert sentencepiece_unigram.attempt(spec | change)[0] is None
+        assert sentencepiece_unigram.build_if_exact(spec | change)[0] is None
 
 
 def test_added_tokens_behind_the_vocabulary(tmp_path: Path) -> None:

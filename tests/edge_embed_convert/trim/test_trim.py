@@ -149,10 +149,10 @@ def test_bad_input_is_one_clear_error(bert_checkpoint: Path, texts: Path, tmp_pa
     cases: list[tuple[type[EdgeEmbedError], str, dict[str, Any]]] = [
         (InputError, "there is no text", {"texts": [str(empty)]}),
         (InputError, "UTF-8", {"texts": [str(latin)]}),
-        (InputError, "name their language", {"texts": [str(plain)], "languages": ["en"]}),
-        (InputError, "was asked for", {"texts": [str(texts)], "languages": ["en", "ja"]}),
+        (InputError, "state their language", {"texts": [str(plain)], "languages": ["en"]}),
+        (InputError, "requested languages", {"texts": [str(texts)], "languages": ["en", "ja"]}),
         (InputError, "no room", {"texts": [str(texts)], "max_tokens": 3}),
-        (ConversionError, "there already", {"texts": [str(texts)], "output": there}),
+        (ConversionError, "already exists", {"texts": [str(texts)], "output": there}),
         (ConversionError, "no directory", {"texts": [str(texts)], "output": new / "deeper"}),
         (InputError, "nowhere", {"texts": [str(tmp_path / "nowhere.txt")]}),
     ]

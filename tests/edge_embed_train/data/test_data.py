@@ -92,8 +92,8 @@ def test_a_data_set_of_the_hub_is_streamed(monkeypatch: pytest.MonkeyPatch) -> N
     ("records", "message"),
     [
         ([], "no rows"),
-        (["{"], "no JSON object"),
-        (["[1]"], "no JSON object"),
+        (["{"], "not a JSON object"),
+        (["[1]"], "not a JSON object"),
         ([{"text": "a"}, {"query": "a", "positive": "b"}], "2 texts, and those before it 1"),
         ([{"query": "", "positive": "b"}], "no usable texts"),
         ([{"query": "a", "negative": "b"}], "no usable texts"),

@@ -88,7 +88,7 @@ def test_a_recipe_is_read_with_defaults_and_paths_beside_it(tmp_path: Path) -> N
         ("steps = 10", 'name = "qat"', "two stages have one name"),
         ('kind = "finetune"', 'kind = "student"', "cannot follow another|unknown key"),
         ("learning_rate = 1", 'schedule = "sine"', "no such schedule"),
-        ("learning_rate = 1", "batch_size = 1", "compares within a batch"),
+        ("learning_rate = 1", "batch_size = 1", "more than one row in a batch"),
         ("learning_rate = 1", "shares = { other = 1.0 }", "does not use"),
         ("[data.pairs]", "[data.pairs", "no TOML"),
     ],

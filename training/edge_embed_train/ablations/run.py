@@ -93,7 +93,7 @@ def run_ablation(
     """
     if name not in ABLATIONS or len(seeds) < 2:
         raise InputError(
-            "such an ablation cannot be run",
+            "this ablation cannot be run",
             got=f"{name} with {len(seeds)} seeds",
             expected=f"two seeds or more, and one of {', '.join(ABLATIONS)}",
         )

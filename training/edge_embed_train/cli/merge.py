@@ -6,7 +6,7 @@ import argparse
 
 from edge_embed.cli import options
 
-SUMMARY = "average checkpoints of one architecture into a new one"
+SUMMARY = "average the weights of several checkpoints into a new one"
 EXTRA = "train"
 
 
@@ -15,13 +15,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoints", metavar="CHECKPOINT", nargs="+", help="sentence-transformers directories, two or more"
     )
-    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="directory to write")
+    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="the directory to write")
     parser.add_argument(
         "--dev",
         metavar="SET",
         nargs="+",
         default=[],
-        help="development sets on which every checkpoint and the result are scored: a .tsv with the header "
+        help="development sets to score every checkpoint and the result on: a .tsv with the header "
         "sentence1, sentence2, score, or a directory in BEIR's layout",
     )
     options.add_json(parser, "print the scores as JSON")

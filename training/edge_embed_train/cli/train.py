@@ -8,11 +8,11 @@ from pathlib import Path
 
 from edge_embed.cli import options
 
-SUMMARY = "train a sentence encoder by a recipe"
+SUMMARY = "train a sentence encoder as a recipe says"
 EXTRA = "train"
 
 _EPILOG = """\
-The same command goes on where a run was stopped. In several processes, on one machine or more:
+Run the same command again to continue a stopped run. In several processes, on one machine or more:
   torchrun --nproc-per-node 2 -m edge_embed train recipe.toml -o run
 
 docs/training.md describes recipes."""
@@ -26,18 +26,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--output",
         metavar="DIR",
         type=Path,
-        help="directory of the run (default: the recipe's name without its ending)",
+        help="directory of the run (default: the name of the recipe file without its ending)",
     )
     parser.add_argument(
         "--cache",
         metavar="DIR",
         type=Path,
-        help="where tables and teacher vectors are kept, for several runs (default: the run's directory)",
+        help="where to keep tables and teacher vectors, which runs can share (default: DIR of --output)",
     )
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="run a few steps of every stage, tell steps, time and memory, and leave nothing behind",
+        help="run a few steps of every stage, report steps, time and memory, and keep nothing",
     )
     options.add_json(parser, "print the result as JSON")
     parser.epilog = _EPILOG

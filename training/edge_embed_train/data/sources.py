@@ -167,7 +167,7 @@ def _parsed(line: str, place: str) -> dict[str, Any]:
     except ValueError:
         record = None
     if not isinstance(record, dict):
-        raise InputError(f"{place} is no JSON object", got=line[:80].strip(), expected=EXPECTED)
+        raise InputError(f"{place} is not a JSON object", got=line[:80].strip(), expected=EXPECTED)
     return record
 
 

@@ -82,7 +82,7 @@ def _compute(
             part, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False, prompt=""
         )
         if not np.isfinite(vectors).all():
-            raise TrainingError("the teacher gives vectors that are not finite", got=repr(part[0])[:80])
+            raise TrainingError("the teacher returns vectors that are not finite", got=repr(part[0])[:80])
         stored[start : start + len(part)] = vectors
         stored.flush()
         count.write_text(str(start + len(part)))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edge_embed.names import DOCUMENT_PROMPTS, QUERY_PROMPTS
 from edge_embed.text.prompts import task_prompt_name
-from edge_embed_train.evaluate.sets import DevSet, Pairs
+from edge_embed_train.evaluate.sets import DevSet, Pairs, Ranking
 from edge_embed_train.quiet import quiet
 
 SIMILARITY_PROMPTS = ("STS",)
@@ -29,10 +29,7 @@ def score(
     training = model.training
     with quiet():
         scores = {
-            each.name: (_spearman if isinstance(each, Pairs) else _ndcg)(
-                model, each, prompts, batch_size, truncate_dim
-            )
-            for each in sets
+            each.name: SCORERS[type(each)](model, each, prompts, batch_size, truncate_dim) for each in sets
         }
     model.train(training)
     return scores
@@ -83,3 +80,7 @@ def _ndcg(model: Any, ranking: Any, prompts: Mapping[str, str], batch: int, dime
         truncate_dim=dimension,
     )
     return float(evaluator(model)["cosine_ndcg@10"])
+
+
+SCORERS: Mapping[type[DevSet], Callable[..., float]] = {Pairs: _spearman, Ranking: _ndcg}
+"""How each kind of development set is scored."""

@@ -58,7 +58,7 @@ def _read(path: Path) -> DevSet:
     if path.suffix == ".tsv" and path.is_file():
         return _read_pairs(path)
     raise InputError(
-        f"{path} is no development set",
+        f"{path} is not a development set",
         got="nothing there" if not path.exists() else f"the ending {path.suffix!r}",
         expected="a .tsv with the header sentence1, sentence2, score, or a directory with corpus.jsonl, "
         "queries.jsonl and qrels.tsv",

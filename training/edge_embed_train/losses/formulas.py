@@ -75,8 +75,8 @@ def spread_out(own: Tensor, every: Tensor | None = None, offset: int = 0) -> Ten
 
     Args:
         own: Vectors of this process, ``(n, d)``; they are normalized first.
-        every: Vectors of all processes, ``(m, d)``; by default the own ones.
-        offset: The place of the first own row among all.
+        every: Vectors of all processes, ``(m, d)``; by default `own`.
+        offset: The index of the first own row in `every`.
     """
     own = normalize(own, dim=-1)
     every = own if every is None else normalize(every, dim=-1)

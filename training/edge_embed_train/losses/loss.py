@@ -83,7 +83,7 @@ class EmbeddingLoss(nn.Module):
         super().__init__()
         self.model, self.options, self.teacher = model, options, teacher
         if options.needs_teacher and teacher is None:
-            raise InputError("the loss compares with a teacher and there is none", fix="name a teacher")
+            raise InputError("the loss needs a teacher and the recipe names none", fix="name a teacher")
         full = model.get_embedding_dimension()
         if any(not 0 < dimension <= full for dimension in options.dimensions):
             raise InputError(
@@ -139,7 +139,9 @@ class EmbeddingLoss(nn.Module):
             )
         if options.needs_teacher and self.teacher is not None:
             if labels is None:
-                raise InputError("the data has no row numbers, so teacher vectors cannot be found")
+                raise InputError(
+                    "the data has no row numbers, which are needed to find the teacher's vectors"
+                )
             targets = [self.teacher(labels, place).to(column) for place, column in enumerate(vectors)]
             pairs = list(zip(vectors, targets, strict=True))
             if options.matching:

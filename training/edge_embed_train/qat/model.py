@@ -31,7 +31,7 @@ def trainable_recipe(text: str) -> Recipe:
             "quantization-aware training cannot follow this recipe",
             got=text,
             expected=f"one of {', '.join(RECIPES)}, or a spelling with one plain scheme per group",
-            fix="training moves the weights by itself, so rounding is by the largest weight of each row",
+            fix="training moves the weights, so only rounding by the largest weight of each row makes sense",
         )
     return recipe
 
@@ -52,7 +52,7 @@ def quantize_model(model: Any, recipe: Recipe) -> None:
         columns = place.written().shape[1]
         if scheme.block and columns % scheme.block:
             raise RecipeError(
-                f"the scheme {scheme} does not fit to {place.name}",
+                f"the scheme {scheme} does not fit {place.name}",
                 got=f"rows of {columns} weights",
                 expected=f"a multiple of {scheme.block}",
             )

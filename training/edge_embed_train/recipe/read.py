@@ -130,7 +130,7 @@ def _named(stage: S) -> S:
 
 def _table(value: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise InputError(f"{where} is no table", got=repr(value)[:80])
+        raise InputError(f"{where} is not a table", got=repr(value)[:80])
     return value
 
 
@@ -175,7 +175,7 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise InputError(f"{where} is no list", got=repr(value)[:80])
+            raise InputError(f"{where} is not a list", got=repr(value)[:80])
         return tuple(_typed(each, arguments[0], where) for each in value)
     if origin is not None:  # a mapping; its values are what they are
         return _table(value, where)
@@ -195,7 +195,9 @@ def _check_numbers(stage: TrainStage, where: str) -> None:
             raise InputError(f"{where}: {key} is too small", got=str(value), expected="1 or more")
     if stage.loss.needs_positives and stage.batch_size < 2:
         raise InputError(
-            f"{where} compares within a batch", got="batch_size = 1", expected="2 or more, or loss.nce = 0"
+            f"{where} needs more than one row in a batch",
+            got="batch_size = 1",
+            expected="2 or more, or loss.nce = 0",
         )
     if stage.schedule not in SCHEDULES:
         raise InputError(f"{where} has no such schedule", got=stage.schedule, expected=", ".join(SCHEDULES))

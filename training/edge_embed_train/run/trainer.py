@@ -59,7 +59,7 @@ class StageTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
 
 
 def require_finite(model: Any, checkpoints: Path) -> None:
-    """Checks a model's weights before they are saved: a gradient that is no number spoils all of them.
+    """Checks a model's weights before they are saved: one NaN in a gradient spoils all of them.
 
     Raises:
         TrainingError: If one is not finite.

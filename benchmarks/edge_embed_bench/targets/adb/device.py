@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shlex
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 from edge_embed_bench.errors import TargetError
 from edge_embed_bench.records.machine import FEATURES, parse_cpu_facts
 from edge_embed_bench.records.record import Conditions, Machine
+from edge_embed_bench.targets.base import require_room
 
 STEP_S = 60.0
 """Longest wait in seconds for a small step, such as starting an activity."""
@@ -103,16 +103,8 @@ class Device:
         """
         size = path.stat().st_size
         directory = place.rpartition("/")[0]
-        answer = self.ask(f"df -k {shlex.quote(directory)}").splitlines()
-        with contextlib.suppress(IndexError, ValueError):  # an unusual df: then the copy itself fails
-            free = int(answer[-1].split()[3]) * 1024
-            if free < size:
-                raise TargetError(
-                    f"no room left on the device {self.serial}",
-                    got=f"{free / 1e6:.0f} MB free in {directory}",
-                    expected=f"{size / 1e6:.0f} MB",
-                    fix="make room there",
-                )
+        answer = self.ask(f"df -k {shlex.quote(directory)}")
+        require_room(answer, size, f"the device {self.serial}", directory, "make room there")
         self._adb([*self._which(), "push", str(path), place], f"copying {path.name}", timeout)
 
     def fetch(self, place: str) -> bytes:

@@ -22,6 +22,7 @@ from typing import IO
 from edge_embed.progress import progress_bar
 from edge_embed_bench.errors import TargetError
 from edge_embed_bench.files import bytes_under
+from edge_embed_bench.targets.base import require_room
 
 CONNECT_S = 15
 STEP_S = 60.0
@@ -253,16 +254,9 @@ class Connection:
             self._local = None
 
     def _require_room(self, size: int) -> None:
-        answer = self.run(f"df -Pk {shlex.quote(self.directory)}", "asking for free space").splitlines()
-        with contextlib.suppress(IndexError, ValueError):  # an unusual df: then the copy itself fails
-            free = int(answer[-1].split()[3]) * 1024
-            if free < size:
-                raise TargetError(
-                    f"no room left on {self.host}",
-                    got=f"{free / 1e6:.0f} MB free in {self.directory}",
-                    expected=f"{size / 1e6:.0f} MB",
-                    fix="make room there, or set TMPDIR for the user there to a larger disk",
-                )
+        answer = self.run(f"df -Pk {shlex.quote(self.directory)}", "asking for free space")
+        fix = "make room there, or set TMPDIR for the user there to a larger disk"
+        require_room(answer, size, self.host, self.directory, fix)
 
 
 def _first_answer(stream: IO[bytes], timeout: float) -> str:

@@ -164,7 +164,7 @@ class Secure:
             major, minor, bits = (int(word) for word in words[:3])
         except ValueError as error:
             raise TargetError(
-                f"{python} on {connection.host} is no Python",
+                f"{python} on {connection.host} is not a Python",
                 got=" ".join(words) or "no answer",
                 fix="name an interpreter with --target-python",
             ) from error

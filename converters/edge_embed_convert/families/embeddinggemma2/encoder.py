@@ -40,7 +40,7 @@ class EmbeddingGemma2Layer(RotaryLayer):
         super().__init__(config.heads, shape.kv_heads, shape.head_dim, sliding=shape.sliding)
         stream, inner, mixed = config.stream_size, config.intermediate_size, config.mixed_size
         attention, mlp, mix = weights.at("self_attn"), weights.at("mlp"), weights.at("ple_block")
-        self.read(*self.taken(attention, stream, bias=config.attention_bias))
+        self.set_projections(*self.take_projections(attention, stream, bias=config.attention_bias))
         gains = [attention.take(f"{name}_norm.weight", self.head_dim) for name in ("q", "k")]
         gain = torch.cat([gains[0].expand(self.heads, -1), gains[1].expand(self.kv_heads, -1)])
         self.qk_norm = RotaryNorm(gain, config.eps)

@@ -34,7 +34,7 @@ class Gemma3Layer(RotaryLayer):
         super().__init__(config.heads, config.kv_heads, config.head_dim, sliding=config.sliding[index])
         hidden, inner, bias = config.hidden_size, config.intermediate_size, config.attention_bias
         attention, mlp = weights.at("self_attn"), weights.at("mlp")
-        self.read(*self.taken(attention, hidden, bias=bias))
+        self.set_projections(*self.take_projections(attention, hidden, bias=bias))
         self.qk_norm = RotaryNorm(self._qk_gain(attention, config.attention_scale), config.eps)
         self.output = scaled(
             attention.take_linear("o_proj", hidden, self.heads * self.head_dim, bias=bias), 1 / BRANCH_SCALE

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edge_embed.errors import CheckpointError
 from edge_embed_convert.families.family import (
     Family,
     RandomTensor,
@@ -23,6 +22,7 @@ from edge_embed_convert.families.rotary import (
     ROTARY_PROJECTIONS,
     SLIDING,
     head_size,
+    rotary_theta,
     sliding_layers,
 )
 
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
     from edge_embed_convert.source.weights import Weights
 
-THETA = {SLIDING: 10_000.0, FULL: 160_000.0}
-"""The rotary bases that transformers takes where config.json names none."""
+THETA = {SLIDING: ("local_rope_theta", 10_000.0), FULL: ("global_rope_theta", 160_000.0)}
+"""What old files call the rotary base of each kind of layers, and the base that transformers takes where
+config.json names none."""
 
 
 @dataclass(frozen=True)
@@ -75,27 +76,15 @@ class ModernBertConfig:
             eps=float(raw.get("norm_eps", 1e-5)),
             window_radius=(sliding_window or positive(raw, "local_attention", 128)) // 2,
             sliding=sliding_layers(raw, layers, every, full_at=0),
-            theta=_theta(raw),
+            theta={
+                kind == SLIDING: rotary_theta(raw, base, layers=kind, key=key)
+                for kind, (key, base) in THETA.items()
+            },
             attention_bias=bool(raw.get("attention_bias", False)),
             mlp_bias=bool(raw.get("mlp_bias", False)),
             norm_bias=bool(raw.get("norm_bias", False)),
             max_positions=positive(raw, "max_position_embeddings", 8192),
         )
-
-
-def _theta(raw: Mapping[str, Any]) -> dict[bool, float]:
-    parameters = raw.get("rope_parameters") or {}
-    old = {SLIDING: "local_rope_theta", FULL: "global_rope_theta"}
-    found = {}
-    for kind, key in old.items():
-        values = {**(parameters.get(kind) or {}), **(raw.get("rope_scaling") or {})}
-        rope = values.get("rope_type", "default")
-        if rope != "default":
-            raise CheckpointError(
-                "unsupported rotary embedding", got=f"rope_type = {rope!r}", expected="'default'"
-            )
-        found[kind == SLIDING] = float(values.get("rope_theta") or raw.get(key) or THETA[kind])
-    return found
 
 
 def _build(weights: Weights, config: ModernBertConfig, pad_id: int) -> nn.Module:

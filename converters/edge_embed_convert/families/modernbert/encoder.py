@@ -27,7 +27,7 @@ class ModernBertLayer(RotaryLayer):
         attention, mlp = weights.at("attn"), weights.at("mlp")
         joined = attention.take_linear("Wqkv", 3 * hidden, hidden, bias=config.attention_bias)
         query, key, value = (_rows(joined, part, hidden) for part in range(3))
-        self.read(scaled(query, self.head_dim**-0.5), key, value)
+        self.set_projections(scaled(query, self.head_dim**-0.5), key, value)
         self.output = attention.take_linear("Wo", hidden, hidden, bias=config.attention_bias)
         both = mlp.take_linear("Wi", 2 * inner, hidden, bias=config.mlp_bias)
         self.gate, self.up = (_rows(both, part, inner) for part in range(2))

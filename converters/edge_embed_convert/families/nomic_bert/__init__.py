@@ -1,7 +1,7 @@
 """NomicBERT (`model_type: nomic_bert`): BERT with rotary positions and a gated feed-forward, without biases.
 
 Released checkpoints still describe the code that they came with. Their entries are read under the names of
-today, if all of them are there; that code is never run.
+current, if all of them are there; that code is never run.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class NomicBertConfig:
         Raises:
             CheckpointError: If it is incomplete or asks for something this encoder does not compute.
         """
-        raw = of_today(raw)
+        raw = in_current_names(raw)
         require_supported(raw, {"hidden_act": ("silu", ("silu", "gelu"))})
         hidden, heads = positive(raw, "hidden_size", 768), positive(raw, "num_attention_heads", 12)
         if raw.get("head_dim") is not None:
@@ -106,7 +106,7 @@ class NomicBertConfig:
         )
 
 
-def of_today(raw: Mapping[str, Any]) -> dict[str, Any]:
+def in_current_names(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a config.json with the entries of the released code under transformers' names.
 
     Args:
@@ -127,13 +127,13 @@ def of_today(raw: Mapping[str, Any]) -> dict[str, Any]:
             expected="every entry of the released configuration",
             fix="copy config.json from the original checkpoint",
         )
-    today = {name: raw[released] for name, released in RELEASED_NAMES.items()}
+    current = {name: raw[released] for name, released in RELEASED_NAMES.items()}
     if raw.get("rotary_scaling_factor") is not None:
         # The base then grows with the text once that is longer than what the model was trained with.
-        today["max_position_embeddings"] = positive(raw, "max_trained_positions")
+        current["max_position_embeddings"] = positive(raw, "max_trained_positions")
     return {
         **raw,
-        **today,
+        **current,
         "hidden_act": ACTIVATIONS[raw["activation_function"]],
         "rope_theta": raw["rotary_emb_base"],
     }
@@ -150,11 +150,11 @@ def _adapt_reference(config: Any, sliding_window: int | None) -> None:
     raw = config.to_dict()
     if RELEASED_NAMES["hidden_size"] not in raw:
         return
-    today = of_today(raw)
+    current = in_current_names(raw)
     for name in (*RELEASED_NAMES, "hidden_act"):
-        setattr(config, name, today[name])
+        setattr(config, name, current[name])
     config.head_dim = config.hidden_size // config.num_attention_heads
-    config.rope_parameters = {"rope_type": "default", "rope_theta": float(today["rope_theta"])}
+    config.rope_parameters = {"rope_type": "default", "rope_theta": float(current["rope_theta"])}
 
 
 def _tensors(raw: Mapping[str, Any]) -> Iterator[RandomTensor]:

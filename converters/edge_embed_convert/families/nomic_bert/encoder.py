@@ -15,7 +15,7 @@ from edge_embed_convert.layers.rotary import RotaryLayer, rotary_tables
 from edge_embed_convert.layers.windowed import WindowedContext
 from edge_embed_convert.source.weights import Weights, linear, scaled
 
-TODAY = {
+CURRENT = {
     "attention": "self_attn",
     "output": "o_proj",
     "gate": "gate_proj",
@@ -50,14 +50,14 @@ class NomicBertLayer(RotaryLayer):
         super().__init__(config.heads, config.heads, config.head_dim)
         hidden, inner, width = config.hidden_size, config.intermediate_size, config.heads * config.head_dim
         released = weights.has("norm1.weight")
-        names = RELEASED if released else TODAY
+        names = RELEASED if released else CURRENT
         attention, mlp = weights.at(names["attention"]), weights.at("mlp")
         if released:
             joined = attention.take("Wqkv.weight", 3 * width, hidden)
             query, key, value = (linear(part.clone()) for part in joined.chunk(3))
         else:
-            query, key, value = self.taken(attention, hidden)
-        self.read(scaled(query, self.head_dim**-0.5), key, value)
+            query, key, value = self.take_projections(attention, hidden)
+        self.set_projections(scaled(query, self.head_dim**-0.5), key, value)
         self.output = attention.take_linear(names["output"], hidden, width, bias=False)
         self.gate = mlp.take_linear(names["gate"], inner, hidden, bias=False)
         self.up = mlp.take_linear(names["up"], inner, hidden, bias=False)

@@ -63,7 +63,8 @@ class Qwen3Config:
         layers, heads = positive(raw, "num_hidden_layers", 32), positive(raw, "num_attention_heads", 32)
         if any(sliding_layers(raw, layers, every=1, full_at=0)):
             raise CheckpointError(
-                "layers with a window are not computed in this family", got="sliding_attention in layer_types"
+                "layers with a sliding window are not supported in this family",
+                got="sliding_attention in layer_types",
             )
         kv_heads = (
             heads if raw.get("num_key_value_heads", 32) is None else positive(raw, "num_key_value_heads", 32)
@@ -71,9 +72,9 @@ class Qwen3Config:
         head_dim = positive(raw, "head_dim", 128)
         if heads % kv_heads or head_dim % 2:
             raise CheckpointError(
-                "the heads of attention do not fit together",
+                "the sizes of the attention heads do not fit together",
                 got=f"num_attention_heads = {heads}, num_key_value_heads = {kv_heads}, head_dim = {head_dim}",
-                expected="as many query heads for each key head, of an even size",
+                expected="the same number of query heads for every key head, and an even head size",
             )
         return cls(
             vocab_size=positive(raw, "vocab_size", 151936),

@@ -30,7 +30,7 @@ class Qwen3Layer(RotaryLayer):
         super().__init__(config.heads, config.kv_heads, config.head_dim)
         hidden, inner, bias = config.hidden_size, config.intermediate_size, config.attention_bias
         attention, mlp = weights.at("self_attn"), weights.at("mlp")
-        self.read(*self.taken(attention, hidden, bias=bias))
+        self.set_projections(*self.take_projections(attention, hidden, bias=bias))
         gains = [attention.take(f"{name}_norm.weight", self.head_dim) for name in ("q", "k")]
         gains = [gains[0].expand(self.heads, -1) * self.head_dim**-0.5, gains[1].expand(self.kv_heads, -1)]
         self.qk_norm = RotaryNorm(torch.cat(gains), config.eps)

@@ -38,14 +38,14 @@ LEAST = 1e-3
 """Channels smaller than this share of the mean are treated as if they had that size."""
 
 
-def readings(model: nn.Module) -> dict[str, tuple[str, ...]]:
+def gain_readers(model: nn.Module) -> dict[str, tuple[str, ...]]:
     """Returns the paths of the projections that read each split norm, by the path of its gain for them.
 
-    A gain of equal numbers, as in a model that was never trained, is left out: it is no vector in the
+    A gain of equal numbers, as in a model that was never trained, is left out: it is not a vector in the
     exported graph, where another could take its place.
     """
     encoder: Any = getattr(model, "encoder", None)
-    found: Mapping[str, tuple[str, ...]] = getattr(encoder, "readings", {})
+    found: Mapping[str, tuple[str, ...]] = getattr(encoder, "gain_readers", {})
     return {
         f"encoder.{gain}": tuple(f"encoder.{path}" for path in readers)
         for gain, readers in found.items()
@@ -61,7 +61,7 @@ def constants(model: nn.Module, moments: Mapping[str, Tensor]) -> dict[str, Tens
         moments: Second moments of what its projections are fed; a norm whose readers lack them is left out.
     """
     found: dict[str, Tensor] = {}
-    for readers in readings(model).values():
+    for readers in gain_readers(model).values():
         if all(path in moments for path in readers):
             weights = torch.cat([model.get_parameter(f"{path}.weight").detach() for path in readers])
             found |= dict.fromkeys(readers, _constants(moments[readers[0]].diagonal().sqrt(), weights))
@@ -79,9 +79,9 @@ def _constants(sizes: Tensor, weights: Tensor) -> Tensor:
 
 
 def balanced_gains(model: EmbeddingModel, recipe: Recipe) -> dict[str, tuple[str, ...]]:
-    """Returns the part of `readings` that a recipe balances: norms that only `BALANCED` projections read."""
+    """Returns the `gain_readers` that a recipe balances: of norms that only `BALANCED` projections read."""
     return {
         gain: readers
-        for gain, readers in readings(model).items()
+        for gain, readers in gain_readers(model).items()
         if all(scheme_of(model, path, recipe) == BALANCED for path in readers)
     }

@@ -50,7 +50,7 @@ def grid(weight: Tensor, scheme: Scheme, importance: Tensor | None = None) -> Te
     counts = torch.ones_like(blocks[:1]) if importance is None else importance.reshape(1, -1, block)
     largest = blocks.abs().amax(-1, keepdim=True).clamp(min=_TINY)
     steps, least = largest / last, torch.full_like(largest, torch.inf)
-    # At 8 bits clipping gains nothing; see recipes.ALGORITHMS.
+    # At 8 bits clipping gains nothing; see recipes.grammar.ALGORITHMS.
     for clip in torch.linspace(LEAST_CLIP, 1.0, CLIPS).tolist() if scheme.bits < 8 else [1.0]:
         tried = _stored(largest * (clip / last), scheme)
         error = ((_round(blocks / tried, last) * tried - blocks).square() * counts).sum(-1, keepdim=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_embed.errors import InputError
-from edge_embed_convert.gate.probe_texts import ProbeText
+from edge_embed_convert.gate.probe_texts import ProbeText, prompt_names
 
 BUILT_IN = Path(__file__).with_name("texts.txt")
 
@@ -74,17 +74,17 @@ class Calibration:
             origin=f"{name} sha256:{hashlib.sha256(data).hexdigest()}",
         )
 
-    def fit(self, prompts: Mapping[str, str]) -> list[ProbeText]:
-        """Returns the texts for fitting, each with a prompt's name; the model's prompts alternate."""
+    def fitting_texts(self, prompts: Mapping[str, str]) -> list[ProbeText]:
+        """Returns the texts for fitting, each with the name of a prompt. The model's prompts take turns."""
         return _prompted(self.fitted, prompts)
 
-    def judges(self, prompts: Mapping[str, str]) -> list[ProbeText]:
-        """Returns the texts for measuring, each with a prompt's name."""
+    def measuring_texts(self, prompts: Mapping[str, str]) -> list[ProbeText]:
+        """Returns the texts for measuring, in the same way."""
         return _prompted(self.measured, prompts)
 
 
 def _prompted(texts: Sequence[str], prompts: Mapping[str, str]) -> list[ProbeText]:
-    names = [None, *(name for name in ("query", "document", "passage") if name in prompts)]
+    names = prompt_names(prompts)
     return [ProbeText(text, names[i % len(names)]) for i, text in enumerate(texts)]
 
 

@@ -24,19 +24,19 @@ def _load(ours, checkpoint, random_ids):
 
 def test_every_projection_that_reads_a_norm_is_known(ours, bert_checkpoint, gemma_checkpoint) -> None:
     model = ours.load(bert_checkpoint)
-    gains = balance.readings(model)
+    gains = balance.gain_readers(model)
     assert gains["encoder.norm.read"] == tuple(f"encoder.layers.0.{p}" for p in ("query", "key", "value"))
     assert gains["encoder.layers.1.output_norm.read"] == ("encoder.layers.1.up",)
     readers = [path for paths in gains.values() for path in paths]
     assert len(readers) == len(set(readers)) == 2 * 4
     assert all(model.get_parameter(gain).shape == (64,) for gain in gains)
-    assert balance.readings(ours.load(gemma_checkpoint)) == {}
+    assert balance.gain_readers(ours.load(gemma_checkpoint)) == {}
 
 
 def test_splitting_a_norm_rounds_no_weight(ours, bert_checkpoint) -> None:
     """The gain for projections is larger by a power of two, so both stay what the checkpoint says."""
     model = ours.load(bert_checkpoint)
-    for gain in balance.readings(model):
+    for gain in balance.gain_readers(model):
         factors = model.get_parameter(gain) / model.get_parameter(gain.removesuffix("read") + "gain")
         assert len(factors.unique()) == 1
         assert math.frexp(float(factors[0]))[0] == 0.5
@@ -46,7 +46,7 @@ def test_balancing_is_exact(ours, bert_checkpoint, random_ids) -> None:
     model, moments = _load(ours, bert_checkpoint, random_ids)
     before = ours.run(model, random_ids(40), 64)
     constants = balance.constants(model, moments)
-    for gain, readers in balance.readings(model).items():
+    for gain, readers in balance.gain_readers(model).items():
         assert not torch.allclose(constants[readers[0]], torch.ones(64), atol=0.1)
         model.get_parameter(gain).mul_(constants[readers[0]])
         for path in readers:
@@ -92,7 +92,7 @@ def test_gains_are_replaced_with_weights(ours, bert_checkpoint, random_ids) -> N
     model, moments = _load(ours, bert_checkpoint, random_ids)
     found = dict(rounded_weights(model, CALIBRATED_8, moments))
     constants = balance.constants(model, moments)
-    for gain, readers in balance.readings(model).items():
+    for gain, readers in balance.gain_readers(model).items():
         torch.testing.assert_close(found[gain], model.get_parameter(gain) * constants[readers[0]])
     path = "encoder.layers.0.up"
     weight = found[f"{path}.weight"] * constants[path]

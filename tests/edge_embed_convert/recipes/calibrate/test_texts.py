@@ -47,9 +47,11 @@ def test_a_long_file_is_thinned_evenly(tmp_path: Path) -> None:
 
 
 def test_prompts_take_turns() -> None:
-    names = [text.prompt_name for text in Calibration.read().fit({"query": "q: ", "document": "d: "})]
+    names = [
+        text.prompt_name for text in Calibration.read().fitting_texts({"query": "q: ", "document": "d: "})
+    ]
     assert names[:4] == [None, "query", "document", None]
-    assert {text.prompt_name for text in Calibration.read().judges({})} == {None}
+    assert {text.prompt_name for text in Calibration.read().measuring_texts({})} == {None}
 
 
 @pytest.mark.parametrize(

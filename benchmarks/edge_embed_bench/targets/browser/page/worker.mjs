@@ -72,7 +72,7 @@ const operations = {
     });
     const refused = said.filter((line) => /^[A-Z0-9_]+: /.test(line) && !/^(INFO|WARNING|ERROR):/.test(line));
     if (options.gpu && !complete && !said.some((line) => /^[1-9]\d* operations will run on the GPU/.test(line))) {
-      throw new Error(`WebGPU runs nothing of the graph: ${refused.join('; ') || said.slice(-3).join('; ')}`);
+      throw new Error(`WebGPU cannot run any part of the graph: ${refused.join('; ') || said.slice(-3).join('; ')}`);
     }
     const version = (name) => require(`${name}/package.json`).version;
     const threads = options.gpu || options.threads < 2 ? 1 : options.threads;

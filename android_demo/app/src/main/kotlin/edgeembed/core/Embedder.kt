@@ -59,9 +59,9 @@ class Embedder(
     /** Embeds token ids as they are: special tokens included, nothing added, cut or normalized again. */
     @Synchronized
     fun encodeTokens(ids: IntArray): FloatArray {
-        if (ids.size !in 1..manifest.buckets.last()) throw InputException("token ids that do not fit", "${ids.size} ids")
+        if (ids.size !in 1..manifest.buckets.last()) throw InputException("the token ids do not fit the model", "${ids.size} ids")
         ids.firstOrNull { it !in 0 until manifest.tokenizer.vocabSize }?.let {
-            throw InputException("a token id outside the vocabulary", "$it")
+            throw InputException("a token id is outside the vocabulary", "$it")
         }
         if (closed) throw RuntimeFailure("the model ${manifest.name} is closed", fix = "open it again")
         val vector = engine.run(manifest.bucketFor(ids.size), ids)

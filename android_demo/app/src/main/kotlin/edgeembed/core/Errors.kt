@@ -34,6 +34,6 @@ class TokenizerException(what: String, got: String? = null, fix: String? = null)
 open class InputException(what: String, got: String? = null, fix: String? = null) :
     EdgeEmbedException(what, got, fix)
 
-/** A text is longer than the model takes and the policy is to refuse. */
+/** A text is longer than the model can read and the policy is to refuse. */
 class TextTooLongException(what: String, got: String? = null, fix: String? = null) :
     InputException(what, got, fix)

@@ -78,7 +78,7 @@ class Manifest private constructor(val raw: Map<String, Any?>) {
                 "the self-check's least cosine is ${selfCheck.minCosine}, not in (0, 1]"
             else -> return
         }
-        throw ManifestException("the manifest contradicts itself", problem, AGAIN)
+        throw ManifestException("the manifest is inconsistent", problem, AGAIN)
     }
 
     private fun text(name: String) = raw[name] as String

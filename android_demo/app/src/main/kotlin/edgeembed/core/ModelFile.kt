@@ -115,8 +115,8 @@ class ModelFile private constructor(val file: File, val manifest: Manifest, priv
             val end = bytes(handle, maxOf(size - END_RECORD, 0), END_RECORD)
             if (end.size < END_RECORD || !signed(end, 5, 6) || end[20] != 0.toByte() || end[21] != 0.toByte()) {
                 throw ModelFileException(
-                    "$file is a LiteRT model without our zip part at its end",
-                    "a model that edge_embed did not write, or one of ours that was cut short",
+                    "$file is a LiteRT model without the zip part that edge_embed appends",
+                    "a model that edge_embed did not write, or a file that was cut short",
                     "convert the checkpoint with 'edge_embed convert', or download the file again",
                 )
             }
@@ -133,7 +133,7 @@ class ModelFile private constructor(val file: File, val manifest: Manifest, priv
             if (ranges.zipWithNext().any { (a, b) -> a.second > b.first }) throw damaged(file, "members that overlap")
             if (Manifest.FILE !in members) {
                 throw ManifestException(
-                    "$file carries a zip part without ${Manifest.FILE}",
+                    "$file has a zip part without ${Manifest.FILE}",
                     members.keys.take(8).joinToString().ifEmpty { "an empty zip" },
                     "convert the checkpoint with 'edge_embed convert'",
                 )

@@ -107,7 +107,7 @@ class VectorIndex(private val dimension: Int, private val similarity: Similarity
 
     private fun requireDimension(vector: FloatArray) {
         if (vector.size != dimension) {
-            throw InputException("vectors that cannot be compared", "${vector.size} and $dimension numbers")
+            throw InputException("the vectors cannot be compared", "${vector.size} and $dimension numbers")
         }
     }
 

@@ -135,7 +135,7 @@ fun plan(tokenizer: Tokenizer, manifest: Manifest, prompt: String, text: String,
     }
     if (overflow == Overflow.ERROR) {
         throw TextTooLongException(
-            "a text is longer than the model takes", "$total tokens, at most ${manifest.maxTokens}",
+            "a text is longer than the model can read", "$total tokens, at most ${manifest.maxTokens}",
             "split the text, or choose to cut it or to take the mean of its parts",
         )
     }

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_embed_convert.auto.journal import Journal
-from edge_embed_convert.auto.search import UNIT, Choice, recipe_of, solve
+from edge_embed_convert.auto.knapsack import UNIT, Choice, recipe_of, solve
 from edge_embed_convert.recipes.grammar import Recipe, Scheme
 
 FOUR, BLOCKS, EIGHT = Scheme(4), Scheme(4, 32), Scheme(8)

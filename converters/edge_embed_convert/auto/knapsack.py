@@ -1,4 +1,4 @@
-"""Search: chooses a scheme for each part of a model, from each part's loss and size.
+"""Chooses a scheme for each part of a model, from each part's loss and size.
 
 The loss of a mixture is close to the sum of the losses of its parts, because rounding errors are small and
 independent. So the best mixture for every size is a multiple-choice knapsack, solved exactly by dynamic
