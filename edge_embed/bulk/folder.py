@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 SUFFIX = ".parquet"
 
+FINISH_SECONDS = 60.0
+"""How long another process may take to finish an output that is in its place already."""
+
 Stamp = tuple[int, int]
 """Which file lies under a name: its number and when it was written."""
 
@@ -102,6 +105,8 @@ def plan_pieces(
     if not pieces:
         raise InputError(f"all files of {source} are outputs in {output}", fix="choose another output folder")
     for piece in pieces:
+        if piece.done:
+            _tidy(piece, model.get_embedding_dimension())
         _make_folder(piece.output.parent)
         if restart:
             discard(piece, model.get_embedding_dimension())
@@ -131,6 +136,19 @@ def find_files(source: str) -> tuple[list[Path], Path]:
         lambda part: glob.escape(part) == part, Path(source).absolute().parent.parts
     )
     return files, Path(*folders)
+
+
+def _tidy(piece: Piece, dimension: int) -> None:
+    """Removes what a run that was killed at its very end has left beside the finished output."""
+    target = open_output(piece.output, piece.facts, dimension)
+    left = target.left()
+    if left is None or not left.complete:
+        return
+    try:
+        target.begin(resume=True, restart=False, patience=FINISH_SECONDS)
+        target.finish()
+    finally:
+        target.close()
 
 
 def rows_done(piece: Piece) -> int:

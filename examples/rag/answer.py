@@ -3,7 +3,7 @@
     python answer.py ../notes.db gemma.litertlm "how long must the dough rest?"
 
 The index finds passages; the generator, a `.litertlm` file of your own choice, reads them and answers with
-the numbers of those that it used. Needs `pip install litert-lm-api`. Nothing is downloaded.
+the numbers of those that it used. Needs `pip install 'litert-lm-api>=0.18'`. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def ask(index: Index, generator: Path, question: str, max_tokens: int) -> Iterat
     except ImportError as error:
         raise InputError(
             "the generator needs the package litert-lm-api, which is not installed",
-            fix="pip install litert-lm-api",
+            fix="pip install 'litert-lm-api>=0.18'",
         ) from error
     if not generator.is_file():
         raise InputError(
@@ -53,6 +53,11 @@ def ask(index: Index, generator: Path, question: str, max_tokens: int) -> Iterat
         yield "The index holds nothing about that."
         return
     try:
+        with litert_lm.ModelInfo(str(generator)) as info:
+            if info.is_embedding_model:  # loading it as a generator would end the process
+                raise InputError(
+                    f"{generator} is no generator", got="an embedding model", expected="a language model"
+                )
         with (
             litert_lm.Engine(str(generator)) as engine,
             engine.create_conversation(system_message=INSTRUCTION) as conversation,

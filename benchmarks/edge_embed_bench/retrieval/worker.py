@@ -5,16 +5,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from edge_embed_bench.errors import MeasurementError, one_line
+from edge_embed_bench.errors import MeasurementError
 from edge_embed_bench.retrieval.engines import Engine, engine, versions
 from edge_embed_bench.retrieval.workload import NEIGHBOURS, Workload
+from edge_embed_bench.worker.answering import answer_requests
 from edge_embed_bench.worker.measure import read_memory
 
 
@@ -72,21 +71,10 @@ def _private_bytes() -> int:
     return found
 
 
-def serve(words: list[str]) -> None:
-    """Answers requests until the input ends."""
+def _worker(words: list[str]) -> Worker:
     name, directory, chunks, dimension, path = words
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # engines print; their words must not be taken for answers
-    worker = Worker(name, Workload(Path(directory), int(chunks), int(dimension)), Path(path))
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            answer = getattr(worker, request.pop("op"))(**request)
-        except Exception as error:  # noqa: BLE001 - whatever an engine raises becomes its row
-            answer = {"error": one_line(error)}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+    return Worker(name, Workload(Path(directory), int(chunks), int(dimension)), Path(path))
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1:])
+    answer_requests(lambda: _worker(sys.argv[1:]))

@@ -95,6 +95,11 @@ class WorkerProcess:
             self.close()
             raise
 
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
     def ask(self, op: str, **arguments: Any) -> dict[str, Any]:
         """Sends one request and returns its answer.
 

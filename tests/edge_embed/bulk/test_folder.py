@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from dataclasses import replace
@@ -130,6 +131,22 @@ def test_what_another_run_has_finished_meanwhile_is_kept(words, source, tmp_path
     assert (again := piece.output.stat().st_ino) != inode
     embed_file(words, piece.source, piece.output, resume=True, kept=piece.is_finished)
     assert piece.output.stat().st_ino == again
+
+
+def test_what_a_kill_at_the_very_end_has_left_is_removed(words, source, tmp_path, monkeypatch):
+    piece = plan_pieces(words, str(source / "a"), tmp_path / "out")[0]
+
+    def killed(path, **more):
+        raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(Stop):
+            embed_file(words, piece.source, piece.output)
+    left = {path.name for path in piece.output.parent.iterdir()}
+    assert left == {"0.parquet", ".0.parquet.parts", ".0.parquet.progress.json", ".0.parquet.lock"}
+    assert plan_pieces(words, str(source / "a"), tmp_path / "out")[0].done
+    assert [path.name for path in piece.output.parent.iterdir()] == ["0.parquet"]
 
 
 def test_an_output_folder_that_cannot_be_made(words, source, tmp_path):

@@ -42,10 +42,23 @@ class Engine:
         yield SimpleNamespace(contents=message)
 
 
+class ModelInfo:
+    """Has what the example uses of `litert_lm.ModelInfo`."""
+
+    def __init__(self, path):
+        self.is_embedding_model = Path(path).read_bytes() == b"encoder"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        return None
+
+
 @pytest.fixture
 def generator(monkeypatch, tmp_path):
     module = ModuleType("litert_lm")
-    module.Engine = Engine
+    module.Engine, module.ModelInfo = Engine, ModelInfo
     monkeypatch.setitem(sys.modules, "litert_lm", module)
     path = tmp_path / "generator.litertlm"
     path.write_bytes(b"model")
@@ -66,6 +79,9 @@ def test_what_is_missing_is_named(ask, planets, generator, tmp_path, monkeypatch
     generator.write_bytes(b"other")
     with pytest.raises(InputError, match="Failed to create"):
         list(ask(planets, generator, "red?", 100))
+    generator.write_bytes(b"encoder")
+    with pytest.raises(InputError, match="no generator"):
+        list(ask(planets, generator, "red?", 100))
     monkeypatch.setitem(sys.modules, "litert_lm", None)
-    with pytest.raises(InputError, match="pip install litert-lm-api"):
+    with pytest.raises(InputError, match="pip install 'litert-lm-api"):
         list(ask(planets, generator, "red?", 100))

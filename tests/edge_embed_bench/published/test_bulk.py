@@ -1,0 +1,63 @@
+"""The report of what a Ray cluster costs; the measurement itself runs beside Ray, in tests/integrations."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from edge_embed_bench.published import bulk
+
+
+def turn(bulk_seconds, ray_seconds, single=100, worker=120):
+    memory = {"private": single * 10**6, "resident": 2 * single * 10**6}
+    return {
+        "bulk": {"texts": 100, "seconds": bulk_seconds},
+        "single": {"texts": 100, "seconds": 20.0, **memory},
+        "ray": {"texts": 100, "seconds": ray_seconds, "private": worker * 10**6, "resident": 1},
+    }
+
+
+def test_shares_are_those_of_one_round():
+    document = {"rounds": [turn(10.0, 12.5), turn(20.0, 20.0), turn(30.0, 40.0)], "workers": 2}
+    rows = {name: (value, goal) for name, value, goal in bulk.facts(document)}
+    assert rows["2 workers / `encode` in bulk"] == ("0.80 (0.75 to 1.00)", "≥ 0.9")
+    assert rows["private memory: a worker / one process"] == ("1.20", "≤ 1.3")
+    document |= {"command": "c", "machine": "m", "model": "x.tflite", "texts": 100, "files": 8}
+    assert "| 2 workers / `encode` in bulk | 0.80 (0.75 to 1.00) | ≥ 0.9 |" in bulk.markdown(document)
+
+
+def test_the_highest_memory_of_a_process_is_seen():
+    code = "data = b'x' * 80_000_000; print(flush=True); del data; print(input())"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    own = psutil.Process(process.pid)
+    with bulk.watched(lambda: iter([own])) as peak:
+        process.stdout.readline()
+        deadline = time.monotonic() + 60
+        while not peak["private"] and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.communicate("end")
+    assert 0 < peak["private"] <= peak["resident"]
+
+
+def test_documents_go_to_files_by_turns(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    bulk.write_files(["a", "b", "c"], tmp_path, 2)
+    assert [parquet.read_table(file)["text"].to_pylist() for file in sorted(tmp_path.iterdir())] == [
+        ["a", "c"],
+        ["b"],
+    ]
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_anything(tmp_path, capsys):
+    corpus = tmp_path / "a.txt"
+    corpus.write_text(json.dumps("water"))
+    words = ["model.tflite", "--corpus", str(corpus), "--output", str(tmp_path / "gone" / "a.json")]
+    with pytest.raises(ValueError, match="gone"):
+        bulk.main(words)
