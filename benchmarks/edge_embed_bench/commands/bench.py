@@ -25,6 +25,7 @@ examples:
   edge_embed bench laptop.json phone.json --output both.html
   edge_embed bench model.tflite --index --corpus documents.jsonl --queries questions.txt
   edge_embed bench model.tflite --serve --output serve.json,serve.md
+  edge_embed bench model.tflite --operators --lengths 16 --threads 1
   edge_embed bench --compare old.json new.json --threshold 10
   edge_embed bench --compare old.tflite new.tflite --lengths 16,256
   edge_embed bench model.tflite --check published.json --checkpoint directory
@@ -94,6 +95,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         type=Path,
         help="the checkpoint that the files were made from; --peers needs it",
+    )
+    matrix.add_argument(
+        "--operators",
+        action="store_true",
+        help="show how long each kind of operator takes for one text, by LiteRT's profiler",
     )
     sampling = parser.add_argument_group("sampling")
     options.add_number(sampling, "--repetitions", 20, "samples for each combination")

@@ -46,6 +46,10 @@ def run(args: argparse.Namespace) -> int:
     """
     _refuse_idle_options(args)
     with session.ending_in_order():
+        if args.operators:
+            from edge_embed_bench.run import operators  # few runs want them
+
+            return operators.run(args, _files(args, args.files))
         if args.compare:
             return _compare(args)
         if args.check:

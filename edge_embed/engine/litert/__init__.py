@@ -7,5 +7,5 @@ Other rooms may use:
 - `c_api.Graph`: one signature on the CPU, through the C interface of LiteRT 2.3;
 - `python_api`: a whole file on any accelerator, through LiteRT's public Python interface;
 - `flatbuffer`, `signatures`, `gpu_graph`, `sizes`: a graph's flatbuffer, read and changed;
-- `delegate.partitions`: which operators the XNNPACK delegate takes.
+- `delegate.partitions`: which operators the XNNPACK delegate takes; `profile.operators`: how long they take.
 """

@@ -128,7 +128,7 @@ class Graph:
         )[2]
         if status and self.closed:
             raise GraphClosedError("the graph is closed")
-        _check("run", status)
+        check_status("run", status)
         return vector
 
     @property
@@ -156,23 +156,28 @@ class Graph:
         c, environment = self._c, _shared_environment()
         size = ctypes.sizeof(self._content)
         status = c.LiteRtCreateModelFromBuffer(environment, self._content, size, byref(self._model))
-        _check("read the model", status)
+        check_status("read the model", status)
         options = c_void_p()
-        _check("create options", c.LiteRtCreateOptions(byref(options)))
+        check_status("create options", c.LiteRtCreateOptions(byref(options)))
         try:
-            _check("choose the CPU", c.LiteRtSetOptionsHardwareAccelerators(options, _CPU))
-            text = f'num_threads = {num_threads}\nweight_cache_file_path = "{weight_cache}"\n'
-            details, payload = c_void_p(), _c_string(os.fsencode(text))
+            check_status("choose the CPU", c.LiteRtSetOptionsHardwareAccelerators(options, _CPU))
             free = ctypes.cast(ctypes.CDLL(None).free, c_void_p)
-            _check(
-                "create options",
-                c.LiteRtCreateOpaqueOptions(_OPTIONS_OF_THE_CPU, payload, free, byref(details)),
-            )
-            _check("set options", c.LiteRtAddOpaqueOptions(options, details))
+            for name, text in self._settings(num_threads, weight_cache).items():
+                details, payload = c_void_p(), _c_string(os.fsencode(text))
+                check_status(
+                    "create options", c.LiteRtCreateOpaqueOptions(name, payload, free, byref(details))
+                )
+                check_status("set options", c.LiteRtAddOpaqueOptions(options, details))
             status = c.LiteRtCreateCompiledModel(environment, self._model, options, byref(self._compiled))
-            _check("compile the graph", status)
+            check_status("compile the graph", status)
         finally:
             c.LiteRtDestroyOptions(options)
+
+    def _settings(self, num_threads: int, weight_cache: str) -> dict[bytes, str]:
+        """Returns LiteRT's options: by the name of their part a text in TOML."""
+        return {
+            _OPTIONS_OF_THE_CPU: f'num_threads = {num_threads}\nweight_cache_file_path = "{weight_cache}"\n'
+        }
 
     def _buffer(self, memory: npt.NDArray[Any], element: int) -> Any:
         """Returns an array of one tensor buffer over the memory of an array."""
@@ -182,7 +187,7 @@ class Graph:
         status = self._c.LiteRtCreateTensorBufferFromHostMemory(
             byref(kind), memory.ctypes.data, memory.nbytes, None, byref(buffer)
         )
-        _check("create a tensor buffer", status)
+        check_status("create a tensor buffer", status)
         self._buffers.append(buffer)
         return (c_void_p * 1)(buffer)
 
@@ -241,12 +246,15 @@ def _shared_environment() -> c_void_p:
             _EnvironmentOption(_MIN_LOGGER_SEVERITY, _ANY_INT, _SEVERITY_ERROR),
         )
         made = c_void_p()
-        _check("create an environment", library().LiteRtCreateEnvironment(len(options), options, byref(made)))
+        check_status(
+            "create an environment", library().LiteRtCreateEnvironment(len(options), options, byref(made))
+        )
         _environment = made
     return _environment
 
 
-def _check(action: str, status: int) -> None:
+def check_status(action: str, status: int) -> None:
+    """Raises a `LiteRtError` if a call of LiteRT failed."""
     if status:
         raise LiteRtError(f"cannot {action}: {_STATUS.get(status, 'status')} ({status})")
 
