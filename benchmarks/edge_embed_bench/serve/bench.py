@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from edge_embed.errors import InputError
 from edge_embed.progress import progress_bar
 from edge_embed_bench.errors import WorkerError
 from edge_embed_bench.records.machine import describe_machine
-from edge_embed_bench.records.stats import quantiles
+from edge_embed_bench.records.stats import median, quantiles
 from edge_embed_bench.reports.documents import check_document_files, write_document
 from edge_embed_bench.serve.clients import HOST, Reply, Turn, closed_loop, open_loop, post
 from edge_embed_bench.serve.report import markdown, table
@@ -57,6 +57,11 @@ class Server:
         """Returns its resident memory in bytes."""
         return int(self.process.memory_info().rss)
 
+    def processor(self) -> float:
+        """Returns the processor time that it has taken, in seconds."""
+        times = self.process.cpu_times()
+        return float(times.user + times.system)
+
 
 def run(args: argparse.Namespace) -> int:
     """Measures and reports.
@@ -78,9 +83,10 @@ def run(args: argparse.Namespace) -> int:
         with server(args.files[0], threads) as running:
             rounds = _rounds(model, running, text, truth[0], args.rounds)
             soaked = _soak(model, running, Path(folder), args.requests)
-        small = ["--queue-texts", str(CLIENTS)]
-        with server(args.files[0], threads, small) as running:
-            overload = _overload(running, text, truth[0])
+            usual = _measured(running, lambda: _crowd(running, text, truth[0], TURN_SECONDS))
+        limit = f"{median(usual.latencies):.3f}"
+        with server(args.files[0], threads, ["--queue-seconds", limit]) as running:
+            overload = _overload(running, text, truth[0], usual)
     document: dict[str, Any] = {
         "command": "edge_embed bench " + shlex.join(sys.argv[2:]),
         "machine": describe_machine(),
@@ -157,25 +163,19 @@ def _model(path: Path, threads: int) -> Iterator[WorkerProcess]:
 
 def _rounds(model: WorkerProcess, running: Server, text: str, truth: Any, count: int) -> list[dict[str, Any]]:
     """Takes turns: the model in bulk, 32 clients, the model alone, one client."""
-    request = _request(text)
-    check = _checker(truth)
     # Unmeasured, so that every process has its graphs.
     model.ask("bulk", text=text, seconds=1.0)
-    closed_loop(running.port, request, clients=CLIENTS, seconds=1.0, check=check)
+    _crowd(running, text, truth, 1.0)
     rounds: list[dict[str, Any]] = []
     with progress_bar(4 * count, "serving", unit="turn") as advance:
         for _ in range(count):
             turn: dict[str, Any] = {"bulk": model.ask("bulk", text=text, seconds=TURN_SECONDS)}
             advance(1)
-            turn["crowd"] = _kept(
-                closed_loop(running.port, request, clients=CLIENTS, seconds=TURN_SECONDS, check=check)
-            )
+            turn["crowd"] = _kept(_measured(running, lambda: _crowd(running, text, truth, TURN_SECONDS)))
             advance(1)
             turn["single"] = quantiles(model.ask("single", text=text, seconds=TURN_SECONDS)["samples"])
             advance(1)
-            turn["alone"] = _kept(
-                closed_loop(running.port, request, clients=1, seconds=TURN_SECONDS, check=check)
-            )
+            turn["alone"] = _kept(_crowd(running, text, truth, TURN_SECONDS, clients=1))
             advance(1)
             rounds.append(turn)
     return rounds
@@ -192,17 +192,36 @@ def _soak(model: WorkerProcess, running: Server, folder: Path, requests: int) ->
     return {**asdict(result), "growth": result.growth}
 
 
-def _overload(running: Server, text: str, truth: Any) -> dict[str, Any]:
-    """Sees what a queue of 32 answers when it is just full, then sends five times as much."""
-    check = _checker(truth)
-    request = _request(text)
-    closed_loop(running.port, request, clients=CLIENTS, seconds=1.0, check=check)
-    usual = closed_loop(running.port, request, clients=CLIENTS, seconds=TURN_SECONDS, check=check)
+def _overload(running: Server, text: str, truth: Any, usual: Turn) -> dict[str, Any]:
+    """Sends five times the usual to a server whose queue may take as long as a request usually does."""
+    # Few clients, so that none is refused while the server learns how long a text takes.
+    closed_loop(running.port, _request(text), clients=4, seconds=1.0, check=_checker(truth))
     rate = OVERLOAD * len(usual.latencies) / usual.seconds
-    over: Turn = open_loop(
-        running.port, request, rate=rate, seconds=2 * TURN_SECONDS, connections=CONNECTIONS, check=check
-    )
-    return {"queue_texts": CLIENTS, "offered": rate, "usual": _kept(usual), "over": _kept(over)}
+
+    def turn() -> Turn:
+        return open_loop(
+            running.port,
+            _request(text),
+            rate=rate,
+            seconds=2 * TURN_SECONDS,
+            connections=CONNECTIONS,
+            check=_checker(truth),
+        )
+
+    return {"offered": rate, "usual": _kept(usual), "over": _kept(_measured(running, turn))}
+
+
+def _crowd(running: Server, text: str, truth: Any, seconds: float, clients: int = CLIENTS) -> Turn:
+    """Lets clients send one text again and again, each after the answer to the last one."""
+    return closed_loop(running.port, _request(text), clients=clients, seconds=seconds, check=_checker(truth))
+
+
+def _measured(running: Server, play: Callable[[], Turn]) -> Turn:
+    """Plays a turn and adds the processor time that the server took for it."""
+    before = running.processor()
+    turn = play()
+    turn.server_seconds = running.processor() - before
+    return turn
 
 
 def _kept(turn: Turn) -> dict[str, Any]:

@@ -74,6 +74,7 @@ class Turn:
         refused: Seconds of each request that was answered with 429.
         statuses: How many answers had each status.
         generator_seconds: Processor time of this process, which plays all clients.
+        server_seconds: Processor time of the server.
         unsent: Requests that were due and could not be sent because every connection was in use.
     """
 
@@ -82,6 +83,7 @@ class Turn:
     refused: list[float] = field(default_factory=list)
     statuses: dict[int, int] = field(default_factory=dict)
     generator_seconds: float = 0.0
+    server_seconds: float = 0.0
     unsent: int = 0
 
     def add(self, reply: Reply) -> None:

@@ -154,6 +154,14 @@ def test_a_wrong_vector_ends_the_run():
         check(clients.Reply(500, b"", 0.1))
 
 
+def test_the_servers_processor_time_belongs_to_the_turn(monkeypatch):
+    running = bench.Server(1, None)
+    times = iter([2.0, 5.5])
+    monkeypatch.setattr(bench.Server, "processor", lambda server: next(times))
+    turn = bench._measured(running, lambda: clients.Turn(seconds=7.0))
+    assert (turn.seconds, turn.server_seconds) == (7.0, 3.5)
+
+
 def test_command_writes_its_reports(tiny_model, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(bench, "TURN_SECONDS", 0.1)
     monkeypatch.setattr(bench, "TEXTS", 10)
@@ -166,6 +174,8 @@ def test_command_writes_its_reports(tiny_model, tmp_path, capsys, monkeypatch):
     assert soaked["vectors"] > 60
     assert len(document["rounds"]) == 1
     assert document["rounds"][0]["crowd"]["latencies"]
+    assert set(document["overload"]) == {"offered", "usual", "over"}
     text = outputs[1].read_text()
     assert "share of bulk" in text
+    assert "processor time of the server" in text
     assert "share of bulk" in capsys.readouterr().out
