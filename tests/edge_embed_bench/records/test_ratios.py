@@ -18,8 +18,8 @@ def noisy(seed, factor=1.0, count=40, noise=0.05):
 
 
 @pytest.fixture
-def run(record):
-    """`run(seed, ours=1.0, peer=2.0)` is a report: one file of ours and one peer, by their times."""
+def report(record):
+    """`report(seed, ours=1.0, peer=2.0)` is a report: one file of ours and one peer, by their times."""
 
     def make(seed, ours=1.0, peer=2.0, *, length=16, noise=0.05, **changes):
         facts = EngineFacts("slow", {"slow": "1"}, {})
@@ -36,51 +36,51 @@ def verdicts(published, later):
 
 
 @pytest.mark.parametrize(("ours", "verdict"), [(1.0, HELD), (1.3, FELL), (0.7, BETTER)])
-def test_a_change_of_ours(run, ours, verdict):
-    assert verdicts(run(1), run(3, ours)) == {"latency": verdict, "peak memory": HELD}
+def test_a_change_of_ours(report, ours, verdict):
+    assert verdicts(report(1), report(3, ours)) == {"latency": verdict, "peak memory": HELD}
 
 
-def test_a_machine_that_is_slower_for_both_changes_no_ratio(run):
-    assert verdicts(run(1), run(3, 3.0, 6.0))["latency"] == HELD
+def test_a_machine_that_is_slower_for_both_changes_no_ratio(report):
+    assert verdicts(report(1), report(3, 3.0, 6.0))["latency"] == HELD
 
 
-def test_a_wide_interval_is_unsure_and_passes(run):
-    result = check_ratios(run(1), run(3, 1.25, noise=0.8), slack=0.05)
+def test_a_wide_interval_is_unsure_and_passes(report):
+    result = check_ratios(report(1), report(3, 1.25, noise=0.8), slack=0.05)
     assert {s.figure: s.verdict for s in result.standings}["latency"] == UNSURE
     assert not result.failed
     assert "raise --repetitions" in ratios.to_text(result)
 
 
 @pytest.mark.parametrize(("peak", "verdict"), [(94_000_000, HELD), (96_000_000, FELL)])
-def test_memory_may_grow_by_the_threshold(run, peak, verdict):
-    later = run(1)
+def test_memory_may_grow_by_the_threshold(report, peak, verdict):
+    later = report(1)
     later[0] = replace(later[0], memory=Memory(80_000_000, 20_000_000, peak))
-    assert verdicts(run(1), later)["peak memory"] == verdict
+    assert verdicts(report(1), later)["peak memory"] == verdict
 
 
-def test_the_table_ends_with_what_fell(run):
-    text = ratios.to_text(check_ratios(run(1), run(3, 1.3), slack=0.05))
+def test_the_table_ends_with_what_fell(report):
+    text = ratios.to_text(check_ratios(report(1), report(3, 1.3), slack=0.05))
     assert text.splitlines()[-1] == "1 of 2 ratios fell"
     assert text.splitlines()[-2].startswith(
         "FELL: tiny.int8 beside slow, 16 tokens, 2 threads, batch 1, latency"
     )
-    assert "no ratio fell" in ratios.to_text(check_ratios(run(1), run(3), slack=0.05))
+    assert "no ratio fell" in ratios.to_text(check_ratios(report(1), report(3), slack=0.05))
 
 
-def test_what_failed_now(run):
+def test_what_failed_now(report):
     nothing = {"status": FAILED, "error": "died", "latency": None, "memory": None}
-    ours, peer = run(3)
-    assert set(verdicts(run(1), [replace(ours, **nothing), peer]).values()) == {GONE}
-    assert set(verdicts(run(1), [ours, replace(peer, **nothing)]).values()) == {UNCOMPARED}
+    ours, peer = report(3)
+    assert set(verdicts(report(1), [replace(ours, **nothing), peer]).values()) == {GONE}
+    assert set(verdicts(report(1), [ours, replace(peer, **nothing)]).values()) == {UNCOMPARED}
 
 
-def test_only_what_was_measured_again_is_compared(run):
-    published = [*run(1), *run(1, length=64), *run(1, recipe="mixed")[:1]]
-    found = check_ratios(published, run(3), slack=0.05).standings
+def test_only_what_was_measured_again_is_compared(report):
+    published = [*report(1), *report(1, length=64), *report(1, recipe="mixed")[:1]]
+    found = check_ratios(published, report(3), slack=0.05).standings
     assert {(s.subject, s.cell.length) for s in found} == {("tiny.int8", 16)}
 
 
-def test_a_corpus(run):
+def test_a_corpus(report):
     def indexed(records, seed):
         whole = Throughput("c", 10, 100, 0, 1.0, 0.1, [1.0], 10.0, 100.0)
         return [
@@ -94,20 +94,20 @@ def test_a_corpus(run):
             for place, r in enumerate(records)
         ]
 
-    found = verdicts(indexed(run(1), 1), indexed(run(1), 3))
+    found = verdicts(indexed(report(1), 1), indexed(report(1), 3))
     assert found["corpus, per call"] == HELD
 
 
-def test_reports_without_a_common_ratio(run):
+def test_reports_without_a_common_ratio(report):
     with pytest.raises(InputError, match="holds no ratio"):
-        check_ratios(run(1)[:1], run(3), slack=0.05)
+        check_ratios(report(1)[:1], report(3), slack=0.05)
     with pytest.raises(InputError, match="no ratio in common"):
-        check_ratios(run(1), run(3, length=64), slack=0.05)
+        check_ratios(report(1), report(3, length=64), slack=0.05)
 
 
-def test_the_command_on_two_reports(bench, run, tmp_path):
+def test_the_command_on_two_reports(bench, report, tmp_path):
     published, same, slower = (tmp_path / f"{name}.json" for name in ("published", "same", "slower"))
-    for path, records in ((published, run(1)), (same, run(3)), (slower, run(3, 1.3))):
+    for path, records in ((published, report(1)), (same, report(3)), (slower, report(3, 1.3))):
         path.write_text(to_json(records), "utf-8")
     assert bench(same, "--check", published).code == 0
     result = bench(slower, "--check", published)
@@ -127,9 +127,9 @@ def test_the_command_on_two_reports(bench, run, tmp_path):
         (["--check", "none.json"], "none.json"),
     ],
 )
-def test_what_cannot_be_checked(bench, run, tmp_path, words, problem):
+def test_what_cannot_be_checked(bench, report, tmp_path, words, problem):
     facts = EngineFacts("openvino", {"openvino": "1"}, {})
-    ours, peer = run(1)
+    ours, peer = report(1)
     files = {"OURS": [ours], "BOTH": [ours, replace(peer, engine=facts)]}
     for name, records in files.items():
         (tmp_path / f"{name}.json").write_text(to_json(records), "utf-8")
@@ -138,13 +138,13 @@ def test_what_cannot_be_checked(bench, run, tmp_path, words, problem):
     assert problem in result.err
 
 
-def test_the_plan_of_the_published_report_is_measured_again(bench, run, tiny_model, tmp_path, monkeypatch):
+def test_the_plan_of_the_published_report_is_measured_again(bench, report, tiny_model, tmp_path, monkeypatch):
     from edge_embed_bench.run import bench as command
 
     facts = EngineFacts("openvino", {"openvino": "1"}, {})
     published = []
     for length in (16, 32):
-        ours, peer = run(1, length=length)
+        ours, peer = report(1, length=length)
         published += [ours, replace(peer, engine=facts)]
     path = tmp_path / "published.json"
     path.write_text(to_json(published), "utf-8")
