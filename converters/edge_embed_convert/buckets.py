@@ -34,7 +34,7 @@ def check_buckets(buckets: Sequence[int], max_tokens: int) -> list[int]:
     """Returns a user's buckets in ascending order.
 
     Raises:
-        CheckpointError: If they are empty, repeat, do not reach the model's maximum, or pass it.
+        CheckpointError: If there are none, one is there twice, or the largest is not the model's maximum.
     """
     ordered = sorted(buckets)
     if not ordered or ordered[0] < 4 or len(set(ordered)) < len(ordered) or ordered[-1] != max_tokens:

@@ -7,7 +7,7 @@ from edge_embed_convert.source.checkpoint import Checkpoint
 
 
 def choose_recipe(checkpoint: Checkpoint, recipe: str | None) -> Recipe:
-    """Returns the recipe of a name, by default the checkpoint's own, else its family's.
+    """Returns the recipe of a name. The default is the checkpoint's own recipe, or else its family's.
 
     Raises:
         RecipeError: If the recipe is unknown.

@@ -47,7 +47,7 @@ class PackedWeights:
         self._state = self._now()
 
     def close(self) -> None:
-        """Closes the file. Graphs have mapped what they need."""
+        """Closes the file. Graphs keep what they have mapped."""
         descriptor, self._descriptor, self._state = self._descriptor, None, None
         if descriptor is not None:
             os.close(descriptor)

@@ -236,7 +236,7 @@ class Entry:
             os.utime(self._path)
 
     def store(self, record: Record) -> None:
-        """Writes the record in one step."""
+        """Writes the record atomically."""
         temporary = self.directory / f".{self.key}.{os.getpid()}-{os.urandom(4).hex()}.tmp"
         text = json.dumps(to_json(record), indent=1)
         try:

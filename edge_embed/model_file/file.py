@@ -37,7 +37,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Identity:
-    """What tells a file apart from another at the same path, without reading it."""
+    """What distinguishes a file from another at the same path, without reading it."""
 
     size: int
     mtime_ns: int
@@ -144,7 +144,7 @@ class ModelFile:
             )
 
     def close(self) -> None:
-        """Closes the file. What was read of it stays. Calling it again does nothing."""
+        """Closes the file. What was read from it stays valid. Calling it again does nothing."""
         self._file.close()
 
     def require_unchanged(self) -> None:

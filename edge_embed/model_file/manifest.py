@@ -81,7 +81,7 @@ class TokenizerRecord:
 
 @dataclass(frozen=True)
 class Licence:
-    """The checkpoint's licence by name, and the zip members that carry its text."""
+    """The checkpoint's licence by name, and the zip members that contain its text."""
 
     name: str | None = None
     files: list[str] = field(default_factory=list)

@@ -54,12 +54,12 @@ def from_json(
 
 
 def to_json(value: Any, unknown: Unknown | None = None) -> dict[str, Any]:
-    """Returns a dataclass as what `json.dumps` takes.
+    """Returns a dataclass as a dictionary for `json.dumps`.
 
     Args:
         value: The dataclass.
-        unknown: Fields to put back, as `from_json` collected them. Those of an object that is no longer
-            there, and those whose name the object has by now, are left out.
+        unknown: Fields to put back, as `from_json` collected them. A field is left out if its object no
+            longer exists, or has a field of that name by now.
     """
     raw: dict[str, Any] = dataclasses.asdict(value)
     for field in dataclasses.fields(value):

@@ -90,7 +90,7 @@ class Rerun:
         )
 
     def answer(self, probe: Probe) -> tuple[list[int], Vector]:
-        """Returns the ids that are fed for a probe, and its vector."""
+        """Returns the token ids that a probe is run with, and its vector."""
         embedder = self._embedder
         prompt = embedder.prompts[probe.prompt_name] if probe.prompt_name is not None else ""
         with warnings.catch_warnings():
@@ -111,7 +111,7 @@ class Rerun:
 
 
 def fed(embedder: Embedder, text: str) -> list[int]:
-    """Returns the ids that the runtime feeds for a text: cut to the maximum as truncation cuts them."""
+    """Returns the token ids that the runtime runs for a text, cut to the maximum as `truncate` does."""
     ids = embedder.tokenize([text])[0]
     limit, suffix = embedder.max_seq_length, embedder.manifest.tokenizer.suffix_ids
     return ids if len(ids) <= limit else ids[: limit - len(suffix)] + suffix

@@ -13,7 +13,7 @@ _NO_TITLE = "title: none"
 def choose_prompt(
     prompts: Mapping[str, str], prompt: str | None, prompt_name: str | None, default_name: str | None
 ) -> str:
-    """Returns what goes before each text: the prompt given, else the one named, else the default one.
+    """Returns what goes before each text: the given prompt, or else the named one, or else the default.
 
     Raises:
         InputError: If the name is unknown or the prompt is not a text.
@@ -50,9 +50,9 @@ def task_prompt_name(prompts: Mapping[str, str], names: Sequence[str]) -> str | 
 def with_titles(
     texts: Sequence[str], prompt: str, titles: str | Sequence[str | None] | None
 ) -> tuple[list[str], list[str]]:
-    """Returns one prompt and one text per document, with the titles worked in.
+    """Returns one prompt and one text per document, with the titles inserted.
 
-    A prompt with a place for a title ("title: none") takes it there; without one the title goes
+    A prompt with a place for a title ("title: none") gets the title there. With other prompts the title goes
     before the text.
 
     Raises:

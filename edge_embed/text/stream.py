@@ -62,7 +62,7 @@ def read_ids(tokenizer: Tokenizer, source: Source, chunk: int) -> Iterator[Part]
     Args:
         tokenizer: The tokenizer.
         source: The text.
-        chunk: How many characters to read at a time. More are read where there is no border.
+        chunk: How many characters to read at a time. More are read if there is no border to stop at.
     """
     # What is encoded is source[start:end]. Its first `known` ids, up to `done`, were yielded already.
     start = end = done = known = 0

@@ -76,7 +76,7 @@ class Budget:
         return 1 - score.neighbours <= (self.max_loss or 0.0)
 
     def better(self, trial: Trial) -> tuple[float, float]:
-        """Returns what to choose the greatest of, among files that keep to it."""
+        """Returns the value that is to be as large as possible, among files within the budget."""
         by_quality = (trial.score.cosine, -float(trial.size))
         return by_quality if self.max_size is not None else (-float(trial.size), trial.score.cosine)
 
@@ -113,12 +113,12 @@ class Search:
 
     Attributes:
         conversion: The file.
-        budget: What it had to keep to.
-        winner: Its trial.
+        budget: The budget.
+        winner: The trial of the file.
         trials: Every recipe that was tried, the winner among them.
-        parts: The loss of each part at each scheme, 1 less the mean cosine.
+        parts: The loss of each part in each scheme: 1 minus the mean cosine.
         texts: How many measuring texts there were, and which.
-        reused: Measurements that came out of the journal.
+        reused: How many measurements were read from the journal.
     """
 
     conversion: Conversion

@@ -26,7 +26,7 @@ class Choice:
     Attributes:
         scheme: How.
         size: Bytes.
-        loss: One minus the mean cosine if only this part is stored so.
+        loss: 1 minus the mean cosine if only this part is stored in this way.
     """
 
     scheme: Scheme
@@ -54,7 +54,7 @@ class Front:
     _picks: Sequence[npt.NDArray[np.int32]]
 
     def at(self, size: int) -> Mixture | None:
-        """Returns the best mixture that has at most this number of bytes; None if there is none."""
+        """Returns the best mixture of at most this size in bytes, or None."""
         units = (size - self.smallest) // UNIT
         if units < 0:
             return None

@@ -143,7 +143,7 @@ class Sensitivity:
 
 
 def spread(parts: Sequence[Part], mixture: Mapping[str, Scheme]) -> dict[str, Scheme]:
-    """Returns the scheme of each path where a mixture names that of each part."""
+    """Returns the scheme of each path, for a mixture that names the scheme of each part."""
     return {path: mixture[part.name] for part in parts for path in part.paths}
 
 

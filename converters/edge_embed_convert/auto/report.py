@@ -54,9 +54,9 @@ def to_markdown(search: Search) -> str:
 
 
 def verdict(search: Search) -> list[str]:
-    """Returns the lines that say what won, and whether any fixed recipe is as good in less space."""
+    """Returns lines that say which recipe was best, and whether a fixed recipe is as good and smaller."""
     winner, beaten = search.winner, search.beaten_by()
-    lines = [f"Judged by {search.texts} that nothing was fitted to."]
+    lines = [f"Measured on {search.texts} that nothing was fitted to."]
     if winner.label != AUTO:
         lines.append(f"The fixed recipe {winner.label} is better than what the search found; it was written.")
     elif beaten:

@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the container and prints how its reader answered."""
+    """Writes the container and prints the result of reading it back."""
     # Imported here: the help must not wait for numpy.
     from dataclasses import asdict
 

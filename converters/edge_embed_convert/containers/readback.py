@@ -30,12 +30,12 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Reading:
-    """What a reader answered.
+    """The result of reading a container back.
 
     Attributes:
-        reader: The wheel, with its version.
+        reader: The package that read it, and its version.
         probes: How many probes it ran.
-        left_out: How many were longer than the container takes.
+        left_out: How many were too long for the container.
         cosine_min: The least cosine to the model file's own vector.
     """
 
@@ -70,7 +70,7 @@ class Reader:
 
     @property
     def label(self) -> str:
-        """The wheel and its version."""
+        """The package and its version."""
         return f"{self.distribution} {importlib.metadata.version(self.distribution)}"
 
 

@@ -35,7 +35,7 @@ def check(model: ModelFile) -> None:
     """Refuses a file that TextEmbedder cannot run.
 
     Raises:
-        ConversionError: If its tokenizer is no SentencePiece model.
+        ConversionError: If its tokenizer is not a SentencePiece model.
     """
     require_sentencepiece(model, f".{TASK}")
 

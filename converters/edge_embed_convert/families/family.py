@@ -157,12 +157,12 @@ def positive(raw: Mapping[str, Any], key: str, default: int | None = None) -> in
 
 
 def require_supported(raw: Mapping[str, Any], supported: Mapping[str, tuple[Any, tuple[Any, ...]]]) -> None:
-    """Refuses entries of config.json that ask for something the encoder does not compute.
+    """Refuses entries of config.json that need something the encoder does not compute.
 
     Args:
         raw: The parsed file.
-        supported: By key, what transformers takes where the file does not say, and the values that are
-            computed. An entry of null counts as missing.
+        supported: By key: the value that transformers takes if the file has none, and the values that are
+            supported. An entry of null counts as missing.
 
     Raises:
         CheckpointError: If an entry has another value; the message names it.

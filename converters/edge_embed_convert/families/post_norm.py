@@ -100,7 +100,7 @@ def read_shape(raw: Mapping[str, Any], **others: Any) -> PostNormShape:
 
     Args:
         raw: The parsed file.
-        **others: What the family reads in another way or has beside them.
+        **others: Sizes that the family reads in another way, or has in addition.
 
     Raises:
         CheckpointError: If one is missing or not a positive number, or the activation is not supported.

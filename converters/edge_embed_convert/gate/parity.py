@@ -88,7 +88,7 @@ def measure_graph(
 ) -> Parity:
     """Runs the float32 graph over the probes, before quantization, and compares.
 
-    A wrong window or a lost layer can hide in the noise of int4. In float32 there is no such noise: rewriting
+    With int4, rounding errors can conceal a wrong window or a lost layer. In float32 they cannot: rewriting
     and exporting must be exact, so any later loss comes from the recipe.
 
     Args:

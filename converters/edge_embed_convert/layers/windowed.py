@@ -53,7 +53,7 @@ class WindowedContext:
         return attend(query, key, value, self.window if sliding else self.padding)
 
     def attend_in_window(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Attends block by block: one radius of queries against the three radii of keys they can see.
+        """Attends block by block: the queries of one radius see the keys of three radii.
 
         Args:
             query: ``(1, L, H, d)``.

@@ -92,7 +92,7 @@ class OnGrid(nn.Module):
         self.grid, self.offset = linear(shifted.reshape(weight.shape), bias), linear(offset)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Applies both to ``(..., in)`` and adds."""
+        """Applies both projections to ``(..., in)`` and adds the results."""
         sums = x.reshape(*x.shape[:-1], -1, BLOCK).sum(-1)
         result: Tensor = self.grid(x) + self.offset(sums)
         return result
@@ -104,7 +104,7 @@ def keeps_grid(scheme: Scheme) -> bool:
 
 
 def write_grids(graph: bytes, model: EmbeddingModel, recipe: Recipe, projections: Projections) -> bytes:
-    """Writes the multiples of weights that lie on the grid into a quantized graph.
+    """Writes the multiples of weights that are on the grid of Q4_0 into a quantized graph.
 
     Args:
         graph: The flatbuffer as ai-edge-quantizer gives it.

@@ -44,7 +44,7 @@ class TwoPlanes(nn.Module):
         self.fine = linear(weight - coarse)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Applies both planes to ``(..., in)`` and adds."""
+        """Applies both planes to ``(..., in)`` and adds the results."""
         result: Tensor = self.coarse(x) + self.fine(x)
         return result
 

@@ -108,7 +108,7 @@ class Weights:
         return linear(weight, self.take(f"{name}.bias", out_features) if bias else None)
 
     def strip_prefix(self, *prefixes: str, unused: Iterable[str] = ()) -> None:
-        """Drops a wrapper's prefix (`model.`, `bert.`) where every tensor but the unused ones has it."""
+        """Drops a wrapper's prefix (`model.`, `bert.`) if every tensor except the unused ones has it."""
         for prefix in prefixes:
             inside = [name for name in self._tensors if not _matches(name, unused)]
             if inside and all(name.startswith(prefix) for name in inside):
@@ -120,10 +120,10 @@ class Weights:
         """Checks that every tensor was taken.
 
         Args:
-            unused: Patterns of tensors that the family is known to carry and an encoder not to use.
+            unused: Patterns of tensors that checkpoints of the family contain and the encoder does not use.
 
         Raises:
-            CheckpointError: If a tensor was never taken, since the model would then not be the source.
+            CheckpointError: If a tensor was not taken, because the model would then differ from the source.
         """
         left = [name for name in self._tensors if not _matches(name, unused)]
         if left:

@@ -79,7 +79,7 @@ class Graph:
         length: Tokens that the graph takes.
         dimension: Numbers that it gives.
         num_threads: Threads of the XNNPACK delegate.
-        weight_cache: A file for packed weights, made if it is missing or garbage.
+        weight_cache: A file for packed weights, made again if it is missing or damaged.
 
     Raises:
         LiteRtError: If LiteRT refuses the flatbuffer or cannot compile it.

@@ -153,7 +153,7 @@ def silence_exit() -> None:
 
 
 def refused_operators(lines: Sequence[str]) -> list[str]:
-    """Returns which operators an accelerator refused and why, each reason once."""
+    """Returns the operators that an accelerator refused, with the reasons, each reason once."""
     reasons = {
         f"{found[1]}: {_short(found[2])}": None for line in lines if (found := re.match(_REFUSED, line))
     }

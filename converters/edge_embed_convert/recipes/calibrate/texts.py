@@ -55,7 +55,7 @@ class Calibration:
             path: UTF-8 text; None for the built-in texts.
 
         Raises:
-            InputError: If it cannot be read, is not UTF-8, or holds too few texts; with the line.
+            InputError: If it cannot be read, is not UTF-8, or has too few texts. The message names the line.
         """
         source = BUILT_IN if path is None else Path(path).expanduser()
         try:
