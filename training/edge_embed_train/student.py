@@ -99,7 +99,7 @@ def cut_vocabulary(
     spec: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
     if spec["model"]["type"] != "WordPiece":
         raise CheckpointError(
-            "a student takes its teacher's WordPiece tokenizer",
+            "a student needs a teacher with a WordPiece tokenizer",
             got=spec["model"]["type"],
             expected="WordPiece",
         )

@@ -111,7 +111,7 @@ def sides(data: Dataset, query: str, document: str) -> tuple[list[str], list[str
         whole = [f"{title} {text}".strip() for title, text in zip(data.titles, data.documents, strict=True)]
         return [query + text for text in data.queries], [document + text for text in whole]
     raise InputError(
-        f"{data.name} cannot be judged here", got=data.kind, expected="a set of similarity or retrieval"
+        f"{data.name} cannot be scored here", got=data.kind, expected="a similarity or retrieval set"
     )
 
 

@@ -135,7 +135,7 @@ def read_all(paths: Sequence[str | Path]) -> list[Dataset]:
     ]
     if len({data.name for data in sets}) < len(sets):
         raise InputError(
-            "two sets have one name", got=", ".join(data.name for data in sets), fix="rename one"
+            "two sets have the same name", got=", ".join(data.name for data in sets), fix="rename one"
         )
     return sets
 
@@ -157,7 +157,7 @@ def _read_directory(place: Path) -> Dataset:
     names = sorted(p.name for p in place.iterdir())
     fix = "name the .tsv files one by one" if any(name.endswith(".tsv") for name in names) else None
     raise InputError(
-        f"{place} has no layout that is known",
+        f"{place} has no known layout",
         got=", ".join(names[:8]) or "an empty directory",
         expected=LAYOUTS,
         fix=fix,

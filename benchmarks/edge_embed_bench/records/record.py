@@ -148,7 +148,7 @@ class Latency:
         """
         if not samples or not all(0 < s < math.inf for s in samples):
             raise MeasurementError(
-                "a clock reading that cannot be", got=repr(list(samples)[:5]), expected="seconds"
+                "a clock reading is impossible", got=repr(list(samples)[:5]), expected="seconds"
             )
         middle = median(samples)
         return cls(
@@ -307,7 +307,7 @@ class Record:
                 raise MeasurementError(
                     f"{name} cannot be {value!r}",
                     expected="a positive figure, or None with a reason",
-                    fix="measure again; if it stays, this system does not report it",
+                    fix="measure again; if the error stays, this system does not report it",
                 )
 
     @property

@@ -85,12 +85,12 @@ def test_a_recipe_is_read_with_defaults_and_paths_beside_it(tmp_path: Path) -> N
         ('quantize = "int4"', 'quantize = "e4.octav_a8_f4_p4"', "cannot follow"),
         ('data = ["pairs"]\nsteps', 'data = ["pears"]\nsteps', "names data that the recipe lacks"),
         ("steps = 10", "patience = 2", "cannot stop early"),
-        ("steps = 10", 'name = "qat"', "two stages have one name"),
+        ("steps = 10", 'name = "qat"', "two stages have the same name"),
         ('kind = "finetune"', 'kind = "student"', "cannot follow another|unknown key"),
         ("learning_rate = 1", 'schedule = "sine"', "no such schedule"),
         ("learning_rate = 1", "batch_size = 1", "more than one row in a batch"),
         ("learning_rate = 1", "shares = { other = 1.0 }", "does not use"),
-        ("[data.pairs]", "[data.pairs", "no TOML"),
+        ("[data.pairs]", "[data.pairs", "not valid TOML"),
     ],
 )
 def test_what_cannot_work_is_one_clear_error(old: str, new: str, message: str, tmp_path: Path) -> None:

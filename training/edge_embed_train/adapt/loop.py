@@ -101,5 +101,5 @@ def _save(model: Any, optimizer: Any, steps: int, state: Path) -> None:
         raise TrainingError(
             f"the state of step {steps} cannot be written",
             got=str(error).splitlines()[0],
-            fix="free disk space and run the same command again: it goes on from the state before",
+            fix="free disk space and run the same command again: it continues from the state before",
         ) from error

@@ -56,7 +56,7 @@ def read_recipe(path: str | Path) -> Recipe:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"the recipe {place} cannot be read", got=str(error)) from error
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{place} is no TOML", got=str(error)) from error
+        raise InputError(f"{place} is not valid TOML", got=str(error)) from error
     data = {
         name: _data_set(section, f"[data.{name}]", place.parent)
         for name, section in _table(table.pop("data", {}), "data").items()
@@ -213,7 +213,7 @@ def _check(recipe: Recipe) -> None:
     names = [stage.name for stage in recipe.stages]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise InputError("two stages have one name", got=twice, fix="give each a `name`")
+        raise InputError("two stages have the same name", got=twice, fix="give each a `name`")
     quantized = ""
     for number, stage in enumerate(recipe.stages, 1):
         where = f"stage {number} ({stage.name})"
@@ -237,7 +237,7 @@ def _check(recipe: Recipe) -> None:
     first = recipe.stages[0]
     if isinstance(first, StudentStage):
         if not recipe.teacher:
-            raise InputError("a student is made of a teacher", got="none", fix="name a `teacher`")
+            raise InputError("a student needs a teacher", got="none", fix="name a `teacher`")
     elif not recipe.model:
         raise InputError("the recipe names no model to start from", expected="a directory or a hub id")
 

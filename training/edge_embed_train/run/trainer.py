@@ -52,7 +52,7 @@ class StageTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
                 f"the checkpoint of step {self.state.global_step} cannot be written",
                 got=str(error).splitlines()[0],
                 expected=f"free space at {self.checkpoints}",
-                fix=f"free disk space and run the same command again: it goes on from {kept.name}"
+                fix=f"free disk space and run the same command again: it continues from {kept.name}"
                 if kept
                 else "free disk space and run the same command again",
             ) from error
@@ -68,7 +68,7 @@ def require_finite(model: Any, checkpoints: Path) -> None:
         if not bool(parameter.isfinite().all()):
             kept = last_checkpoint(checkpoints)
             raise TrainingError(
-                "the weights are not numbers any more",
+                "the weights contain values that are not numbers",
                 got=name,
                 fix="lower the learning rate in a recipe for a new run; "
                 + (f"the last good checkpoint is {kept}" if kept else "no checkpoint was written yet"),

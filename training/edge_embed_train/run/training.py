@@ -258,5 +258,5 @@ def save_model(model: Any, target: Path) -> None:
         raise TrainingError(
             f"the model cannot be written to {target}",
             got=str(error),
-            fix="free disk space and run the same command again: it goes on from its last checkpoint",
+            fix="free disk space and run the same command again: it continues from its last checkpoint",
         ) from error
