@@ -142,8 +142,8 @@ def test_bad_classification(tmp_path: Path, train: str, test: str, words: list[s
 
 
 def test_unknown_layouts(tmp_path: Path) -> None:
-    refuse(tmp_path, "no layout", "an empty directory", "corpus.jsonl")
-    refuse(write(tmp_path / "sts", {"a.tsv": STS}), "no layout", "a.tsv", "one by one")
+    refuse(tmp_path, "no known layout", "an empty directory", "corpus.jsonl")
+    refuse(write(tmp_path / "sts", {"a.tsv": STS}), "no known layout", "a.tsv", "one by one")
     refuse(write(tmp_path / "x", {"a.csv": "a,b"}) / "a.csv", ".csv")
     refuse(tmp_path / "nowhere.tsv", "nowhere.tsv", "No such file")
     refuse(tmp_path / "nowhere", "nowhere", "No such file")
