@@ -19,8 +19,10 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edge_embed import __version__
+from edge_embed.errors import EdgeEmbedError
 from edge_embed.serve.errors import HttpError
 from edge_embed.serve.gate import Gate, answer, read_body
+from edge_embed.serve.logs import log
 from edge_embed.serve.metrics import CONTENT_TYPE, Metrics, resident_bytes
 from edge_embed.serve.model import Embeddings, ServedModel
 from edge_embed.serve.openapi import document
@@ -129,7 +131,8 @@ class Server:
                 self.gate,
                 allow_origins=options.allowed_origins,
                 allow_methods=["GET", "POST"],
-                allow_headers=["authorization", "content-type"],
+                allow_headers=["authorization", "content-type", "x-request-id"],
+                expose_headers=["x-request-id", "x-truncated-texts", "retry-after"],
             )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -151,8 +154,13 @@ class Server:
         loop = asyncio.get_running_loop()
 
         async def warm_up() -> None:
-            await loop.run_in_executor(None, self.model.warm_up)
-            self.gate.ready = True
+            try:
+                await loop.run_in_executor(None, self.model.warm_up)
+            except EdgeEmbedError as error:
+                self.gate.failure = error.what
+                log.error("the model cannot run: %s", error)
+            else:
+                self.gate.ready = True
 
         warming = asyncio.create_task(warm_up())
         try:
@@ -253,6 +261,8 @@ class Server:
         await answer(send, _json(info))
 
     async def _health(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.gate.failure:
+            raise HttpError(503, f"the model cannot run: {self.gate.failure}", code="model_failure")
         if not self.gate.ready or self.gate.draining:
             state = "stopping" if self.gate.draining else "starting"
             raise HttpError(503, f"the server is {state}", code=state)

@@ -55,6 +55,7 @@ class Gate:
         self._keys = [sha256(key.encode()).digest() for key in options.api_keys]
         self.ready = False
         self.draining = False
+        self.failure = ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -119,8 +120,8 @@ class Gate:
                 code="wrong_host",
             )
         if self._keys and path not in OPEN_PATHS:
-            shown = headers.get(b"authorization", b"").removeprefix(b"Bearer ").strip()
-            digest = sha256(shown).digest()
+            scheme, _, shown = headers.get(b"authorization", b"").partition(b" ")
+            digest = sha256(shown.strip() if scheme.lower() == b"bearer" else b"").digest()
             # Every key is compared, in constant time, so that the time tells nothing about the keys.
             matches = [hmac.compare_digest(digest, key) for key in self._keys]
             if not any(matches):
@@ -133,6 +134,8 @@ class Gate:
         if path not in OPEN_PATHS and path != "/metrics":
             if self.draining:
                 raise HttpError(503, "the server is shutting down", code="shutting_down")
+            if self.failure:
+                raise HttpError(503, f"the model cannot run: {self.failure}", code="model_failure")
             if not self.ready:
                 raise HttpError(503, "the server is starting", code="starting", headers={"retry-after": "1"})
             self._admit(path)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from typing import cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from edge_embed.serve.errors import HttpError
 
 START = b"HTTP/1.1 "
 """What every answer begins with."""
@@ -34,6 +37,14 @@ class Protocol(HttpToolsProtocol):
             cycle.transport = cast("asyncio.Transport", _Begun(self.transport))
             self.loop.call_later(FIRST_LOOK, self._look, FIRST_LOOK)
         return True
+
+    def send_400_response(self, msg: str) -> None:
+        """Answers what is no HTTP."""
+        body = json.dumps(HttpError(400, msg, code="invalid_http").body()).encode()
+        head = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
+        head += f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        self.transport.write(head.encode() + body)
+        self.transport.close()
 
     def _look(self, waited: float) -> None:
         """Ends the connection if the client has reset it."""

@@ -57,10 +57,17 @@ class EmbeddingRequest:
     normalize: bool | None = None
 
 
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
 def parse_json(body: bytes) -> Json:
-    """Returns the object that a request body holds."""
+    """Returns the object that a request body holds. Python's NaN and Infinity are refused."""
     try:
-        value = json.loads(body)
+        value = _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     except (ValueError, RecursionError) as error:
         raise invalid(f"the body is not valid JSON: {error}", code="invalid_json") from error
     if not isinstance(value, dict):

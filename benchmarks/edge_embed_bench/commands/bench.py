@@ -150,6 +150,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "requests, overload",
     )
     options.add_number(serve, "--rounds", 5, "how often the server and the model are measured in turns")
+    serve.add_argument(
+        "--serve-peer",
+        metavar="NAME=COMMAND",
+        action="append",
+        default=[],
+        help="another server with /v1/embeddings, to be measured in turns with this one; its command "
+        "names {port}",
+    )
     options.add_number(serve, "--requests", 10_000, "number of requests for the measurement of memory")
     compare = parser.add_argument_group("comparing")
     compare.add_argument(

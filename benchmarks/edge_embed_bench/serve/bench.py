@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from edge_embed_bench.records.machine import describe_machine
 from edge_embed_bench.records.stats import median, quantiles
 from edge_embed_bench.reports.documents import check_document_files, write_document
 from edge_embed_bench.serve.clients import HOST, Reply, Turn, closed_loop, open_loop, post
+from edge_embed_bench.serve.peers import Running, parse_peer, play, started
 from edge_embed_bench.serve.report import markdown, table
 from edge_embed_bench.serve.soak import PATH, shots, soak, vectors_of
 from edge_embed_bench.worker.process import Launch, WorkerProcess, here
@@ -76,12 +77,14 @@ def run(args: argparse.Namespace) -> int:
             fix="edge_embed bench model.tflite --serve",
         )
     check_document_files(args.output)
+    peers = [parse_peer(words) for words in args.serve_peer]
     threads = (args.threads or [0])[0]
     with _model(args.files[0], threads) as model, tempfile.TemporaryDirectory() as folder:
         text = model.ask("texts", lengths=[TOKENS])["texts"][0]
         truth = _vectors(model, [text], Path(folder))
         with server(args.files[0], threads) as running:
-            rounds = _rounds(model, running, text, truth[0], args.rounds)
+            with started(peers) as others:
+                rounds = _rounds(model, running, text, truth[0], args.rounds, others)
             soaked = _soak(model, running, Path(folder), args.requests)
             usual = _measured(running, lambda: _crowd(running, text, truth[0], TURN_SECONDS))
         limit = f"{median(usual.latencies):.3f}"
@@ -94,6 +97,10 @@ def run(args: argparse.Namespace) -> int:
         "clients": CLIENTS,
         "tokens": TOKENS,
         "rounds": rounds,
+        "peers": {
+            other.name: {"error": other.error, "turns": [_kept(turn) for turn in other.turns]}
+            for other in others
+        },
         "soak": soaked,
         "overload": overload,
     }
@@ -161,11 +168,16 @@ def _model(path: Path, threads: int) -> Iterator[WorkerProcess]:
         yield process
 
 
-def _rounds(model: WorkerProcess, running: Server, text: str, truth: Any, count: int) -> list[dict[str, Any]]:
-    """Takes turns: the model in bulk, 32 clients, the model alone, one client."""
+def _rounds(
+    model: WorkerProcess, running: Server, text: str, truth: Any, count: int, others: Sequence[Running]
+) -> list[dict[str, Any]]:
+    """Takes turns: the model in bulk, 32 clients, the same at each peer, the model alone, one client."""
     # Unmeasured, so that every process has its graphs.
     model.ask("bulk", text=text, seconds=1.0)
     _crowd(running, text, truth, 1.0)
+    for other in others:
+        play(other, text, truth, clients=CLIENTS, seconds=1.0)
+        other.turns.clear()
     rounds: list[dict[str, Any]] = []
     with progress_bar(4 * count, "serving", unit="turn") as advance:
         for _ in range(count):
@@ -173,6 +185,8 @@ def _rounds(model: WorkerProcess, running: Server, text: str, truth: Any, count:
             advance(1)
             turn["crowd"] = _kept(_measured(running, lambda: _crowd(running, text, truth, TURN_SECONDS)))
             advance(1)
+            for other in others:
+                play(other, text, truth, clients=CLIENTS, seconds=TURN_SECONDS)
             turn["single"] = quantiles(model.ask("single", text=text, seconds=TURN_SECONDS)["samples"])
             advance(1)
             turn["alone"] = _kept(_crowd(running, text, truth, TURN_SECONDS, clients=1))

@@ -28,13 +28,23 @@ class Connection:
 
     Args:
         port: The server's port.
+
+    Attributes:
+        over: Whether the server ended it with its last answer, as servers of HTTP/1.0 do.
     """
 
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection((HOST, port), timeout=60)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._port = port
         self._buffer = b""
         self.started = 0.0
+        self.over = False
+        self.open()
+
+    def open(self) -> None:
+        """Connects, for the first time or again."""
+        self.socket = socket.create_connection((HOST, self._port), timeout=60)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.over = False
 
     def send(self, request: bytes) -> None:
         """Sends a request."""
@@ -48,15 +58,16 @@ class Connection:
             ConnectionError: If the server has closed the connection.
         """
         data = self.socket.recv(CHUNK)
-        if not data:
-            raise ConnectionError("the server closed the connection")
         self._buffer += data
         head, found, body = self._buffer.partition(b"\r\n\r\n")
-        if not found:
-            return None
         length = _content_length(head)
-        if len(body) < length:
+        if not data:
+            if not found or length is not None:
+                raise ConnectionError("the server closed the connection")
+            self.over, length = True, len(body)  # the answer ends with the connection
+        if not found or length is None or len(body) < length:
             return None
+        self.over = self.over or head.startswith(b"HTTP/1.0") or b"connection: close" in head.lower()
         return Reply(int(head[9:12]), body[:length], time.perf_counter() - self.started)
 
     def close(self) -> None:
@@ -197,9 +208,16 @@ class _Crowd:
     def answers(self, timeout: float = 60.0) -> Iterator[tuple[Connection, Reply]]:
         """Yields the complete answers that have arrived; waits for data at most `timeout` seconds."""
         for key, _ in self._selector.select(timeout):
-            reply = key.data.receive()
-            if reply is not None:
-                yield key.data, reply
+            connection: Connection = key.data
+            reply = connection.receive()
+            if reply is None:
+                continue
+            if connection.over:
+                self._selector.unregister(connection.socket)
+                connection.close()
+                connection.open()
+                self._selector.register(connection.socket, selectors.EVENT_READ, connection)
+            yield connection, reply
 
     def __enter__(self) -> _Crowd:
         return self
@@ -210,9 +228,9 @@ class _Crowd:
             connection.close()
 
 
-def _content_length(head: bytes) -> int:
+def _content_length(head: bytes) -> int | None:
     for line in head.lower().split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")
         if name == b"content-length":
             return int(value)
-    return 0
+    return None

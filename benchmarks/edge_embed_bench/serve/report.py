@@ -8,6 +8,7 @@ from typing import Any
 from edge_embed_bench.records.stats import median, percentile
 
 GOAL_RATE, GOAL_TAIL, GOAL_ADDED_MS, GOAL_MEMORY_MB, GOAL_OVERLOAD = 0.7, 3.0, 1.0, 5.0, 2.0
+GOAL_PEER = 2.0
 
 
 def facts(document: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -36,6 +37,7 @@ def facts(document: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             f"{percentile(crowd, 99) / median(crowd):.2f}",
             f"≤ {GOAL_TAIL:g}",
         ),
+        *_peer_rows(document, rates),
         ("one client: ms above the model's own", _spread(added, ".2f"), f"≤ {GOAL_ADDED_MS:g}"),
         (f"{clients} clients: processor time of all of them, cores", _spread(clients_took, ".2f"), ""),
         (f"{clients} clients: processor time of the server, cores", _spread(server_took, ".2f"), ""),
@@ -119,6 +121,22 @@ def markdown(document: Mapping[str, Any]) -> str:
         *(f"| {name} | {value} | {goal} |" for name, value, goal in facts(document)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _peer_rows(document: Mapping[str, Any], rates: list[float]) -> list[tuple[str, str, str]]:
+    """Returns the rate of each peer, and how many times the best one's ours is."""
+    rows, best = [], 0.0
+    for name, peer in document["peers"].items():
+        theirs = [_answered(turn) / turn["seconds"] for turn in peer["turns"]]
+        value = f"error: {peer['error']}" if peer["error"] else _spread(theirs, ".0f")
+        rows.append((f"{name}, {document['clients']} clients, texts/s", value.replace("|", "/"), ""))
+        if not peer["error"]:
+            best = max(best, median(theirs))
+    if best:
+        rows.append(
+            ("rate / that of the best other server", f"{median(rates) / best:.2f}", f"≥ {GOAL_PEER:g}")
+        )
+    return rows
 
 
 def _spread(values: list[float], form: str) -> str:

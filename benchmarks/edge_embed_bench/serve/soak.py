@@ -203,6 +203,9 @@ def _check(reply: Reply, shot: Shot, truth: npt.NDArray[np.float32], result: Soa
 
 
 def vectors_of(body: bytes) -> list[npt.NDArray[np.float32]]:
-    """Returns the vectors of an answer in base64."""
-    items = json.loads(body)["data"]
-    return [np.frombuffer(base64.b64decode(item["embedding"]), "<f4") for item in items]
+    """Returns the vectors of an answer, in base64 or as numbers."""
+    found = [item["embedding"] for item in json.loads(body)["data"]]
+    return [
+        np.frombuffer(base64.b64decode(each), "<f4") if isinstance(each, str) else np.array(each, "<f4")
+        for each in found
+    ]

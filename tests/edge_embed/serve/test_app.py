@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from edge_embed import Embedder
+from edge_embed.errors import RuntimeFailure
 from edge_embed.serve import logs
 from edge_embed.serve.app import create_app
 from edge_embed.serve.options import Options
@@ -130,7 +131,9 @@ def test_bad_fields_are_named(client, body, status, param):
     assert set(answer["error"]) == {"message", "type", "param", "code"}
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"\xff", b'"x"', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b'{"input": "a", "dimensions": NaN}', b"[1]", b"\xff", b'"x"', b"[" * 100_000]
+)
 def test_bodies_that_are_no_json_object(client, body):
     status, answer, _ = client.send("POST", "/v1/embeddings", body)
     assert (status, answer["error"]["code"]) == (400, "invalid_json")
@@ -230,6 +233,9 @@ def test_keys(serve):
         "Bearer",
     )
     assert client.post("/v1/embeddings", {"input": "a"}, authorization="Bearer wrong")[0] == 401
+    assert client.post("/v1/embeddings", {"input": "a"}, authorization="Basic other")[0] == 401
+    assert client.post("/v1/embeddings", {"input": "a"}, authorization="other")[0] == 401
+    assert client.post("/v1/embeddings", {"input": "a"}, authorization="bearer  secret")[0] == 200
     assert client.get("/metrics")[0] == 401
     assert client.post("/v1/embeddings", {"input": "a"}, authorization="Bearer other")[0] == 200
 
@@ -242,6 +248,8 @@ def test_hosts_and_origins(serve):
     status, _, got = client.send("OPTIONS", "/v1/embeddings", None, headers)
     assert (status, got["access-control-allow-origin"]) == (200, "https://app.example")
     assert "access-control-allow-origin" not in client.get("/info", origin="https://evil.example")[2]
+    shown = client.get("/info", origin="https://app.example")[2]["access-control-expose-headers"]
+    assert {"x-request-id", "x-truncated-texts", "retry-after"} <= set(shown.split(", "))
 
 
 def test_a_model_file_that_is_overwritten_meanwhile_is_an_error_and_no_other_vector(tiny_model, tmp_path):
@@ -253,6 +261,20 @@ def test_a_model_file_that_is_overwritten_meanwhile_is_an_error_and_no_other_vec
         path.write_bytes(bytes(path.stat().st_size))
         status, answer, _ = client.post("/embed", {"inputs": "red"})
         assert (status, answer["error"]["code"]) == (503, "model_failure")
+
+
+def test_a_model_that_cannot_run_is_told(tiny_model, monkeypatch):
+    server = create_app(Embedder(tiny_model, weight_cache="memory", num_threads=1), Options())
+
+    def fail():
+        raise RuntimeFailure("LiteRT cannot run the graph")
+
+    monkeypatch.setattr(server.model, "warm_up", fail)
+    with serving(server, wait=False) as client:
+        until(lambda: server.gate.failure)
+        for answer in (client.get("/health"), client.post("/embed", {"inputs": "a"})):
+            assert (answer[0], answer[1]["error"]["code"]) == (503, "model_failure")
+            assert "LiteRT cannot run the graph" in answer[1]["error"]["message"]
 
 
 def test_logs_are_json_on_request(serve, caplog, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import socket
 import threading
@@ -141,6 +143,29 @@ def test_every_request_of_a_half_closed_connection_is_answered(client, requests)
             seen += part
     assert seen.count(b"HTTP/1.1 200 OK\r\n") == requests
     assert seen.count(b"HTTP/1.1") == requests
+
+
+def test_50_megabytes_are_refused_and_the_next_request_is_answered(client):
+    large = b'{"inputs":"' + b"a" * 50_000_000 + b'"}'
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", client.port, timeout=60)) as connection:
+        for body, status in ((large, 413), (iter([large]), 413), (b'{"inputs":"a"}', 200)):
+            connection.request("POST", "/embed", body, encode_chunked=not isinstance(body, bytes))
+            response = connection.getresponse()
+            answer = json.loads(response.read())
+            assert response.status == status
+            if status == 413:
+                assert answer["error"]["code"] == "body_too_large"
+
+
+def test_what_is_no_http_is_an_error_in_the_same_shape(client):
+    with socket.create_connection(("127.0.0.1", client.port), timeout=10) as connection:
+        connection.sendall(b"this is no HTTP\r\n\r\n")
+        seen = b""
+        while part := connection.recv(1000):
+            seen += part
+    head, _, body = seen.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(body)["error"]["code"] == "invalid_http"
 
 
 def test_half_a_request_and_no_more_ends_the_connection(client):
