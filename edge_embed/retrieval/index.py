@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
 from edge_embed.default_model import PATH
@@ -19,7 +18,7 @@ from edge_embed.retrieval.documents import Source, check_documents, check_id
 from edge_embed.retrieval.indexing import Indexer, choose_lexical, groups
 from edge_embed.retrieval.opened import OpenIndex
 from edge_embed.retrieval.opening import create, load_model, path_to_record, settings_for
-from edge_embed.retrieval.options import Options, check_marks, check_query, check_search
+from edge_embed.retrieval.options import Options, check_marks, check_query, check_search, check_vector
 from edge_embed.retrieval.search.searcher import Request
 from edge_embed.retrieval.store import schema
 from edge_embed.retrieval.store.database import Database
@@ -27,7 +26,6 @@ from edge_embed.retrieval.store.maintenance import vacuum
 from edge_embed.retrieval.store.metadata import Where
 from edge_embed.retrieval.store.metadata import condition as where_condition
 from edge_embed.retrieval.store.settings import Encoder, Fingerprint, Settings
-from edge_embed.retrieval.store.vectors import Floats, unit_rows
 from edge_embed.retrieval.store.writer import Writer
 from edge_embed.retrieval.types import AddResult, Hit
 
@@ -241,9 +239,8 @@ class Index(OpenIndex):
             return []
         embedded = None
         if mode != "text":
-            embedded = self._check_vector(
-                self._require_model().encode_query(text) if vector is None else vector
-            )
+            given = self._require_model().encode_query(text) if vector is None else vector
+            embedded = check_vector(given, self._settings.dimension)
         request = Request(
             count=count,
             mode=mode,
@@ -360,17 +357,6 @@ class Index(OpenIndex):
         with self._lock:
             self._model = loaded
             self._take(settings)
-
-    def _check_vector(self, vector: npt.ArrayLike) -> Floats:
-        row = np.asarray(vector, np.float32)
-        if row.ndim != 1 or len(row) < self._settings.dimension or not np.isfinite(row).all():
-            raise InputError(
-                "the vector of the query cannot be used",
-                got=f"shape {row.shape}",
-                expected=f"{self._settings.dimension} finite numbers",
-            )
-        unit: Floats = unit_rows(row, self._settings.dimension)[0]
-        return unit
 
     def _record_path(self, model: Encoder) -> None:
         """Keeps the path of the model file, where it has moved since."""

@@ -8,10 +8,14 @@ import numbers
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from edge_embed.errors import IndexModelError, InputError
 from edge_embed.names import LEXICAL, SEARCH_MODES, STORED_VECTORS
 from edge_embed.options import check_whole
 from edge_embed.retrieval.store.settings import Settings
+from edge_embed.retrieval.store.vectors import Floats, unit_rows
 from edge_embed.text.inputs import check_text
 
 MEMORY = ("full", "low")
@@ -99,6 +103,26 @@ def check_query(query: object) -> str:
     if query is None:
         return ""
     return check_text(query, 0).replace("\0", " ")
+
+
+def check_vector(vector: npt.ArrayLike, dimension: int) -> Floats:
+    """Returns the vector of a query, cut to the dimension of the index and at unit length.
+
+    Raises:
+        InputError: If it is no such vector.
+    """
+    try:
+        row = np.asarray(vector, np.float32)
+    except (TypeError, ValueError):
+        row = np.empty((0, 0), np.float32)
+    if row.ndim != 1 or len(row) < dimension or not np.isfinite(row).all():
+        raise InputError(
+            "the vector of the query cannot be used",
+            got=f"shape {row.shape}" if row.size else f"{vector!r:.40}",
+            expected=f"{dimension} finite numbers",
+        )
+    unit: Floats = unit_rows(row, dimension)[0]
+    return unit
 
 
 def check_marks(marks: Any) -> tuple[str, str]:

@@ -145,9 +145,10 @@ def read_bytes(path: Path) -> bytes:
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            if size > LARGEST:
+            data = file.read(LARGEST + 1) if size <= LARGEST else b""  # it may grow while it is read
+            if (size := max(size, len(data))) > LARGEST:
                 raise UnreadableError(f"too large: {size / 1e6:.0f} MB, at most {LARGEST / 1e6:.0f} MB")
-            return file.read()
+            return data
     except OSError as error:
         raise unreadable(error) from error
 

@@ -64,6 +64,8 @@ def find_files(
     for path in starts:
         if path.is_dir():
             yield from walk.folder(path)
+        elif not path.is_file():
+            yield Skipped(path, "neither a file nor a folder")  # a pipe or a device may never end
         elif walk.first_time(path):
             yield Found(path, named=True)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from edge_embed.errors import IndexFileError
 from edge_embed.retrieval.store import schema
+from edge_embed.retrieval.store.same_file import Identity, identity_of, require_same
 
 _ABANDONED: list[sqlite3.Connection] = []
 """Connections of a parent process: SQLite forbids a forked child to use them, and also to close them."""
@@ -45,6 +46,7 @@ class Database:
         self._lent = 0
         self._process = os.getpid()
         self._closed = False
+        self._identity: Identity | None = None
 
     def create(self, fill: Callable[[sqlite3.Connection], None]) -> None:
         """Makes the file, under its name only when it is complete. Does nothing if it already exists.
@@ -55,7 +57,7 @@ class Database:
         Raises:
             IndexFileError: If the file cannot be made.
         """
-        if self.path.exists():
+        if identity_of(self.path) is not None:
             return
         if self.read_only:
             raise IndexFileError(f"there is no index {self.path}", fix="check the path")
@@ -92,7 +94,8 @@ class Database:
             IndexFileError: If there is none, or it is not an index of ours, of a newer schema, damaged, or
                 cannot be opened.
         """
-        if not self.path.exists():
+        self._identity = identity_of(self.path)
+        if self._identity is None:
             raise IndexFileError(f"there is no index {self.path}", fix="check the path")
         if not self.path.is_file():
             raise IndexFileError(f"{self.path} is not a file", expected="an index file")
@@ -133,6 +136,7 @@ class Database:
             )
 
     def _connect_reader(self) -> sqlite3.Connection:
+        require_same(self.path, self._identity)
         if not self.read_only:
             return self._connect(self.path, "mode=rw")
         query = "mode=ro"
@@ -142,7 +146,7 @@ class Database:
         return self._connect(self.path, query)
 
     def _connect(self, path: Path, query: str) -> sqlite3.Connection:
-        uri = f"file:{urllib.parse.quote(os.fspath(path))}?{query}"
+        uri = f"file:{urllib.parse.quote(os.fsencode(path))}?{query}"  # names need not be UTF-8
         connection = sqlite3.connect(
             uri, uri=True, timeout=self._timeout, isolation_level=None, check_same_thread=False
         )
@@ -176,6 +180,7 @@ class Database:
                     f"the index {self.path} is open for reading only",
                     fix="open it with read_only=False, or make the file and its directory writable",
                 )
+            require_same(self.path, self._identity)
             with self._transaction(self._writer):
                 yield self._writer
 
@@ -186,6 +191,7 @@ class Database:
             self._require_usable()
             if self._writer is None:
                 raise IndexFileError(f"the index {self.path} is open for reading only")
+            require_same(self.path, self._identity)
             yield self._writer
 
     @staticmethod

@@ -16,6 +16,8 @@ _RANGE = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 _OPERATORS = (*_RANGE, "exists")
 _SMALLEST, _GREATEST = -(2**63), 2**63 - 1
 _DEEPEST = 32
+_MOST_FIELDS = 100
+"""SQLite limits how long a condition may be."""
 
 
 def check_metadata(metadata: object, name: str) -> str:
@@ -117,6 +119,8 @@ def condition(where: Where | None) -> tuple[str, list[Scalar]]:
         return "", []
     if not isinstance(where, Mapping):
         raise InputError("where cannot be used", got=type(where).__name__, expected="a mapping of fields")
+    if len(where) > _MOST_FIELDS:
+        raise InputError("where has too many fields", got=str(len(where)), expected=f"at most {_MOST_FIELDS}")
     clauses: list[str] = []
     values: list[Scalar] = []
     for name, wanted in where.items():
