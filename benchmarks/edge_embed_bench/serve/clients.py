@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import selectors
 import socket
 import time
@@ -12,6 +13,9 @@ from dataclasses import dataclass, field
 HOST = "127.0.0.1"
 
 CHUNK = 1 << 16
+
+SECONDS = 60.0
+"""How long a client waits."""
 
 
 @dataclass(frozen=True)
@@ -28,28 +32,52 @@ class Connection:
 
     Args:
         port: The server's port.
+        wait: Whether to connect now, and to wait for it. Otherwise `open` begins to connect.
 
     Attributes:
-        over: Whether the server ended it with its last answer, as servers of HTTP/1.0 do.
+        over: Whether it was never open, or the server ended it with its last answer, as HTTP/1.0 does.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, wait: bool = True) -> None:
         self._port = port
-        self._buffer = b""
+        self._buffer = self._waiting = b""
         self.started = 0.0
-        self.over = False
-        self.open()
+        self.over = not wait
+        self.connected = wait
+        if wait:
+            self.socket = socket.create_connection((HOST, port), timeout=SECONDS)
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        else:
+            self.socket = socket.socket()
 
     def open(self) -> None:
-        """Connects, for the first time or again."""
-        self.socket = socket.create_connection((HOST, self._port), timeout=60)
+        """Begins to connect. When the socket can be written to, `finish` is to be called."""
+        self.socket.close()
+        self.socket = socket.socket()
+        self.socket.setblocking(False)
+        self.socket.connect_ex((HOST, self._port))
+        self.over = self.connected = False
+
+    def finish(self) -> None:
+        """Ends what `open` began, and sends the request that waits for it.
+
+        Raises:
+            OSError: If the server refused.
+        """
+        if error := self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(error, os.strerror(error))
+        self.socket.settimeout(SECONDS)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.over = False
+        self.connected = True
+        self.socket.sendall(self._waiting)
 
     def send(self, request: bytes) -> None:
-        """Sends a request."""
+        """Sends a request, as soon as there is a connection."""
         self._buffer, self.started = b"", time.perf_counter()
-        self.socket.sendall(request)
+        if self.connected:
+            self.socket.sendall(request)
+        else:
+            self._waiting = request
 
     def receive(self) -> Reply | None:
         """Reads what has arrived and returns the answer once it is complete.
@@ -127,9 +155,9 @@ def closed_loop(
     """
     turn = Turn()
     with _Crowd(port, clients) as crowd:
-        for connection in crowd.connections:
-            connection.send(request)
         started, cpu = time.perf_counter(), time.process_time()
+        for connection in crowd.connections:
+            crowd.send(connection, request)
         over = False
         waiting = clients
         while waiting:
@@ -145,7 +173,7 @@ def closed_loop(
                     turn.generator_seconds = time.process_time() - cpu
                     waiting -= 1
                 else:
-                    connection.send(request)
+                    crowd.send(connection, request)
     return turn
 
 
@@ -179,7 +207,7 @@ def open_loop(
             while due < now * rate:
                 due += 1
                 if idle:
-                    idle.popleft().send(request)
+                    crowd.send(idle.popleft(), request)
                 else:
                     turn.unsent += 1
             for connection, reply in crowd.answers(0.001):
@@ -197,26 +225,44 @@ def open_loop(
 
 
 class _Crowd:
-    """Connections, and the answers on them as they arrive."""
+    """Connections, and the answers on them as they arrive.
+
+    Each is opened with its first request, and without waiting: a server that answers one connection after the
+    other would otherwise wait for requests that are not sent before it answers.
+    """
 
     def __init__(self, port: int, count: int) -> None:
-        self.connections = [Connection(port) for _ in range(count)]
+        self.connections = [Connection(port, wait=False) for _ in range(count)]
         self._selector = selectors.DefaultSelector()
-        for connection in self.connections:
-            self._selector.register(connection.socket, selectors.EVENT_READ, connection)
 
-    def answers(self, timeout: float = 60.0) -> Iterator[tuple[Connection, Reply]]:
-        """Yields the complete answers that have arrived; waits for data at most `timeout` seconds."""
-        for key, _ in self._selector.select(timeout):
+    def send(self, connection: Connection, request: bytes) -> None:
+        """Sends a request, over a new connection if the last one is over."""
+        if connection.over:
+            connection.open()
+            self._selector.register(connection.socket, selectors.EVENT_WRITE, connection)
+        connection.send(request)
+
+    def answers(self, timeout: float = SECONDS) -> Iterator[tuple[Connection, Reply]]:
+        """Yields the complete answers that have arrived; waits for data at most `timeout` seconds.
+
+        Raises:
+            TimeoutError: If nothing arrived for a minute.
+        """
+        events = self._selector.select(timeout)
+        if not events and timeout >= SECONDS:
+            raise TimeoutError(f"no answer within {SECONDS:g} seconds")
+        for key, _ in events:
             connection: Connection = key.data
+            if not connection.connected:
+                connection.finish()
+                self._selector.modify(connection.socket, selectors.EVENT_READ, connection)
+                continue
             reply = connection.receive()
             if reply is None:
                 continue
             if connection.over:
                 self._selector.unregister(connection.socket)
                 connection.close()
-                connection.open()
-                self._selector.register(connection.socket, selectors.EVENT_READ, connection)
             yield connection, reply
 
     def __enter__(self) -> _Crowd:

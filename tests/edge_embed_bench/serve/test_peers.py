@@ -37,7 +37,7 @@ class Handler(http.server.BaseHTTPRequestHandler):  # HTTP/1.0, and no length: t
         assert body["model"] == "its-model"
         self.answer({"data": [{"embedding": json.loads(sys.argv[2])}]})
 
-http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
     )
     command = f"{shlex.quote(sys.executable)} {shlex.quote(str(script))} {{port}} "
@@ -51,7 +51,7 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_
     ]
     with peers.started(given) as running:
         for each in running:
-            peers.play(each, "text", VECTOR, clients=3, seconds=0.2)
+            peers.play(each, "text", VECTOR, clients=4, seconds=0.2)
     right, wrong, broken, missing = running
     assert right.error == ""
     assert right.turns[0].statuses[200] > 3
