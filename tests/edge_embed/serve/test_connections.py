@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 
+from edge_embed.serve import protocol
 from edge_embed.serve.app import create_app
 from edge_embed.serve.options import Options
 from edge_embed.serve.scheduler import QueueFull, Scheduler
@@ -166,6 +167,34 @@ def test_what_is_no_http_is_an_error_in_the_same_shape(client):
     head, _, body = seen.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 ")
     assert json.loads(body)["error"]["code"] == "invalid_http"
+
+
+@pytest.mark.parametrize("start", [b"", b"POST /embed HTTP/1.1\r\nhost"])
+def test_a_head_that_does_not_come_ends_the_connection(serve, monkeypatch, start):
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.2)
+    client = serve()
+    with socket.create_connection(("127.0.0.1", client.port), timeout=10) as connection:
+        connection.sendall(start)
+        seen = b""
+        while part := connection.recv(1000):
+            seen += part
+    assert seen.startswith(b"HTTP/1.1 408 ")
+    assert json.loads(seen.partition(b"\r\n\r\n")[2])["error"]["code"] == "head_timeout"
+
+
+def test_a_connection_that_is_answered_or_kept_goes_on(held, monkeypatch):
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
+    client = held[1]
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", client.port, timeout=10)) as connection:
+        connection.request("POST", "/embed", b'{"inputs":"a"}')
+        time.sleep(0.4)
+        Held.let_go.set()
+        for _ in range(2):
+            response = connection.getresponse()
+            response.read()
+            assert response.status == 200
+            time.sleep(0.4)
+            connection.request("POST", "/embed", b'{"inputs":"a"}')
 
 
 def test_half_a_request_and_no_more_ends_the_connection(client):
