@@ -82,3 +82,9 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 def test_the_texts_are_in_the_package() -> None:
     assert BUILT_IN.parent == Path(calibration.__file__).parent
+
+
+def test_every_name_of_a_document_prompt_is_known() -> None:
+    """As in `Embedder.encode_document`."""
+    names = {text.prompt_name for text in Calibration.read().measuring_texts({"corpus": "c: ", "STS": "s: "})}
+    assert names == {None, "corpus"}
