@@ -30,6 +30,9 @@ PART = 1024
 PART_BYTES = 16 << 20
 """Bytes of a part's rows. Where rows are long, a part has fewer of them."""
 
+MOST_LINE = 64 << 20
+"""Bytes of a line. A longer one is no text, but a file of another kind, and would fill the memory."""
+
 Line = tuple[int, bytes]
 
 COMPRESSIONS = (".gz", ".xz")
@@ -250,7 +253,13 @@ def _opened(source: str, compression: str) -> Iterator[IO[bytes]]:
 
 def _numbered_lines(stream: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]:
     """Yields lines with their numbers. Only a line feed ends a line: texts may hold the other separators."""
-    for number, line in enumerate(stream, 1):
+    for number, line in enumerate(iter(lambda: stream.readline(MOST_LINE + 1), b""), 1):
+        if len(line) > MOST_LINE:
+            raise InputError(
+                f"{name}, line {number}: too long",
+                got=f"more than {MOST_LINE >> 20} MiB without a line feed",
+                expected="one text or one JSON object in each line",
+            )
         if number == 1:
             for mark, encoding in _BYTE_ORDER_MARKS.items():
                 if line.startswith(mark):

@@ -115,6 +115,23 @@ def test_wrong_encoding_names_line_and_byte(tmp_path, suffix):
     assert "byte 0xe9 in line 2, at byte 13 of the line" in str(caught.value)
 
 
+@pytest.mark.parametrize("suffix", [".txt", ".jsonl"])
+def test_a_file_without_line_feeds_is_not_read_as_a_whole(tmp_path, suffix, monkeypatch):
+    monkeypatch.setattr(rows, "MOST_LINE", 100)
+    file = tmp_path / f"a{suffix}"
+    line = '{"text": "' + "a" * 88 + '"}\n'
+    assert len(line) == 101
+    file.write_text(line[:-1] + "\n" + line[1:])
+    with pytest.raises(InputError, match="line 1: too long"):
+        list(read_parts(str(file)))
+    line = line.replace("aa", "a", 1)
+    file.write_text(line * 2)
+    assert sum(part.size for part in read_parts(str(file))) == 2
+    file.write_text(line + line[:-1] * 2)
+    with pytest.raises(InputError, match="line 2: too long"):
+        list(read_parts(str(file)))
+
+
 def test_utf16_is_recognized(tmp_path):
     file = tmp_path / "a.txt"
     file.write_text("hello", encoding="utf-16")
