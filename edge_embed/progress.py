@@ -36,7 +36,8 @@ class Bar:
             done: Units that were finished before.
         """
         if self._bar is not None:
-            self._bar.total, self._bar.initial, self._bar.n = total, done, done
+            self._bar.total = total
+            self._bar.initial = self._bar.n = self._bar.last_print_n = done
             self._bar.refresh()
 
 

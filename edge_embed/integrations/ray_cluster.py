@@ -23,8 +23,8 @@ WATCH_SECONDS = 3.0
 LOST_SECONDS = 20.0
 """How long it may be away. After a minute Ray itself ends every process that uses it, this one too."""
 
-LEAVE_SECONDS = 5.0
-"""How long it may take to leave a cluster."""
+LEAVE_SECONDS, LEAVE_LOST_SECONDS = 40.0, 5.0
+"""How long it may take to leave a cluster, and one that is lost: Ray would wait for its head."""
 
 
 class Cluster:
@@ -105,14 +105,9 @@ def joined(address: str | None) -> Iterator[Cluster]:
     finally:
         cluster.leave()
         if ours:
-            _leave()
-
-
-def _leave() -> None:
-    """Leaves the cluster. Where its head is gone, this waits for it in vain."""
-    thread = threading.Thread(target=ray.shutdown, name="edge_embed leaves", daemon=True)
-    thread.start()
-    thread.join(LEAVE_SECONDS)
+            thread = threading.Thread(target=ray.shutdown, name="edge_embed leaves", daemon=True)
+            thread.start()
+            thread.join(LEAVE_LOST_SECONDS if cluster.is_lost else LEAVE_SECONDS)
 
 
 def _count_cores() -> int:
