@@ -6,8 +6,9 @@ from typing import Any
 
 from edge_embed import __version__
 from edge_embed.model_file.manifest import Manifest
+from edge_embed.names import SEARCH_MODES
 from edge_embed.serve.requests import ROLES
-from edge_embed.serve.search import LONGEST_QUERY, MODES, MOST_HITS
+from edge_embed.serve.search import LONGEST_QUERY, MOST_HITS
 
 Json = dict[str, Any]
 
@@ -181,7 +182,7 @@ def document(manifest: Manifest, *, with_index: bool, with_keys: bool) -> Json:
             "properties": {
                 "query": {"type": "string", "maxLength": LONGEST_QUERY},
                 "k": {"type": "integer", "minimum": 1, "maximum": MOST_HITS},
-                "mode": {"enum": list(MODES)},
+                "mode": {"enum": list(SEARCH_MODES)},
                 "where": _WHERE,
                 "min_score": {"type": ["number", "null"]},
                 "per_document": {"type": "boolean"},

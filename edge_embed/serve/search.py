@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edge_embed.errors import InputError
+from edge_embed.names import SEARCH_MODES
 from edge_embed.serve.errors import invalid
 from edge_embed.serve.requests import whole
 
@@ -19,7 +20,6 @@ MARKS = ("\ue000", "\ue001")
 
 MOST_HITS = 100
 LONGEST_QUERY = 8000
-MODES = ("hybrid", "vector", "text")
 FIELDS = ("query", "k", "mode", "where", "min_score", "per_document")
 
 
@@ -56,8 +56,8 @@ class SearchRequest:
         if k is None or not 1 <= k <= MOST_HITS:
             raise invalid(f"k must be a whole number from 1 to {MOST_HITS}", "k")
         mode = body.get("mode", "hybrid")
-        if mode not in MODES:
-            raise invalid(f"mode must be one of {', '.join(MODES)}", "mode")
+        if mode not in SEARCH_MODES:
+            raise invalid(f"mode must be one of {', '.join(SEARCH_MODES)}", "mode")
         where = body.get("where")
         if where is not None and not isinstance(where, dict):
             raise invalid("where must be an object", "where")

@@ -43,7 +43,6 @@ class Database:
         self._pool_lock = threading.Lock()
         self._writer: sqlite3.Connection | None = None
         self._readers: list[sqlite3.Connection] = []
-        self._lent = 0
         self._process = os.getpid()
         self._closed = False
         self._identity: Identity | None = None
@@ -209,15 +208,9 @@ class Database:
     def _take(self) -> sqlite3.Connection:
         with self._pool_lock:
             self._require_usable()
-            self._lent += 1
             if self._readers:
                 return self._readers.pop()
-        try:
-            return self._connect_reader()
-        except BaseException:
-            with self._pool_lock:
-                self._lent -= 1
-            raise
+        return self._connect_reader()
 
     def _give_back(self, connection: sqlite3.Connection) -> None:
         if self._process != os.getpid():
@@ -230,7 +223,6 @@ class Database:
         except sqlite3.Error:
             healthy = False
         with self._pool_lock:
-            self._lent -= 1
             if healthy and not self._closed:
                 self._readers.append(connection)
                 return
@@ -254,7 +246,7 @@ class Database:
         _ABANDONED.extend(self._readers)
         if self._writer is not None:
             _ABANDONED.append(self._writer)
-        self._readers, self._lent, self._process = [], 0, os.getpid()
+        self._readers, self._process = [], os.getpid()
         self._writer = None if self.read_only else self._connect(self.path, "mode=rw")
 
     def close(self) -> None:
