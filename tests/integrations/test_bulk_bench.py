@@ -7,7 +7,8 @@ import json
 from edge_embed_bench.published import bulk
 
 
-def test_every_turn_is_made(tiny_model, tmp_path, capsys):
+def test_every_turn_is_made(tiny_model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(bulk, "SAMPLE_SECONDS", 0.05)
     corpus, output = tmp_path / "a.jsonl", tmp_path / "bulk-ray.json"
     corpus.write_text("".join(json.dumps({"body": f"water {row}"}) + "\n" for row in range(300)))
     words = [str(tiny_model), "--corpus", str(corpus), "--field", "body", "--limit", "200", "--rounds", "2"]

@@ -31,7 +31,8 @@ def test_shares_are_those_of_one_round():
     assert "| 2 workers / `encode` in bulk | 0.80 (0.75 to 1.00) | ≥ 0.9 |" in bulk.markdown(document)
 
 
-def test_the_highest_memory_of_a_process_is_seen():
+def test_the_highest_memory_of_a_process_is_seen(monkeypatch):
+    monkeypatch.setattr(bulk, "SAMPLE_SECONDS", 0.05)
     code = "data = b'x' * 80_000_000; print(flush=True); del data; print(input())"
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
