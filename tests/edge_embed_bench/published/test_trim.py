@@ -54,5 +54,5 @@ def test_every_group_is_judged_beside_the_source(tmp_path: Path) -> None:
 
 def test_a_set_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bitext.tsv").write_text("a\tb\nc\td\n", "utf-8")
-    with pytest.raises(InputError, match="cannot be judged"):
+    with pytest.raises(InputError, match="cannot be scored"):
         trim.sides(read(tmp_path / "bitext.tsv"), "", "")
