@@ -16,7 +16,7 @@ from typing_extensions import Unpack
 from edge_embed.errors import CheckpointError
 from edge_embed_convert.buckets import buckets_for
 from edge_embed_convert.choices import choose_recipe
-from edge_embed_convert.recipes.grammar import CALIBRATED, Recipe, Scheme
+from edge_embed_convert.recipes.grammar import Recipe, Scheme
 from edge_embed_convert.source.checkpoint import Checkpoint, CheckpointOptions, load
 from edge_embed_convert.source.files import TOKENIZER_FILES, weight_files
 from edge_embed_convert.source.modules import Dense, Normalize
@@ -24,13 +24,11 @@ from edge_embed_convert.source.modules import Dense, Normalize
 RUNTIME_BYTES = 45_000_000
 """What Python, NumPy and LiteRT need beside a model."""
 
-CONVERTER_BYTES, WEIGHT_COPIES = 700_000_000, 4
-"""What a conversion needs beside the weights, and how many times it holds them in float32:
-EmbeddingGemma-300M (1.23 GB) took 5.6 GB with `mixed`."""
-
-FITTING_BYTES, FITTING_BYTES_PER_WEIGHT = 500_000_000, 22
-"""What it needs more where rounding is fitted to texts, for each weight that is rounded so. With `int8`,
-multilingual-e5-small (21 million such weights) took 3.6 GB and all-mpnet-base-v2 (85 million) 5.0 GB."""
+CONVERTER_BYTES, WEIGHT_COPIES, TABLE_COPIES = 800_000_000, 11, 5.5
+"""What a conversion needs beside the weights, and how many times it holds them in float32: those of the
+layers and those of the token table. Highest resident memory: all-MiniLM-L6-v2 (11 and 12 million weights)
+1.5 GB, multilingual-e5-small (21 and 96) 3.6 GB, all-mpnet-base-v2 (85 and 23) 4.9 GB with `fp32` and 5.0 GB
+with `int8`. EmbeddingGemma-300M (107 and 201) took 5.6 GB, less than this gives."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Plan:
         file_bytes: Estimated size of the file.
         memory_bytes: Estimated private memory of a process that runs the longest input; the weights come on
             top, but are shared between processes.
-        conversion_bytes: Estimated memory of the conversion.
+        conversion_bytes: Estimated memory of the conversion, rather too high than too low.
         notes: What the user should know.
     """
 
@@ -102,7 +100,7 @@ def check(
     tokenizer = _tokenizer_bytes(checkpoint.transformer_path)
     for place in (checkpoint.transformer_path, *(layer.path for layer in checkpoint.dense)):
         weight_files(place)
-    parameters, stored, fitted = _sizes(checkpoint, chosen)
+    parameters, stored, table = _sizes(checkpoint, chosen)
     config = checkpoint.config
     longest, hidden = lengths[-1], checkpoint.encoder.hidden_size
     inner = int(config.get("intermediate_size", 4 * hidden))
@@ -124,8 +122,7 @@ def check(
         file_bytes=stored + tokenizer,
         memory_bytes=RUNTIME_BYTES + tokenizer + activations,
         conversion_bytes=CONVERTER_BYTES
-        + WEIGHT_COPIES * 4 * parameters
-        + (FITTING_BYTES + FITTING_BYTES_PER_WEIGHT * fitted if fitted else 0),
+        + 4 * round(WEIGHT_COPIES * (parameters - table) + TABLE_COPIES * table),
         notes=list(checkpoint.notes),
     )
 
@@ -148,8 +145,8 @@ def _tokenizer_bytes(directory: Path) -> int:
 
 
 def _sizes(checkpoint: Checkpoint, recipe: Recipe) -> tuple[int, int, int]:
-    """Returns the number of weights, their bytes under a recipe, and how many of them are fitted to texts."""
-    parameters = stored = fitted = 0
+    """Returns the number of weights, their bytes under a recipe, and how many are in the token table."""
+    parameters = stored = table = 0
     for tensor in checkpoint.family.released.tensors(checkpoint.config):
         count = math.prod(tensor.shape)
         parameters += count
@@ -157,13 +154,12 @@ def _sizes(checkpoint: Checkpoint, recipe: Recipe) -> tuple[int, int, int]:
             stored += 4 * count
         elif tensor.shape[0] == checkpoint.encoder.vocab_size:
             stored += stored_bytes(tensor.shape, recipe.embedding)
+            table += count
         elif "embed" in tensor.name:
             stored += 2 * count  # tables of positions and token types are stored in float16
         else:
             attention = "attention" in tensor.name or "attn" in tensor.name
-            scheme = recipe.attention if attention else recipe.feed_forward
-            stored += stored_bytes(tensor.shape, scheme)
-            fitted += count * (scheme.algorithm == CALIBRATED)
+            stored += stored_bytes(tensor.shape, recipe.attention if attention else recipe.feed_forward)
     for module in checkpoint.head:
         if isinstance(module, Dense):
             shapes = [(module.out_features, module.in_features)] * (1 + module.projects_residual)
@@ -172,7 +168,7 @@ def _sizes(checkpoint: Checkpoint, recipe: Recipe) -> tuple[int, int, int]:
         elif not isinstance(module, Normalize):
             parameters += 2 * module.dimension
             stored += 8 * module.dimension
-    return parameters, stored, fitted
+    return parameters, stored, table
 
 
 def stored_bytes(shape: Sequence[int], scheme: Scheme) -> int:

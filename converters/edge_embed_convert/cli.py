@@ -178,7 +178,7 @@ def _run_check(args: argparse.Namespace) -> int:
         f"  file        about {plan.file_bytes / 1e6:.1f} MB "
         f"for {plan.parameters / 1e6:.1f} million weights\n"
         f"  memory      about {plan.memory_bytes / 1e6:.0f} MB beside the weights to run it, "
-        f"{plan.conversion_bytes / 1e9:.1f} GB to convert it"
+        f"up to {plan.conversion_bytes / 1e9:.1f} GB to convert it"
     )
     for note in plan.notes:
         print(f"note: {note}")

@@ -48,12 +48,6 @@ def test_the_plan_of_gemma_counts_its_dense_modules(gemma_checkpoint: Path) -> N
     assert check(gemma_checkpoint, recipe="fp32").file_bytes > 3.9 * plan.parameters
 
 
-def test_a_recipe_that_is_fitted_to_texts_needs_more_memory(bert_checkpoint: Path) -> None:
-    fitted, plain = (check(bert_checkpoint, recipe=r) for r in ("int8", "e8_a8_f8_p8"))
-    assert fitted.conversion_bytes > plain.conversion_bytes + 500_000_000
-    assert fitted.file_bytes == plain.file_bytes
-
-
 def test_nothing_heavy_is_imported_and_no_weight_is_read(bert: Path) -> None:
     (bert / "model.safetensors").write_bytes(b"")
     script = (
