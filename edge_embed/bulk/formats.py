@@ -154,9 +154,7 @@ class ParquetFile(Output):
         except pyarrow.ArrowException as error:
             raise _misfit(error) from error
         except OSError:
-            self.hidden.unlink(
-                missing_ok=True
-            )  # its parts are all there: on a full disk it takes their place
+            self.hidden.unlink(missing_ok=True)  # the parts hold all of it, and a full disk needs the room
             raise
 
     def _close(self) -> None:

@@ -98,7 +98,7 @@ def _render(passages: Sequence[Passage]) -> str:
 
 
 def _with(index: Index, passages: list[Passage], hit: Hit) -> list[Passage] | None:
-    """Returns the passages with a hit among them, None if it already exists."""
+    """Returns the passages with a hit among them, None if its text is in one of them already."""
     near = [p for p in passages if p.document_id == hit.document_id and _touch(index, p, hit)]
     if any(p.start <= hit.start and hit.end <= p.end for p in near):
         return None

@@ -16,7 +16,7 @@ from edge_embed import Embedder
 from edge_embed.engine.litert.delegate import partitions
 from edge_embed.errors import CheckpointError
 from edge_embed.names import MANIFEST_NAME, PROBES_NAME
-from edge_embed_convert.graph.export import export
+from edge_embed_convert.graph.export import decomposed_once, export
 from edge_embed_convert.graph.passes.compact import compact
 from edge_embed_convert.pipeline import Conversion
 
@@ -88,6 +88,16 @@ def test_grouped_queries_by_blocks_run_as_in_torch(float_gemma, ours, random_ids
         ids = random_ids(length)
         got = _interpret(float_gemma, "embed_70", [*ids, *[0] * (70 - length)])
         assert np.abs(got - ours.run(model, ids, 70)).max() <= 1e-5
+
+
+def test_the_first_decomposition_is_left_out_and_the_library_restored() -> None:
+    from litert_torch._convert import core
+
+    plain = core.export_torch_signature
+    with pytest.raises(KeyError), decomposed_once():
+        assert core.export_torch_signature.keywords == {"run_decompositions": False}
+        raise KeyError
+    assert core.export_torch_signature is plain
 
 
 def test_decomposing_once_changes_no_byte(float_gemma, ours, tmp_path, monkeypatch) -> None:

@@ -1,7 +1,7 @@
 """NomicBERT (`model_type: nomic_bert`): BERT with rotary positions and a gated feed-forward, without biases.
 
-Released checkpoints still describe the code that they came with. Their entries are read under the names of
-current, if all of them are there; that code is never run.
+Released checkpoints still describe the code that they came with. Their entries are read under their current
+names, if all of them are there; that code is never run.
 """
 
 from __future__ import annotations
