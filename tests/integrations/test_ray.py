@@ -305,17 +305,8 @@ def test_bad_rows_and_bad_files(cluster, model, tmp_path):
         embed_folder(model, f"{folder}/*.nothing", tmp_path / "o2", address=address)
 
 
-def test_the_command(cluster, tiny_model, model, source, expected, tmp_path, capsys):
-    words = [
-        "embed",
-        tiny_model,
-        "--input",
-        f"{source}/*.parquet",
-        "--output",
-        tmp_path / "out",
-        "--document",
-    ]
-    words = [*map(str, words), "--engine", "ray", "--address", cluster.address, "--workers", "2"]
+def test_the_command(cluster, command, expected, tmp_path, capsys):
+    words = [*command, "--address", cluster.address, "--workers", "2"]
     assert main(words) == 0
     assert f"wrote {FILES * ROWS} vectors of 8 numbers" in capsys.readouterr().out
     check(tmp_path / "out", source, expected)

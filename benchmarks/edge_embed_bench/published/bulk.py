@@ -29,7 +29,7 @@ from edge_embed.bulk.parquet import import_pyarrow
 from edge_embed.bulk.rows import Fields, read_parts
 from edge_embed.progress import progress_bar
 from edge_embed_bench.records.machine import describe_machine, usable_cores
-from edge_embed_bench.records.stats import median
+from edge_embed_bench.records.stats import median, spread
 from edge_embed_bench.reports.documents import check_document_files, write_document
 from edge_embed_bench.worker.process import Launch, WorkerProcess, here
 
@@ -154,10 +154,10 @@ def facts(document: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         for kind in ("private", "resident")
     }
     rows = [
-        (f"`encode` in bulk, one process of {workers} threads, texts/s", _spread(rates["bulk"], ".1f"), ""),
-        ("Parquet to Parquet, one process of one thread, texts/s", _spread(rates["single"], ".1f"), ""),
-        (f"the same, {workers} workers of one thread, texts/s", _spread(rates["ray"], ".1f"), ""),
-        (f"{workers} workers / `encode` in bulk", _spread(shares, ".2f"), f"≥ {GOAL_SHARE}"),
+        (f"`encode` in bulk, one process of {workers} threads, texts/s", spread(rates["bulk"], ".1f"), ""),
+        ("Parquet to Parquet, one process of one thread, texts/s", spread(rates["single"], ".1f"), ""),
+        (f"the same, {workers} workers of one thread, texts/s", spread(rates["ray"], ".1f"), ""),
+        (f"{workers} workers / `encode` in bulk", spread(shares, ".2f"), f"≥ {GOAL_SHARE}"),
     ]
     for kind in ("private", "resident"):
         one, worker = memory["single", kind], memory["ray", kind]
@@ -188,10 +188,6 @@ def markdown(document: Mapping[str, Any]) -> str:
         *(f"| {name} | {value} | {goal} |" for name, value, goal in facts(document)),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _spread(values: Sequence[float], form: str) -> str:
-    return f"{median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -36,6 +36,11 @@ def median(samples: Sequence[float]) -> float:
     return percentile(samples, 50)
 
 
+def spread(samples: Sequence[float], form: str) -> str:
+    """Returns the median with the lowest and the highest sample, each in a format such as ".2f"."""
+    return f"{median(samples):{form}} ({min(samples):{form}} to {max(samples):{form}})"
+
+
 def quantiles(samples: Sequence[float]) -> list[float]:
     """Returns what a report keeps of samples: all of a few, else quantiles that stand for equal shares."""
     if len(samples) <= QUANTILES:

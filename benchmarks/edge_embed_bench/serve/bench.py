@@ -27,7 +27,7 @@ from edge_embed_bench.records.machine import describe_machine
 from edge_embed_bench.records.stats import median, quantiles
 from edge_embed_bench.reports.documents import check_document_files, write_document
 from edge_embed_bench.serve.clients import HOST, Reply, Turn, closed_loop, open_loop, post
-from edge_embed_bench.serve.peers import Running, parse_peer, play, started
+from edge_embed_bench.serve.peers import Running, parse_peer, play, started, stop
 from edge_embed_bench.serve.report import markdown, table
 from edge_embed_bench.serve.soak import PATH, shots, soak, vectors_of
 from edge_embed_bench.worker.process import Launch, WorkerProcess, here
@@ -125,12 +125,7 @@ def server(model: Path, threads: int = 0, options: list[str] | None = None) -> I
             _wait_until_ready(port)
             yield Server(port, psutil.Process(process.pid))
         finally:
-            process.terminate()
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            stop(process)
 
 
 def _port(process: subprocess.Popen[bytes], log: Any) -> int:

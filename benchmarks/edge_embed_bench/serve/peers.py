@@ -24,7 +24,7 @@ from edge_embed_bench.serve.soak import PATH, vectors_of
 LEAST_COSINE = 0.99
 """What a peer's vector must reach beside the model's own: its weights may be rounded in another way."""
 
-START_SECONDS = 180.0
+START_SECONDS, STOP_SECONDS = 180.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -96,12 +96,17 @@ def _start(peer: Peer) -> Iterator[Running]:
                 running.error = f"it did not answer GET /v1/models: {said[-300:] or 'no word'}"
             yield running
         finally:
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Asks a server to end, and kills it if it takes too long."""
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _model_of(port: int, process: subprocess.Popen[bytes]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edge_embed_bench.records.stats import median, percentile
+from edge_embed_bench.records.stats import median, percentile, spread
 
 GOAL_RATE, GOAL_TAIL, GOAL_ADDED_MS, GOAL_MEMORY_MB, GOAL_OVERLOAD = 0.7, 3.0, 1.0, 5.0, 2.0
 GOAL_PEER = 2.0
@@ -28,9 +28,9 @@ def facts(document: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     refused = [1000 * seconds for seconds in overload["over"]["refused"]]
     clients = document["clients"]
     return [
-        ("`encode` in bulk, texts/s", _spread(bulk, ".0f"), ""),
-        (f"{clients} clients, texts/s", _spread(rates, ".0f"), ""),
-        ("share of bulk", _spread(shares, ".2f"), f"≥ {GOAL_RATE}"),
+        ("`encode` in bulk, texts/s", spread(bulk, ".0f"), ""),
+        (f"{clients} clients, texts/s", spread(rates, ".0f"), ""),
+        ("share of bulk", spread(shares, ".2f"), f"≥ {GOAL_RATE}"),
         (f"{clients} clients, median ms", f"{median(crowd):.1f}", ""),
         (
             f"{clients} clients, p99 / median",
@@ -38,9 +38,9 @@ def facts(document: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             f"≤ {GOAL_TAIL:g}",
         ),
         *_peer_rows(document, rates),
-        ("one client: ms above the model's own", _spread(added, ".2f"), f"≤ {GOAL_ADDED_MS:g}"),
-        (f"{clients} clients: processor time of all of them, cores", _spread(clients_took, ".2f"), ""),
-        (f"{clients} clients: processor time of the server, cores", _spread(server_took, ".2f"), ""),
+        ("one client: ms above the model's own", spread(added, ".2f"), f"≤ {GOAL_ADDED_MS:g}"),
+        (f"{clients} clients: processor time of all of them, cores", spread(clients_took, ".2f"), ""),
+        (f"{clients} clients: processor time of the server, cores", spread(server_took, ".2f"), ""),
         (
             "soak: requests; short connections; abandoned; bad",
             f"{soak['requests']}; {soak['short']}; {soak['abandoned']}; {soak['bad']}",
@@ -128,7 +128,7 @@ def _peer_rows(document: Mapping[str, Any], rates: list[float]) -> list[tuple[st
     rows, best = [], 0.0
     for name, peer in document["peers"].items():
         theirs = [_answered(turn) / turn["seconds"] for turn in peer["turns"]]
-        value = f"error: {peer['error']}" if peer["error"] else _spread(theirs, ".0f")
+        value = f"error: {peer['error']}" if peer["error"] else spread(theirs, ".0f")
         rows.append((f"{name}, {document['clients']} clients, texts/s", value.replace("|", "/"), ""))
         if not peer["error"]:
             best = max(best, median(theirs))
@@ -137,11 +137,6 @@ def _peer_rows(document: Mapping[str, Any], rates: list[float]) -> list[tuple[st
             ("rate / that of the best other server", f"{median(rates) / best:.2f}", f"≥ {GOAL_PEER:g}")
         )
     return rows
-
-
-def _spread(values: list[float], form: str) -> str:
-    low, high = format(min(values), form), format(max(values), form)
-    return f"{format(median(values), form)} ({low} to {high})"
 
 
 def _counts(turn: Mapping[str, Any]) -> str:
