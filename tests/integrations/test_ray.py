@@ -305,7 +305,7 @@ def test_bad_rows_and_bad_files(cluster, model, tmp_path):
         embed_folder(model, f"{folder}/*.nothing", tmp_path / "o2", address=address)
 
 
-def test_the_command(cluster, command, expected, tmp_path, capsys):
+def test_the_command(cluster, command, source, expected, tmp_path, capsys):
     words = [*command, "--address", cluster.address, "--workers", "2"]
     assert main(words) == 0
     assert f"wrote {FILES * ROWS} vectors of 8 numbers" in capsys.readouterr().out
