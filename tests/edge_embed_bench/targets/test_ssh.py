@@ -125,7 +125,7 @@ def test_no_python_there(sshd, python, problem):
         ("3 11 32 aarch64", r"(?s)LiteRT is not built for.*got: 32 bits on aarch64.*64-bit system"),
         ("3 11 32 armv7l", r"(?s)LiteRT is not built for.*got: 32 bits on armv7l.*expected: 64 bits"),
         ("3 11 64 riscv64", r"(?s)LiteRT is not built for.*got: 64 bits on riscv64"),
-        ("welcome", r"(?s)is no Python.*got: welcome.*--target-python"),
+        ("welcome", r"(?s)is not a Python.*got: welcome.*--target-python"),
     ],
 )
 def test_a_python_that_cannot_run_it(sshd, tmp_path, answer, problem):
