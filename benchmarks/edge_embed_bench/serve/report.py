@@ -50,7 +50,7 @@ def facts(document: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("soak: wrong statuses; lost", f"{soak['wrong_statuses']}; {soak['lost']}", "0; 0"),
         (
             "soak: memory after 1,000 requests, MB; growth until the end, MB",
-            f"{max(soak['memory'][:10]) / 1e6:.1f}; {soak['growth'] / 1e6:.1f}",
+            f"{max(soak['memory'][:10]) / 1e6:.1f}; {_megabytes(soak['growth'])}",
             f"≤ {GOAL_MEMORY_MB:g}",
         ),
         (
@@ -146,3 +146,8 @@ def _counts(turn: Mapping[str, Any]) -> str:
 def _answered(turn: Mapping[str, Any], status: int = 200) -> int:
     """Returns how many answers had a status. Its keys are strings in a report that was read again."""
     return sum(count for key, count in turn["statuses"].items() if int(key) == status)
+
+
+def _megabytes(size: int | None) -> str:
+    """Returns a number of bytes in MB, or a dash where it was not measured."""
+    return "-" if size is None else f"{size / 1e6:.1f}"

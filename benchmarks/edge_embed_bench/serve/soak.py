@@ -87,10 +87,15 @@ class Soak:
     memory: list[int] = field(default_factory=list)
 
     @property
-    def growth(self) -> int:
-        """How far the memory rose above its highest value within the first thousand requests."""
+    def growth(self) -> int | None:
+        """How far the memory rose above its highest value within the first thousand requests.
+
+        None if there were no more than a thousand.
+        """
         first = SETTLED // SAMPLED
-        return max(self.memory[first:], default=0) - max(self.memory[:first], default=0)
+        if len(self.memory) <= first:
+            return None
+        return max(self.memory[first:]) - max(self.memory[:first])
 
 
 def shots(texts: Sequence[str], *, requests: int, seed: int = 0) -> list[Shot]:

@@ -141,6 +141,7 @@ def test_a_soak_counts_what_was_wrong(start):
 def test_growth_is_what_came_after_the_first_thousand():
     found = soak.Soak(memory=[5, 9, *[7] * 8, 8, 12, 6])
     assert found.growth == 3
+    assert soak.Soak(memory=[5, 9, *[7] * 8]).growth is None
 
 
 def test_a_wrong_vector_ends_the_run():
