@@ -1,7 +1,8 @@
-"""Make a small student of a teacher: its words, a few narrow Gemma 3 layers, its dimension.
+"""Make a small student of a teacher: its words, a few layers, its dimension.
 
-The tokenizer is the teacher's WordPiece, cut to the pieces that the texts use most. The token table begins as
-the first principal components of the teacher's own table. The layers are random.
+The tokenizer is the teacher's WordPiece, cut to the pieces that the texts use most. The layers are random
+ones of Gemma 3's shape, and the token table is the first principal components of the teacher's own. Or the
+layers are some of the teacher's, with its token table.
 """
 
 from __future__ import annotations
@@ -13,16 +14,20 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from edge_embed.errors import CheckpointError, InputError
 from edge_embed.progress import progress_bar
 from edge_embed_train.data import build_table
+from edge_embed_train.shortened import shortened_bert
 
 if TYPE_CHECKING:
     from edge_embed_train.recipe import Recipe, StudentStage
     from edge_embed_train.run.folder import RunFolder
+    from edge_embed_train.run.inputs import Teacher
 
 BATCH = 1024
 """Texts that are tokenized together."""
@@ -39,13 +44,15 @@ WINDOW = 512
 """As EmbeddingGemma's: longer than any input of the student, so every token sees every other."""
 
 
-def make_student(recipe: Recipe, stage: StudentStage, teacher: str, target: Path, folder: RunFolder) -> Path:
+def make_student(
+    recipe: Recipe, stage: StudentStage, teacher: Teacher, target: Path, folder: RunFolder
+) -> Path:
     """Writes the student, not yet trained.
 
     Args:
         recipe: The recipe.
         stage: Its shape.
-        teacher: A sentence-transformers directory or hub id with a WordPiece tokenizer.
+        teacher: A sentence-transformers model with a WordPiece tokenizer.
         target: The checkpoint to write.
         folder: Of the run.
 
@@ -55,19 +62,20 @@ def make_student(recipe: Recipe, stage: StudentStage, teacher: str, target: Path
     """
     from sentence_transformers import SentenceTransformer
 
+    from edge_embed_train.run.inputs import teacher_axes
     from edge_embed_train.run.training import save_model
 
     torch.manual_seed(recipe.seed)
-    model = SentenceTransformer(teacher, device="cpu")
+    model = SentenceTransformer(teacher.name, device="cpu")
     dimension = int(model.get_embedding_dimension())
     table: Tensor = model[0].model.get_input_embeddings().weight.detach().float()
-    if not stage.dense or stage.dense[-1] != dimension:
+    if not stage.keep_layers and (not stage.dense or stage.dense[-1] != dimension):
         raise InputError(
             "the student's last Dense module does not give the teacher's dimension",
             got=str(stage.dense[-1] if stage.dense else stage.hidden),
             expected=str(dimension),
         )
-    if stage.hidden > table.shape[1]:
+    if not stage.keep_layers and stage.hidden > table.shape[1]:
         raise InputError(
             "the student is wider than the teacher's token table",
             got=str(stage.hidden),
@@ -76,7 +84,14 @@ def make_student(recipe: Recipe, stage: StudentStage, teacher: str, target: Path
     tables = [build_table(n, recipe.data[n].source, folder.data, lambda _: None) for n in stage.data]
     texts = (table.texts(column) for table in tables for column in table.columns)
     kept, spec = cut_vocabulary(model.tokenizer, texts, stage.vocabulary)
-    student = _build(stage, spec, principal_components(table, stage.hidden)[kept], target.parent)
+    if stage.keep_layers:
+        encoder, after = shortened_bert(model[0].model, stage, kept), list(model)[1:]
+    else:
+        encoder, after = _encoder(stage, spec, principal_components(table, stage.hidden)[kept]), _after(stage)
+    if stage.rotate:
+        turning = _turning(teacher_axes(recipe, stage, folder, teacher))
+        after.insert(len(after) - (type(after[-1]).__name__ == "Normalize"), turning)
+    student = _assembled(encoder, spec, stage.max_tokens, after, target.parent)
     save_model(student, target)
     return target
 
@@ -161,12 +176,9 @@ def principal_components(table: Tensor, width: int) -> Tensor:
     return scaled.float()
 
 
-def _build(stage: StudentStage, spec: dict[str, Any], table: Tensor, scratch: Path) -> Any:
-    """Returns the student as a sentence-transformers model."""
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
-    from tokenizers import Tokenizer
-    from transformers import Gemma3TextConfig, Gemma3TextModel, PreTrainedTokenizerFast
+def _encoder(stage: StudentStage, spec: dict[str, Any], table: Tensor) -> Any:
+    """Returns an encoder of Gemma 3's shape with random layers."""
+    from transformers import Gemma3TextConfig, Gemma3TextModel
 
     vocabulary = spec["model"]["vocab"]
     config = Gemma3TextConfig(
@@ -193,16 +205,44 @@ def _build(stage: StudentStage, spec: dict[str, Any], table: Tensor, scratch: Pa
         for layer in encoder.layers:  # Gemma's norms multiply by 1 + weight
             for norm in (layer.post_attention_layernorm, layer.post_feedforward_layernorm):
                 norm.weight.fill_(stage.layer_gain - 1.0)
+    return encoder
+
+
+def _after(stage: StudentStage) -> list[Any]:
+    """Returns the modules after a new encoder: mean pooling, Dense modules, unit length."""
+    from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling
+
+    modules: list[Any] = [Pooling(stage.hidden, pooling_mode="mean")]
+    for before, after in pairwise((stage.hidden, *stage.dense)):
+        modules.append(Dense(before, after, bias=False, activation_function=torch.nn.Identity()))
+    return [*modules, Normalize()]
+
+
+def _turning(axes: npt.NDArray[np.float32]) -> Any:
+    """Returns a Dense module that turns vectors to new axes."""
+    from sentence_transformers.sentence_transformer.modules import Dense
+
+    turning = Dense(axes.shape[1], axes.shape[0], bias=False, activation_function=torch.nn.Identity())
+    with torch.no_grad():
+        turning.linear.weight.copy_(torch.from_numpy(axes))
+    return turning
+
+
+def _assembled(encoder: Any, spec: dict[str, Any], max_tokens: int, after: list[Any], scratch: Path) -> Any:
+    """Returns an encoder with its tokenizer and the modules after it as a sentence-transformers model."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Transformer
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = spec["model"]["vocab"]
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(json.dumps(spec)),
-        model_max_length=stage.max_tokens,
+        model_max_length=max_tokens,
         **{f"{name}_token": f"[{name.upper()}]" for name in SPECIAL if f"[{name.upper()}]" in vocabulary},
     )
     bare = scratch / "encoder"
     encoder.save_pretrained(bare)
     tokenizer.save_pretrained(bare)
-    modules: list[Any] = [Transformer(str(bare), max_seq_length=stage.max_tokens)]
-    modules.append(Pooling(stage.hidden, pooling_mode="mean"))
-    for before, after in pairwise((stage.hidden, *stage.dense)):
-        modules.append(Dense(before, after, bias=False, activation_function=torch.nn.Identity()))
-    return SentenceTransformer(modules=[*modules, Normalize()], device="cpu")
+    first = Transformer(str(bare), max_seq_length=max_tokens)
+    return SentenceTransformer(modules=[first, *after], device="cpu")

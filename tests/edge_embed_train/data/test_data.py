@@ -21,6 +21,7 @@ from edge_embed_train.data import (
     build_table,
     dirichlet_mixtures,
     mine_negatives,
+    principal_axes,
     proportions,
     read_rows,
     teacher_vectors,
@@ -238,3 +239,14 @@ def test_hard_negatives_are_alike_and_no_answers(tmp_path: Path) -> None:
     assert rows.tolist() == [4, 4, 4, 4, 1]
     assert triples.columns == ("query", "positive", "negative")
     assert triples.texts("negative")[0] == "north east"
+
+
+def test_principal_axes_put_what_matters_first() -> None:
+    generator = np.random.default_rng(0)
+    vectors = (generator.standard_normal((500, 6)) * [1, 5, 2, 9, 1, 3]).astype(np.float16)
+    axes = principal_axes([[vectors[:200]], [vectors[200:], vectors[:100]]])
+    np.testing.assert_allclose(axes @ axes.T, np.eye(6), atol=1e-5)
+    assert np.abs(axes).argmax(1)[:4].tolist() == [3, 1, 5, 2]
+    assert bool((np.take_along_axis(axes, np.abs(axes).argmax(1)[:, None], 1) > 0).all())
+    turned = vectors.astype(np.float32) @ axes.T
+    assert bool((np.diff((turned**2).mean(0)) < 0).all())

@@ -18,6 +18,7 @@ from edge_embed_train.losses import (
     nce,
     relational,
     spread_out,
+    within_rows,
 )
 from edge_embed_train.losses.loss import text_keys
 
@@ -128,6 +129,17 @@ def test_relational_equals_the_formula() -> None:
     assert float(relational(student, teacher)) == pytest.approx(loop / 36)
 
 
+def test_within_rows_compares_the_texts_of_each_row() -> None:
+    student, teacher = [_vectors(s) for s in (4, 5, 6)], [_vectors(s, size=7) for s in (7, 8, 9)]
+    loop = sum(
+        (_cosine(student[a][i], student[b][i]) - _cosine(teacher[a][i], teacher[b][i])) ** 2
+        for a, b in ((0, 1), (0, 2), (1, 2))
+        for i in range(6)
+    )
+    assert float(within_rows(student, teacher)) == pytest.approx(loop / 18)
+    assert float(within_rows(student, [2.0 * each for each in student])) == pytest.approx(0.0)
+
+
 def test_keys_are_those_of_the_tokens_and_not_of_the_padding() -> None:
     ids = torch.tensor([[5, 6, 0, 0], [5, 6, 7, 0], [6, 5, 0, 0], [5, 6, 0, 9]])
     mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 0, 0]])
@@ -164,7 +176,9 @@ def _teacher(rows: Tensor, column: int) -> Tensor:
     return _vectors(10 + column, 9, 6).float()[rows]
 
 
-OPTIONS = LossOptions(nce=1.0, spread_out=0.5, matching=2.0, relational=0.25, dimensions=(6, 3))
+OPTIONS = LossOptions(
+    nce=1.0, spread_out=0.5, matching=2.0, relational=0.25, within_rows=0.75, dimensions=(6, 3)
+)
 
 
 def test_the_terms_add_up_over_columns_and_dimensions() -> None:
@@ -183,6 +197,12 @@ def test_the_terms_add_up_over_columns_and_dimensions() -> None:
     assert float(terms["spread_out"]) == pytest.approx(0.5 * spread, rel=1e-5)
     distances = [float(matching(v, t)) for v, t in zip((q, p, n), targets, strict=True)]
     assert float(terms["matching"]) == pytest.approx(2.0 * sum(distances), rel=1e-5)
+    compared = sum(
+        float(relational(cut(v, d), t)) for d in (6, 3) for v, t in zip((q, p, n), targets, strict=True)
+    )
+    assert float(terms["relational"]) == pytest.approx(0.25 * compared, rel=1e-5)
+    rows = sum(float(within_rows([cut(v, d) for v in (q, p, n)], targets)) for d in (6, 3))
+    assert float(terms["within_rows"]) == pytest.approx(0.75 * rows, rel=1e-5)
     assert set(EmbeddingLoss(model, OPTIONS, _teacher)(features[:1], labels)) == {
         "spread_out",
         "matching",

@@ -10,7 +10,7 @@ from edge_embed_train.data.batches import MixtureBatchSampler, dirichlet_mixture
 from edge_embed_train.data.mine import mine_negatives
 from edge_embed_train.data.sources import Row, Source, read_rows
 from edge_embed_train.data.tables import Table, build_table
-from edge_embed_train.data.teacher import StoredVectors, teacher_vectors
+from edge_embed_train.data.teacher import StoredVectors, principal_axes, teacher_vectors
 
 __all__ = [
     "MixtureBatchSampler",
@@ -21,6 +21,7 @@ __all__ = [
     "build_table",
     "dirichlet_mixtures",
     "mine_negatives",
+    "principal_axes",
     "proportions",
     "read_rows",
     "teacher_vectors",

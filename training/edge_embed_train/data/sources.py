@@ -53,6 +53,10 @@ class Source:
         where: Keeps only rows whose fields have these values; a list means one of several.
         columns: What the rows call their fields, where it is not as above: `{"query": "question"}`.
         texts_only: Makes every text of a pair or triple a row of its own.
+        sentences: Cuts every text into its sentences; each different one is a row of its own.
+        variants: Puts versions of a text beside it, 1 or 2, that differ in one or two words; for `distill`,
+            with `sentences` or `texts_only`. Words for them are taken from the data; negations, pronouns and
+            the like are English.
         every: Keeps each n-th row of the whole source.
         limit: Reads no more rows.
         licence: For the model card.
@@ -67,6 +71,8 @@ class Source:
     where: Mapping[str, Any] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
     texts_only: bool = False
+    sentences: bool = False
+    variants: int = 0
     every: int = 1
     limit: int | None = None
     licence: str = "not stated"

@@ -13,7 +13,8 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from edge_embed_train.data.sources import Row, Source, read_rows
+from edge_embed_train.data.augment import source_rows
+from edge_embed_train.data.sources import Row, Source
 
 COLUMNS = ("query", "positive", "negative")
 """In the order in which the losses take them."""
@@ -101,7 +102,7 @@ def build_table(name: str, source: Source, directory: Path, advance: Callable[[i
         InputError: If the source cannot be read or has no rows.
     """
     path = directory / f"{name}-{_digest(source)}.arrow"
-    return write_table(name, read_rows(source), path, advance)
+    return write_table(name, source_rows(source), path, advance)
 
 
 def write_table(name: str, rows: Iterable[Row], path: Path, advance: Callable[[int], object]) -> Table:

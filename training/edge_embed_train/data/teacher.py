@@ -19,6 +19,9 @@ from edge_embed_train.data.tables import Table
 CHUNK = 2048
 """Texts that are embedded and written together."""
 
+SAMPLE = 4096
+"""Vectors of a column that principal axes are computed from, about."""
+
 Vectors = npt.NDArray[np.float16]
 
 
@@ -92,15 +95,38 @@ def _compute(
     count.unlink(missing_ok=True)
 
 
+def principal_axes(tables: Sequence[Sequence[Vectors]]) -> npt.NDArray[np.float32]:
+    """Returns the principal axes of vectors, one a row, those along which they are longest first.
+
+    Cosines are taken from 0, so the vectors are not centred.
+
+    Args:
+        tables: Vectors by table and column; a sample of each is read.
+    """
+    moment = sum(
+        np.einsum("nd,ne->de", part, part)
+        for columns in tables
+        for vectors in columns
+        for part in [np.asarray(vectors[:: max(1, len(vectors) // SAMPLE)], np.float64)]
+    )
+    _, axes = np.linalg.eigh(moment)
+    descending = np.ascontiguousarray(axes.T[::-1], np.float32)
+    signs = np.sign(descending[np.arange(len(descending)), np.abs(descending).argmax(1)])
+    turned: npt.NDArray[np.float32] = descending * signs[:, None]
+    return turned
+
+
 @dataclass
 class StoredVectors:
     """The teacher's vectors of several tables, found by row numbers that count through all of them.
 
     Attributes:
         dimension: Of the vectors.
+        axes: What they are turned to, one axis a row; None for their own.
     """
 
     dimension: int
+    axes: npt.NDArray[np.float32] | None = None
     _starts: list[int] = field(default_factory=list)
     _columns: list[list[Vectors]] = field(default_factory=list)
     _negatives: list[npt.NDArray[np.int64] | None] = field(default_factory=list)
@@ -134,4 +160,5 @@ class StoredVectors:
         negatives = self._negatives[place]
         if column == 2 and negatives is not None:
             column, local = 1, negatives[local]
-        return torch.from_numpy(np.asarray(self._columns[place][column][local], np.float32))
+        vectors = np.asarray(self._columns[place][column][local], np.float32)
+        return torch.from_numpy(vectors if self.axes is None else vectors @ self.axes.T)

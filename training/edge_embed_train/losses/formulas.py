@@ -8,6 +8,7 @@ them. In one process `offset` is 0 and both have the same number of rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Literal
 
 import torch
@@ -118,6 +119,24 @@ def relational(
     ours = normalize(student, dim=-1) @ normalize(student if every is None else every, dim=-1).T
     theirs = normalize(teacher, dim=-1)
     theirs = theirs @ normalize(teacher if every_teacher is None else every_teacher, dim=-1).T
+    return (ours - theirs).square().mean()
+
+
+def within_rows(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """Returns the mean squared difference of the cosines between the texts of each row to the teacher's.
+
+    It is not in the paper. With versions of a text as the other columns, it shows what each change means.
+
+    Args:
+        student: One ``(n, d)`` for each column, two columns or more.
+        teacher: One ``(n, D)`` for each column.
+    """
+    ours, theirs = (
+        torch.stack(
+            [(one * two).sum(-1) for one, two in combinations([normalize(c, dim=-1) for c in each], 2)]
+        )
+        for each in (student, teacher)
+    )
     return (ours - theirs).square().mean()
 
 

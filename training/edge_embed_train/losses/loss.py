@@ -12,7 +12,16 @@ from sentence_transformers.util import all_gather_with_grad, get_rank, get_world
 from torch import Tensor, nn
 
 from edge_embed.errors import InputError
-from edge_embed_train.losses.formulas import HARDNESS, Metric, cut, matching, nce, relational, spread_out
+from edge_embed_train.losses.formulas import (
+    HARDNESS,
+    Metric,
+    cut,
+    matching,
+    nce,
+    relational,
+    spread_out,
+    within_rows,
+)
 
 Features = dict[str, Tensor]
 
@@ -26,18 +35,21 @@ class LossOptions:
         spread_out: Weight of the spread-out regularizer.
         matching: Weight of embedding matching; needs teacher vectors.
         relational: Weight of matching the similarities within a batch; needs teacher vectors.
+        within_rows: Weight of matching the similarities between the texts of a row, such as a text and its
+            `variants`; needs teacher vectors.
         temperature: Of the contrastive loss. The paper does not publish it; 0.05 is what
             sentence-transformers uses.
         hardness: Of the hard negatives' weights.
         metric: Of embedding matching.
-        dimensions: Matryoshka dimensions. The contrastive loss and the regularizer are summed over them,
-            unweighted; empty means the full dimension only.
+        dimensions: Matryoshka dimensions. The contrastive loss, the regularizer and the two terms that match
+            similarities are summed over them, unweighted; empty means the full dimension only.
     """
 
     nce: float = 1.0
     spread_out: float = 1.0
     matching: float = 0.0
     relational: float = 0.0
+    within_rows: float = 0.0
     temperature: float = 0.05
     hardness: float = HARDNESS
     metric: Metric = "l2"
@@ -46,7 +58,7 @@ class LossOptions:
     @property
     def needs_teacher(self) -> bool:
         """Whether any term compares with a teacher."""
-        return bool(self.matching or self.relational)
+        return bool(self.matching or self.relational or self.within_rows)
 
     @property
     def needs_positives(self) -> bool:
@@ -148,8 +160,18 @@ class EmbeddingLoss(nn.Module):
                 distances = [matching(*pair, metric=options.metric) for pair in pairs]
                 found["matching"] = options.matching * torch.stack(distances).sum()
             if options.relational:
-                compared = [relational(*pair, *map(_gathered, pair)) for pair in pairs]
-                found["relational"] = options.relational * torch.stack(compared).sum()
+                found["relational"] = options.relational * self._sum(
+                    lambda d: torch.stack(
+                        [
+                            relational(cut(own, d), target, cut(_gathered(own), d), _gathered(target))
+                            for own, target in pairs
+                        ]
+                    ).sum()
+                )
+            if options.within_rows and len(vectors) > 1:
+                found["within_rows"] = options.within_rows * self._sum(
+                    lambda d: within_rows([cut(column, d) for column in vectors], targets)
+                )
         return found
 
     def _sum(self, term: Any) -> Tensor:

@@ -113,9 +113,15 @@ class StudentStage:
         heads: Query heads; there is one key and value head.
         head_dim: Width of a head.
         inner: Width of the feed-forward layers.
+        keep_layers: Layers of the teacher, a BERT, that become the student's: their numbers from 0. `layers`,
+            `hidden`, `heads`, `head_dim`, `dense` and `layer_gain` then say nothing; of each layer's inner
+            neurons the `inner` with the largest weights are kept. Empty: the student's layers are new.
         dense: Widths of the two Dense modules after pooling; the second is the teacher's dimension.
         layer_gain: What each layer adds to its input at the beginning, as the gain of the norms that end its
             two halves. A small gain suits layers that are trained after the token table.
+        rotate: Turns the vectors so that their first numbers say the most, for users who cut them. The
+            student gets a last Dense module that begins with the principal axes of the teacher's vectors, and
+            later stages compare with vectors that are turned alike. Similarities stay as they are.
         max_tokens: The longest input.
     """
 
@@ -128,8 +134,10 @@ class StudentStage:
     heads: int = 4
     head_dim: int = 64
     inner: int = 768
+    keep_layers: tuple[int, ...] = ()
     dense: tuple[int, ...] = (512, 384)
     layer_gain: float = 1.0
+    rotate: bool = False
     max_tokens: int = 256
 
 

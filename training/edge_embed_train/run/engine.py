@@ -108,7 +108,7 @@ class Run:
             from edge_embed_train.student import make_student
 
             assert self.teacher is not None  # the recipe was checked
-            make_student(self.recipe, stage, self.teacher.name, target / "model", self.folder)
+            make_student(self.recipe, stage, self.teacher, target / "model", self.folder)
         else:
             from edge_embed_train.adapt import adapt
 

@@ -92,7 +92,8 @@ def _stages(recipe: Recipe, folder: RunFolder) -> list[StageEstimate]:
             if isinstance(stage, StudentStage):
                 from edge_embed_train.student import make_student
 
-                make_student(recipe, stage, recipe.teacher, target, folder)
+                assert teacher is not None  # the recipe was checked
+                make_student(recipe, stage, teacher, target, folder)
             else:
                 from edge_embed_train.adapt import adapt
 

@@ -4,6 +4,7 @@ recipe.toml       a copy of the recipe
 run.json          the recipe's digest, versions, and the stages that are finished
 metrics.jsonl     one line for each logged step, evaluation and finished stage
 data/, teacher/   tables and teacher vectors
+axes.npy          what the teacher vectors are turned to, if a student asks for it
 stages/1-NAME/    a stage's checkpoints and, when it is finished, its model
 model/            the result
 """
@@ -82,6 +83,11 @@ class RunFolder:
     def teacher(self) -> Path:
         """Where teacher vectors are kept."""
         return self.cache / "teacher"
+
+    @property
+    def axes(self) -> Path:
+        """What the teacher's vectors are turned to, where a student asks for it."""
+        return self.path / "axes.npy"
 
     @property
     def metrics(self) -> Path:

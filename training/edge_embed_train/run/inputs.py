@@ -9,6 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from edge_embed.errors import InputError
 from edge_embed.progress import progress_bar
 from edge_embed_train.data import (
@@ -16,11 +19,13 @@ from edge_embed_train.data import (
     Table,
     build_table,
     mine_negatives,
+    principal_axes,
     proportions,
     teacher_vectors,
 )
+from edge_embed_train.data.teacher import Vectors
 from edge_embed_train.quiet import quiet
-from edge_embed_train.recipe import DataSet, Recipe, TrainStage
+from edge_embed_train.recipe import DataSet, Recipe, StudentStage, TrainStage
 from edge_embed_train.run.folder import RunFolder
 
 Advance = Callable[[int], object]
@@ -118,7 +123,10 @@ def prepare_inputs(
         InputError: If data cannot be used for the stage.
     """
     inputs = StageInputs({}, [], {})
-    store = StoredVectors(teacher.dimension) if teacher is not None and stage.loss.needs_teacher else None
+    store = None
+    if teacher is not None and stage.loss.needs_teacher:
+        axes = np.load(folder.axes) if folder.axes.is_file() else None
+        store = StoredVectors(teacher.dimension, axes)
     first = 0
     for name in stage.data:
         with progress_bar(None, f"reading {name}", unit="row") as advance:
@@ -126,18 +134,7 @@ def prepare_inputs(
         _check_table(table, stage)
         columns, negatives = [], None
         if stage.needs_teacher and teacher is not None:
-            with progress_bar(table.rows * len(table.columns), f"teacher vectors of {name}") as advance:
-                columns = teacher_vectors(
-                    lambda: teacher.model,
-                    teacher.fingerprint,
-                    table,
-                    folder.teacher,
-                    prompts=_prompts_of(
-                        recipe.data[name], teacher_prompts(teacher, recipe.data[name]), table
-                    ),
-                    batch_size=recipe.teacher_batch_size,
-                    advance=advance,
-                )
+            columns = _vectors_of(recipe, name, table, folder, teacher)
         if stage.hard_negatives is not None and table.columns == ("query", "positive"):
             with progress_bar(table.rows, f"hard negatives of {name}", unit="row") as advance:
                 table, negatives = mine_negatives(
@@ -163,6 +160,39 @@ def prepare_inputs(
     inputs.shares = [share / sum(named) for share in named]
     inputs.vectors = store
     return inputs
+
+
+def teacher_axes(
+    recipe: Recipe, stage: StudentStage, folder: RunFolder, teacher: Teacher
+) -> npt.NDArray[np.float32]:
+    """Returns the principal axes of the teacher's vectors of a stage's data, and keeps them for later stages.
+
+    Args:
+        recipe: The recipe.
+        stage: The stage.
+        folder: Where they are kept.
+        teacher: The teacher.
+    """
+    tables = [build_table(name, recipe.data[name].source, folder.data, lambda _: None) for name in stage.data]
+    axes = principal_axes([_vectors_of(recipe, table.name, table, folder, teacher) for table in tables])
+    np.save(folder.axes, axes)
+    return axes
+
+
+def _vectors_of(
+    recipe: Recipe, name: str, table: Table, folder: RunFolder, teacher: Teacher
+) -> list[Vectors]:
+    """Returns the teacher's vectors of a table, by column."""
+    with progress_bar(table.rows * len(table.columns), f"teacher vectors of {name}") as advance:
+        return teacher_vectors(
+            lambda: teacher.model,
+            teacher.fingerprint,
+            table,
+            folder.teacher,
+            prompts=_prompts_of(recipe.data[name], teacher_prompts(teacher, recipe.data[name]), table),
+            batch_size=recipe.teacher_batch_size,
+            advance=advance,
+        )
 
 
 def teacher_prompts(teacher: Teacher, data: DataSet) -> Mapping[str, str]:

@@ -41,8 +41,12 @@ def load_model(place: str | Path) -> Any:
 
     try:
         with quiet():
+            # On a CPU the gradient of PyTorch's fused attention takes longer than all the rest of a step.
+            attention = {} if cuda() else {"attn_implementation": "eager"}
             model = SentenceTransformer(
-                str(place), model_kwargs={"dtype": torch.float32}, device=None if cuda() else "cpu"
+                str(place),
+                model_kwargs={"dtype": torch.float32, **attention},
+                device=None if cuda() else "cpu",
             )
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"the model {place} cannot be loaded", got=str(error)[:200]) from error
