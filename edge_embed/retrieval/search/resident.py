@@ -36,7 +36,7 @@ Slots = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 
 _READ_TOGETHER = 256
-"""Blocks that are read together, about a megabyte."""
+"""Blocks that are read together, or slots whose blocks are: about a megabyte."""
 
 _SPARE = 1 / 8
 """Room that is kept for growth. The system gives memory to it only when it is written."""
@@ -97,9 +97,10 @@ class View:
             scores: Floats = self.codes[slots].astype(np.float32) @ query
             scores *= self.scales[slots]
             return scores
-        scales, codes = _read_codes(connection, slots, self.dimension)
-        scores = codes.astype(np.float32) @ query
-        scores *= scales
+        scores = np.empty(len(slots), np.float32)
+        for start in range(0, len(slots), _READ_TOGETHER):
+            scales, codes = _read_codes(connection, slots[start : start + _READ_TOGETHER], self.dimension)
+            scores[start : start + _READ_TOGETHER] = (codes.astype(np.float32) @ query) * scales
         return scores
 
 

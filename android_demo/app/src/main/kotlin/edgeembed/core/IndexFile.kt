@@ -158,10 +158,10 @@ internal class Signs(val state: IndexState, val dimension: Int) {
         return total
     }
 
-    /** Returns a query's numbers as int8, so that sums are the same in any order and on any machine. */
+    /** Returns a query's numbers as whole ones up to 15, so that sums are the same in any order and on any machine. */
     fun rounded(query: FloatArray): IntArray {
         val greatest = maxOf((0 until dimension).maxOf { abs(query[it]) }, 1e-30f)
-        val factor = (127.0 / greatest.toDouble()).toFloat()
+        val factor = (15.0 / greatest.toDouble()).toFloat()
         return IntArray(dimension) { Math.rint((query[it] * factor).toDouble()).toInt() }
     }
 

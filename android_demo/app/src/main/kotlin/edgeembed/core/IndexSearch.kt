@@ -55,10 +55,10 @@ data class IndexHit(
 /** The numbers that decide how many vectors are looked at; a test makes them small. */
 internal class ScanSizes(
     val exactBelow: Int = 4096,
-    val perHit: Int = 4,
-    val least: Int = 200,
-    val wider: Int = 5,
-    val slotsPerCandidate: Int = 1250,
+    val perHit: Int = 12,
+    val least: Int = 600,
+    val wider: Int = 6,
+    val slotsPerCandidate: Int = 400,
     val leastDimension: Int = 64,
 )
 
