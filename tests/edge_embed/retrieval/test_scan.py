@@ -144,5 +144,5 @@ def test_the_passes_over_signs_are_what_they_are_said_to_be(dimension):
     assert np.array_equal(distances, (signs != signs[0]).sum(axis=1))
     assert distances[1] == dimension
     slots = rng.permutation(len(rows))[:600]
-    rounded = np.rint(rows[0] * (127 / np.abs(rows[0]).max())).astype(np.int64)
+    rounded = np.rint(rows[0] * (15 / np.abs(rows[0]).max())).astype(np.int64)
     assert np.array_equal(scan._by_set_bits(view, rows[0], slots), (signs[slots] * rounded).sum(axis=1))
