@@ -68,6 +68,9 @@ class TrainStage:
             the token table and the modules after pooling alone, many times faster.
         members: For `soup`: how many mixtures are trained and averaged.
         concentration: For `soup`: of the Dirichlet distribution around the shares.
+        trials: For `soup`: how many mixtures are tried in short trainings first. The `members` with the best
+            scores on the recipe's development sets are then trained. 0: the shares and draws around them.
+        trial_steps: For `soup`: batches of such a training; by default a tenth of the steps.
     """
 
     kind: str
@@ -92,6 +95,20 @@ class TrainStage:
     layers: Literal["train", "skip"] = "train"
     members: int = 3
     concentration: float = 10.0
+    trials: int = 0
+    trial_steps: int = 0
+
+    @property
+    def all_steps(self) -> int:
+        """Batches of all trainings of the stage together."""
+        if self.kind != "soup":
+            return self.steps
+        return self.members * self.steps + self.trials * self.steps_of_a_trial
+
+    @property
+    def steps_of_a_trial(self) -> int:
+        """Batches of one training of a search over mixtures."""
+        return self.trial_steps or max(1, self.steps // 10)
 
     @property
     def needs_teacher(self) -> bool:

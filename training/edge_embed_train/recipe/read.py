@@ -261,7 +261,27 @@ def _check_training(recipe: Recipe, stage: TrainStage, where: str, quantized: st
             got="no evaluations",
             fix="set `evaluate_every` and the recipe's `dev`",
         )
+    if stage.trials:
+        _check_search(recipe, stage, where)
     unknown = [name for name in stage.shares if name not in stage.data]
     if unknown:
         raise InputError(f"{where} has shares of data that it does not use", got=", ".join(unknown))
     return stage.name if stage.quantize else quantized
+
+
+def _check_search(recipe: Recipe, stage: TrainStage, where: str) -> None:
+    """Refuses a search over mixtures that could not choose."""
+    if stage.kind != "soup":
+        raise InputError(f"{where} has trials", got=stage.kind, expected="soup, the stage that mixes")
+    if stage.trials < stage.members:
+        raise InputError(
+            f"{where} tries fewer mixtures than it trains",
+            got=f"trials = {stage.trials}, members = {stage.members}",
+            expected=f"{stage.members} trials or more, or none",
+        )
+    if not recipe.dev or len(stage.data) < 2:
+        raise InputError(
+            f"{where} cannot search for a mixture",
+            got="no development sets" if not recipe.dev else "one data set",
+            expected="the recipe's `dev`, and two data sets or more",
+        )

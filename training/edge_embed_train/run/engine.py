@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from edge_embed_train.recipe import AdaptStage, Recipe, StudentStage, TrainStage
 from edge_embed_train.run.card import write_card
 from edge_embed_train.run.folder import RunFolder, replace_directory
 from edge_embed_train.run.inputs import Teacher, prepare_inputs
+from edge_embed_train.run.mixtures import Trial, best, propose, require_optuna, scored
 from edge_embed_train.run.plots import plot_metrics
 from edge_embed_train.run.training import cuda, load_model, run_stage
 
@@ -70,6 +71,8 @@ class Run:
 
         self._state = PartialState(cpu=not cuda())
         self.recipe, self.sets = recipe, sets
+        if any(isinstance(stage, TrainStage) and stage.trials for stage in recipe.stages):
+            require_optuna()
         with self._first():
             self.folder = RunFolder(output, recipe, writes=self._state.is_main_process, cache=cache)
         self.teacher = Teacher(recipe.teacher, recipe.teacher_file) if recipe.teacher else None
@@ -125,15 +128,7 @@ class Run:
         if stage.kind != "soup":
             run_stage(self.recipe, stage, stage.name, self.folder, place, target, **options)
             return
-        mixtures = [
-            inputs.shares,
-            *dirichlet_mixtures(
-                inputs.shares,
-                stage.members - 1,
-                concentration=stage.concentration,
-                seed=self.recipe.seed,
-            ),
-        ]
+        mixtures = self._mixtures(stage, place, target, options)
         parents = [target / f"member-{number}" for number in range(1, stage.members + 1)]
         for number, (parent, shares) in enumerate(zip(parents, mixtures, strict=True), 1):
             key = f"{stage.name}-{number}"
@@ -153,6 +148,51 @@ class Run:
                 else {}
             )
             self.folder.log(stage=stage.name, event="finished", scores=scores, mixtures=mixtures)
+
+    def _mixtures(
+        self, stage: TrainStage, place: str | Path, target: Path, options: Mapping[str, Any]
+    ) -> list[Sequence[float]]:
+        """Returns the mixtures of a soup: the shares and draws around them, or the best of a search."""
+        base = options["inputs"].shares
+        if stage.trials:
+            return [
+                trial.shares for trial in best(self._search(stage, place, target, options), stage.members)
+            ]
+        around = dirichlet_mixtures(
+            base, stage.members - 1, concentration=stage.concentration, seed=self.recipe.seed
+        )
+        return [base, *around]
+
+    def _search(
+        self, stage: TrainStage, place: str | Path, target: Path, options: Mapping[str, Any]
+    ) -> list[Trial]:
+        """Tries mixtures in short trainings; those that an earlier call tried are not tried again."""
+        short = replace(stage, steps=stage.steps_of_a_trial, evaluate_every=0, patience=0, save_every=0)
+        while len(trials := self._tried(stage)) < stage.trials:
+            shares = propose(
+                options["inputs"].shares,
+                trials,
+                stage.trials,
+                concentration=stage.concentration,
+                seed=self.recipe.seed,
+            )
+            key = f"{stage.name}-trial-{len(trials) + 1}"
+            scratch = target / key
+            scores = run_stage(self.recipe, short, key, self.folder, place, scratch, shares=shares, **options)
+            if self._state.is_main_process:
+                found = Trial(shares, scored(scores))
+                self.folder.log(stage=stage.name, event="trial", **asdict(found))
+                shutil.rmtree(scratch)
+            self._state.wait_for_everyone()
+        return trials
+
+    def _tried(self, stage: TrainStage) -> list[Trial]:
+        """Returns the trials of a search so far, which every process reads from the metrics."""
+        return [
+            Trial(tuple(record["shares"]), record["score"])
+            for record in self.folder.records()
+            if record.get("stage") == stage.name and record.get("event") == "trial"
+        ]
 
     def _scores(self) -> dict[str, dict[str, float]]:
         return {

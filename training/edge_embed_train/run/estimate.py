@@ -35,7 +35,7 @@ class StageEstimate:
     Attributes:
         name: The stage.
         kind: Its kind.
-        steps: Steps, of all members of a soup together.
+        steps: Steps, of all trainings of a soup together.
         rows: Rows of its data, as far as they were read.
         seconds_per_step: Measured; None where the stage makes a model first.
         seconds: All steps, without the teacher.
@@ -117,9 +117,8 @@ def _stages(recipe: Recipe, folder: RunFolder) -> list[StageEstimate]:
         )
         with quiet():
             trainer.train()
-        members = stage.members if stage.kind == "soup" else 1
         rows = sum(table.rows for table in inputs.tables.values())
-        steps = stage.steps * members
+        steps = stage.all_steps
         found.append(
             StageEstimate(
                 stage.name, stage.kind, steps, rows, clock.seconds, steps * clock.seconds, _memory()
