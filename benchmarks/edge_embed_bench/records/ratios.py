@@ -7,6 +7,7 @@ less than a time does when the machine changes its clock or is busy, because bot
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -33,6 +34,7 @@ class Standing:
         verdict: `FELL` if the whole new interval is below the published one, `UNSURE` if only the new median
             is, `BETTER` if the whole new interval is above it, `HELD` otherwise; `GONE` if our file failed,
             `UNCOMPARED` if the peer did.
+        reason: Why there is no new ratio; None if there is one.
     """
 
     subject: str
@@ -42,6 +44,7 @@ class Standing:
     old: Ratio
     new: Ratio | None
     verdict: str
+    reason: str | None = None
 
     @property
     def failed(self) -> bool:
@@ -56,10 +59,12 @@ class Check:
     Attributes:
         standings: Every ratio that both reports could have.
         conditions: What else differs between the reports.
+        left: Published ratios that the later run did not set out to measure: by cell, how many.
     """
 
     standings: list[Standing]
     conditions: list[str]
+    left: dict[str, int]
 
     @property
     def failed(self) -> list[Standing]:
@@ -100,7 +105,8 @@ the published one gets the width of the threshold."""
 def check_ratios(published: Sequence[Record], later: Sequence[Record], *, slack: float) -> Check:
     """Compares the ratios of a later run with the published ones.
 
-    Only what the later run set out to measure is compared: its files, its peers, its cells.
+    Only what the later run set out to measure is compared: its files, its peers, its cells. The others are
+    counted.
 
     Args:
         published: The records of the published report.
@@ -112,7 +118,7 @@ def check_ratios(published: Sequence[Record], later: Sequence[Record], *, slack:
     """
     old = _pairs(published)
     new = {(subject, peer, cell): pair for subject, peer, cell, *pair in _pairs(later)}
-    standings, found = [], False
+    standings, left, found = [], Counter[str](), False
     for subject, peer, cell, ours, other in old:
         for figure, ratio in FIGURES.items():
             if ours.status != OK or other.status != OK or (before := ratio(ours, other, slack)) is None:
@@ -121,6 +127,8 @@ def check_ratios(published: Sequence[Record], later: Sequence[Record], *, slack:
             if (subject, peer, cell) in new:
                 now = new[subject, peer, cell]
                 standings.append(_judged(subject, peer, cell, figure, before, now))
+            else:
+                left[f"{subject}, {_where(cell)}"] += 1
     if not found:
         raise InputError(
             "the published report holds no ratio",
@@ -134,7 +142,7 @@ def check_ratios(published: Sequence[Record], later: Sequence[Record], *, slack:
             expected=_named(old),
             fix="measure the same files, peers, lengths, threads and batches",
         )
-    return Check(standings, conditions(published, later))
+    return Check(standings, conditions(published, later), dict(left))
 
 
 def to_text(check: Check) -> str:
@@ -152,12 +160,17 @@ def to_text(check: Check) -> str:
             subject = s.subject
             lines.append(subject)
         lines.append(f"  {s.peer:<{width}}  {_line(s)}")
-    lines.append("")
+    lines += ["", *_not_measured(check)]
+    count = len(check.standings)
     if unsure := sum(s.verdict == UNSURE for s in check.standings):
-        lines.append(f"{unsure} of {len(check.standings)} ratios unsure: raise --repetitions")
-    lines += [f"{s.verdict}: {s.subject} beside {s.peer}, {_line(s)}" for s in check.failed]
-    bad = len(check.failed)
-    lines.append(f"{bad} of {len(check.standings)} ratios fell" if bad else "no ratio fell")
+        lines.append(f"{unsure} of {count} ratios unsure: raise --repetitions")
+    lines += [f"{s.verdict}: {s.subject} beside {s.peer}, {_figures(s)}" for s in check.failed]
+    bad, missing = len(check.failed), sum(s.verdict == UNCOMPARED for s in check.standings)
+    moved = any(line.startswith("machine:") for line in check.conditions)
+    if moved and any(s.verdict == FELL for s in check.failed):
+        lines.append("the machine is not the one of the published report, which moves ratios too")
+    result = f"{bad} of {count} ratios fell" if bad else "no ratio fell"
+    lines.append(f"{result}; {count - missing} of {count} compared" if missing else result)
     return "\n".join([*lines, ""])
 
 
@@ -166,6 +179,7 @@ def to_json(check: Check) -> str:
     content = {
         "passed": not check.failed,
         "conditions": check.conditions,
+        "left": check.left,
         "ratios": [asdict(standing) for standing in check.standings],
     }
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
@@ -184,23 +198,48 @@ def _pairs(records: Sequence[Record]) -> list[tuple[str, str, Cell, Record, Reco
 
 def _judged(subject: str, peer: str, cell: Cell, figure: str, old: Ratio, pair: Sequence[Record]) -> Standing:
     ours, other = pair
+    reason = None
     new = FIGURES[figure](ours, other, 0.0) if ours.status == other.status == OK else None
     if new is None:
         verdict = GONE if ours.status != OK else UNCOMPARED
+        reason = ours.error or other.error or f"fewer than {LEAST_SAMPLES} samples"
     elif new.high < old.low:
         verdict = FELL
     elif new.value < old.low:
         verdict = UNSURE
     else:
         verdict = BETTER if new.low > old.high else HELD
-    return Standing(subject, peer, cell, figure, old, new, verdict)
+    return Standing(subject, peer, cell, figure, old, new, verdict, reason)
+
+
+def _not_measured(check: Check) -> list[str]:
+    """Returns a line for each reason why a published ratio has no later one."""
+    reasons: dict[str, list[Standing]] = {}
+    for s in check.standings:
+        if s.reason:
+            reasons.setdefault(s.reason.replace("\n", "; "), []).append(s)
+    lines = []
+    for reason, found in reasons.items():
+        names = ", ".join(dict.fromkeys(s.peer for s in found))
+        lines.append(f"not measured: {len(found)} ratios beside {names}: {reason}")
+    hint = " (--corpus measures them)"
+    return lines + [
+        f"not asked for: {count} ratios of {where}{hint if ', corpus,' in where else ''}"
+        for where, count in check.left.items()
+    ]
 
 
 def _line(s: Standing) -> str:
-    length = f"{s.cell.length} tokens" if s.cell.length else "corpus"
-    where = f"{length}, {s.cell.threads} threads, batch {s.cell.batch}"
-    now = _shown(s.new) if s.new else "-"
-    return f"{where}, {s.figure}: {_shown(s.old)} → {now}  {s.verdict}"
+    return f"{_figures(s)}  {s.verdict}"
+
+
+def _figures(s: Standing) -> str:
+    return f"{_where(s.cell)}, {s.figure}: {_shown(s.old)} → {_shown(s.new) if s.new else '-'}"
+
+
+def _where(cell: Cell) -> str:
+    length = f"{cell.length} tokens" if cell.length else "corpus"
+    return f"{length}, {cell.threads} threads, batch {cell.batch}"
 
 
 def _shown(ratio: Ratio) -> str:

@@ -151,7 +151,8 @@ def _as_published(args: argparse.Namespace, published: Sequence[Record]) -> None
         raise InputError(
             f"{args.check} has no {kind} record of this project beside a peer",
             got=f"{len(published)} records",
-            fix="name a report that was measured with --peers" + ("" if args.corpus else ", or add --corpus"),
+            fix="name a report that was measured with --peers"
+            + (", or add --corpus" if any(r.kind == CORPUS for r in published) and not args.corpus else ""),
         )
     if not (args.files or args.synthetic):
         if not all(r.model.synthetic for r in ours):

@@ -9,12 +9,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_embed.engine.litert.profile import Operator, operators
+from edge_embed.engine.litert.profile import Profile, operators
 from edge_embed.errors import InputError
 from edge_embed.options import check_threads
 from edge_embed_bench.records.model import Model
 from edge_embed_bench.run.matrix import check_lengths
 from edge_embed_bench.worker import token_ids
+
+_REST = "(calls, and nodes below 1 µs)"
+"""What the run takes beside the operators, which the profiler counts in whole microseconds, rounded down."""
 
 
 def run(args: argparse.Namespace, paths: Sequence[Path]) -> int:
@@ -37,7 +40,7 @@ def run(args: argparse.Namespace, paths: Sequence[Path]) -> int:
                 "file": model.path.name,
                 "length": length,
                 "threads": threads,
-                "operators": [dataclasses.asdict(operator) for operator in found],
+                **dataclasses.asdict(found),
             }
             for model, length, threads, found in results
         ]
@@ -47,18 +50,23 @@ def run(args: argparse.Namespace, paths: Sequence[Path]) -> int:
     return 0
 
 
-def to_text(model: Model, length: int, threads: int, found: Sequence[Operator]) -> str:
-    """Returns the operators as a table, and below it how many there are and what they take together."""
-    total, width = sum(o.seconds for o in found), max(len(o.name) for o in found)
+def to_text(model: Model, length: int, threads: int, found: Profile) -> str:
+    """Returns the operators as a table, and below it what the whole run takes."""
+    whole, width = found.seconds, max(len(_REST), *(len(o.name) for o in found.operators))
     lines = [f"{model.path.name}, {length} tokens, {threads} threads", ""]
     lines += [f"  {'operator':<{width}}  nodes        ms  share"]
-    for o in found:
-        lines.append(f"  {o.name:<{width}}  {o.count:>5}  {o.seconds * 1e3:>8.3f}  {o.seconds / total:>5.1%}")
-    lines += [f"  {'all':<{width}}  {sum(o.count for o in found):>5}  {total * 1e3:>8.3f}", ""]
-    return "\n".join(lines)
+
+    def add(name: str, nodes: int | str, seconds: float) -> None:
+        lines.append(f"  {name:<{width}}  {nodes:>5}  {seconds * 1e3:>8.3f}  {seconds / whole:>5.1%}")
+
+    for o in found.operators:
+        add(o.name, o.count, o.seconds)
+    add(_REST, "", max(0.0, whole - sum(o.seconds for o in found.operators)))
+    add("all", sum(o.count for o in found.operators), whole)
+    return "\n".join([*lines, ""])
 
 
-def _measured(model: Model, length: int, threads: int, args: argparse.Namespace) -> list[Operator]:
+def _measured(model: Model, length: int, threads: int, args: argparse.Namespace) -> Profile:
     manifest = model.manifest
     bucket = next(n for n in manifest.buckets if n >= length)
     (ids,) = token_ids.batch(manifest.tokenizer, length, 1, args.seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import time
 from collections.abc import Sequence
 from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_uint32, c_uint64, c_void_p
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ _OUTSIDE, _DELEGATED = 2, 8
 """Kinds of events: an operator that the interpreter ran, and one that the delegate ran."""
 
 _KEPT = 0.5
-"""Share of the runs, the fastest, whose mean is a node's time: the others may have waited for a processor. A
+"""Share of the runs, the fastest, whose mean is a time: the others may have waited for a processor. A
 median will not do, because the profiler counts whole microseconds."""
 
 
@@ -52,6 +53,20 @@ class Operator:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Profile:
+    """Where the time of one run goes.
+
+    Attributes:
+        operators: By kind, the slowest first.
+        seconds: The whole run, measured from outside without the profiler. It is more than the operators
+            take: the profiler counts whole microseconds and rounds down, so a shorter node counts as nothing.
+    """
+
+    operators: list[Operator]
+    seconds: float
+
+
 class _ProfiledGraph(Graph):
     def profile(self, ids: Sequence[int], pad_id: int) -> list[tuple[str, float]]:
         """Runs a text; returns operator and microseconds of each node, in order."""
@@ -75,8 +90,8 @@ class _ProfiledGraph(Graph):
 
 def operators(
     path: str | os.PathLike[str], length: int, dimension: int, ids: Sequence[int], threads: int, runs: int
-) -> list[Operator]:
-    """Runs one text in one bucket and returns its operators by kind, the slowest first.
+) -> Profile:
+    """Runs one text in one bucket and returns what its operators and what the whole run take.
 
     Args:
         path: A model file.
@@ -84,7 +99,7 @@ def operators(
         dimension: The model's dimension.
         ids: Token ids, as many as the bucket takes.
         threads: Threads of the delegate.
-        runs: How many runs are measured, after one that is not.
+        runs: How many runs are measured, after one that is not, with the profiler and without it by turns.
 
     Raises:
         ModelFileError: If there is no such bucket.
@@ -93,21 +108,33 @@ def operators(
     data = mapped(path)
     keep_only(data, signature_name(length))
 
-    def measure() -> list[list[tuple[str, float]]]:
+    def measure() -> list[tuple[list[tuple[str, float]], float]]:
         graph = _ProfiledGraph(data, length, dimension, threads, IN_MEMORY)
         try:
             graph.run(ids, 0)
-            return [graph.profile(ids, 0) for _ in range(runs)]
+            return [(graph.profile(ids, 0), _timed(graph, ids)) for _ in range(runs)]
         finally:
             graph.close()
 
+    profiles, wholes = zip(*call_litert("LiteRT cannot profile the graph", measure), strict=True)
     found: dict[str, list[float]] = {}
     # The same nodes run in the same order each time.
-    for node in zip(*call_litert("LiteRT cannot profile the graph", measure), strict=True):
-        times = sorted(time for _, time in node)[: max(1, int(runs * _KEPT))]
-        found.setdefault(node[0][0], []).append(1e-6 * sum(times) / len(times))
+    for node in zip(*profiles, strict=True):
+        found.setdefault(node[0][0], []).append(1e-6 * _fastest([microseconds for _, microseconds in node]))
     every = [Operator(name, len(nodes), sum(nodes)) for name, nodes in found.items()]
-    return sorted(every, key=lambda operator: -operator.seconds)
+    return Profile(sorted(every, key=lambda operator: -operator.seconds), _fastest(wholes))
+
+
+def _timed(graph: Graph, ids: Sequence[int]) -> float:
+    start = time.perf_counter()
+    graph.run(ids, 0)
+    return time.perf_counter() - start
+
+
+def _fastest(times: Sequence[float]) -> float:
+    """Returns the mean of the fastest of some times."""
+    kept = sorted(times)[: max(1, int(len(times) * _KEPT))]
+    return sum(kept) / len(kept)
 
 
 def _declare(c: Any) -> None:

@@ -31,6 +31,20 @@ def report(record):
     return make
 
 
+def of_a_corpus(records, seed):
+    whole = Throughput("c", 10, 100, 0, 1.0, 0.1, [1.0], 10.0, 100.0)
+    return [
+        replace(
+            r,
+            kind=CORPUS,
+            cell=replace(r.cell, length=0),
+            latency=None,
+            throughput=replace(whole, chunks_s=noisy(seed, 1 + place)),
+        )
+        for place, r in enumerate(records)
+    ]
+
+
 def verdicts(published, later):
     return {s.figure: s.verdict for s in check_ratios(published, later, slack=0.05).standings}
 
@@ -80,21 +94,33 @@ def test_only_what_was_measured_again_is_compared(report):
     assert {(s.subject, s.cell.length) for s in found} == {("tiny.int8", 16)}
 
 
-def test_a_corpus(report):
-    def indexed(records, seed):
-        whole = Throughput("c", 10, 100, 0, 1.0, 0.1, [1.0], 10.0, 100.0)
-        return [
-            replace(
-                r,
-                kind=CORPUS,
-                cell=replace(r.cell, length=0),
-                latency=None,
-                throughput=replace(whole, chunks_s=noisy(seed, 1 + place)),
-            )
-            for place, r in enumerate(records)
-        ]
+def test_the_table_says_what_was_not_measured_and_why(report):
+    ours, peer = report(3)
+    nothing = {"status": FAILED, "error": "not installed:\npip install slow", "latency": None, "memory": None}
+    published = [*report(1), *of_a_corpus(report(1), 1)]
+    check = check_ratios(published, [ours, replace(peer, **nothing)], slack=0.05)
+    lines = ratios.to_text(check).splitlines()
+    assert lines[-3:] == [
+        "not measured: 2 ratios beside slow: not installed:; pip install slow",
+        "not asked for: 2 ratios of tiny.int8, corpus, 2 threads, batch 1 (--corpus measures them)",
+        "no ratio fell; 0 of 2 compared",
+    ]
+    shown = json.loads(ratios.to_json(check))
+    assert shown["left"] == {"tiny.int8, corpus, 2 threads, batch 1": 2}
+    assert {r["reason"] for r in shown["ratios"]} == {"not installed:\npip install slow"}
 
-    found = verdicts(indexed(report(1), 1), indexed(report(1), 3))
+
+def test_a_fall_on_another_machine_says_so(report):
+    later = [replace(r, machine=replace(r.machine, cpu="another")) for r in report(3, 1.3)]
+    text = ratios.to_text(check_ratios(report(1), later, slack=0.05))
+    assert text.splitlines()[-2:] == [
+        "the machine is not the one of the published report, which moves ratios too",
+        "1 of 2 ratios fell",
+    ]
+
+
+def test_a_corpus(report):
+    found = verdicts(of_a_corpus(report(1), 1), of_a_corpus(report(1), 3))
     assert found["corpus, per call"] == HELD
 
 
