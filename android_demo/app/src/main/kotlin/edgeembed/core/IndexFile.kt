@@ -149,20 +149,32 @@ internal class Signs(val state: IndexState, val dimension: Int) {
         return total
     }
 
-    /** Returns the sum of the query's numbers where the bits of a slot are set. */
-    fun sum(slot: Int, query: IntArray): Int {
+    /** Returns the sum of the query's numbers where the bits of a slot are set, from their [bitsOf]. */
+    fun sum(slot: Int, query: Array<LongArray>): Int {
         var total = 0
-        for (i in 0 until dimension) {
-            if (bits[slot * words + i / 64] shr (i % 64) and 1L != 0L) total += query[i]
+        for (bit in query.indices) {
+            var met = 0
+            for (word in 0 until words) met += java.lang.Long.bitCount(bits[slot * words + word] and query[bit][word])
+            total += met * BIT_VALUES[bit]
         }
         return total
     }
 
-    /** Returns a query's numbers as whole ones up to 15, so that sums are the same in any order and on any machine. */
-    fun rounded(query: FloatArray): IntArray {
+    /**
+     * Returns the bits of a query's numbers, each bit of all of them together. The numbers are whole ones up to 15, so
+     * that sums are the same in any order and on any machine.
+     */
+    fun bitsOf(query: FloatArray): Array<LongArray> {
         val greatest = maxOf((0 until dimension).maxOf { abs(query[it]) }, 1e-30f)
         val factor = (15.0 / greatest.toDouble()).toFloat()
-        return IntArray(dimension) { Math.rint((query[it] * factor).toDouble()).toInt() }
+        val found = Array(BIT_VALUES.size) { LongArray(words) }
+        for (i in 0 until dimension) {
+            val number = Math.rint((query[i] * factor).toDouble()).toInt()
+            for (bit in found.indices) {
+                if (number shr bit and 1 != 0) found[bit][i / 64] = found[bit][i / 64] or (1L shl (i % 64))
+            }
+        }
+        return found
     }
 
     /** Returns the packed sign bits of a vector. */
@@ -170,5 +182,10 @@ internal class Signs(val state: IndexState, val dimension: Int) {
         val packed = LongArray(words)
         for (i in 0 until dimension) if (vector[i] > 0) packed[i / 64] = packed[i / 64] or (1L shl (i % 64))
         return packed
+    }
+
+    private companion object {
+        /** What the bits of a query's numbers are worth, the lowest first. */
+        val BIT_VALUES = intArrayOf(1, 2, 4, 8, -16)
     }
 }

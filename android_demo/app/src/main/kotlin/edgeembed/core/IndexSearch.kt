@@ -263,8 +263,8 @@ class IndexSearch internal constructor(private val database: IndexDatabase, priv
             while (inside < wanted * sizes.wider) inside += counts[++radius]
             val near = open.filterIndexed { at, _ -> distances[at] <= radius }
             if (near.size <= wanted) return near
-            val rounded = held.rounded(query)
-            return best(near.associateWith { held.sum(it, rounded).toDouble() }, wanted).map { it.first }.sorted()
+            val bits = held.bitsOf(query)
+            return best(near.associateWith { held.sum(it, bits).toDouble() }, wanted).map { it.first }.sorted()
         }
 
         private fun best(scores: Map<Int, Double>, count: Int): List<Pair<Int, Double>> = scores.entries
