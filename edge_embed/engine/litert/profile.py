@@ -21,7 +21,7 @@ _OUTSIDE, _DELEGATED = 2, 8
 """Kinds of events: an operator that the interpreter ran, and one that the delegate ran."""
 
 _KEPT = 0.5
-"""Share of the runs, the fastest, whose mean is a time: the others may have waited for a processor. A
+"""Share of the runs, the fastest, whose mean is a node's time: the others may have waited for a processor. A
 median will not do, because the profiler counts whole microseconds."""
 
 
@@ -59,8 +59,9 @@ class Profile:
 
     Attributes:
         operators: By kind, the slowest first.
-        seconds: The whole run, measured from outside without the profiler. It is more than the operators
-            take: the profiler counts whole microseconds and rounds down, so a shorter node counts as nothing.
+        seconds: The fastest whole run, measured from outside without the profiler; on a busy machine most
+            runs wait for a processor. It is more than the operators take: the profiler counts whole
+            microseconds and rounds down, so a shorter node counts as nothing.
     """
 
     operators: list[Operator]
@@ -120,21 +121,16 @@ def operators(
     found: dict[str, list[float]] = {}
     # The same nodes run in the same order each time.
     for node in zip(*profiles, strict=True):
-        found.setdefault(node[0][0], []).append(1e-6 * _fastest([microseconds for _, microseconds in node]))
+        times = sorted(microseconds for _, microseconds in node)[: max(1, int(runs * _KEPT))]
+        found.setdefault(node[0][0], []).append(1e-6 * sum(times) / len(times))
     every = [Operator(name, len(nodes), sum(nodes)) for name, nodes in found.items()]
-    return Profile(sorted(every, key=lambda operator: -operator.seconds), _fastest(wholes))
+    return Profile(sorted(every, key=lambda operator: -operator.seconds), min(wholes))
 
 
 def _timed(graph: Graph, ids: Sequence[int]) -> float:
     start = time.perf_counter()
     graph.run(ids, 0)
     return time.perf_counter() - start
-
-
-def _fastest(times: Sequence[float]) -> float:
-    """Returns the mean of the fastest of some times."""
-    kept = sorted(times)[: max(1, int(len(times) * _KEPT))]
-    return sum(kept) / len(kept)
 
 
 def _declare(c: Any) -> None:
