@@ -79,3 +79,9 @@ def maker_key(sources: Sequence[Path], packages: Sequence[str] = ()) -> str:
             version = "none"
         digest.update(f"{name} {version}\0".encode())
     return digest.hexdigest()[:12]
+
+
+def without_directories(word: str) -> str:
+    """Returns a word of a command line without the directories of its path, also of `NAME=PATH`."""
+    head, equals, path = word.partition("=")
+    return f"{head}={Path(path).name}" if equals else (Path(word).name if "/" in word else word)

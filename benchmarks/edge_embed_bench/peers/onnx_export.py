@@ -13,6 +13,7 @@ from edge_embed_convert.source.checkpoint import load
 from edge_embed_convert.source.reference import Reference
 
 FILE = "model.onnx"
+POOLING = ("mean", "cls", "lasttoken")
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "sentence_embedding"
 
 
@@ -22,7 +23,7 @@ class Encoder(nn.Module):
     def __init__(self, checkpoint: str) -> None:
         super().__init__()
         source = load(checkpoint)
-        if set(source.pooling) - {"mean", "cls"}:
+        if set(source.pooling) - set(POOLING):
             raise ValueError(f"peers do not know the pooling {', '.join(source.pooling)}")
         reference = Reference(source)
         self._pooling, self._head = source.pooling, reference.head
@@ -31,10 +32,18 @@ class Encoder(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Returns ``(n, dimension)`` for ids and mask of ``(n, length)``."""
         states = self.transformer(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        weights = attention_mask.unsqueeze(-1).to(states.dtype)
-        pooled = {"mean": (states * weights).sum(1) / weights.sum(1), "cls": states[:, 0]}
-        vectors = torch.cat([pooled[mode] for mode in self._pooling], dim=-1)
+        vectors = torch.cat([_pool(states, attention_mask, mode) for mode in self._pooling], dim=-1)
         return self._head(vectors)
+
+
+def _pool(states: Tensor, mask: Tensor, mode: str) -> Tensor:
+    if mode == "cls":
+        return states[:, 0]
+    if mode == "lasttoken":
+        last = (mask.sum(1) - 1)[:, None, None].expand(-1, 1, states.shape[-1])
+        return states.gather(1, last).squeeze(1)
+    weights = mask.unsqueeze(-1).to(states.dtype)
+    return (states * weights).sum(1) / weights.sum(1)
 
 
 def export(checkpoint: str, directory: str) -> Path:

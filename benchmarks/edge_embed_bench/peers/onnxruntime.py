@@ -40,16 +40,12 @@ class DynamicInt8(Float32):
     """The graph with int8 weights per channel and activations quantized while running."""
 
     def prepare(self, checkpoint: str, directory: str) -> None:
-        """Exports and quantizes the checkpoint."""
-        import tempfile
-
+        """Quantizes the graph that `Float32` has exported into the directory `checkpoint`."""
         from onnxruntime.quantization import QuantType, quantize_dynamic  # brings onnx
 
-        with tempfile.TemporaryDirectory(dir=directory) as work:
-            super().prepare(checkpoint, work)
-            quantize_dynamic(
-                Path(work) / _FILE, Path(directory) / _FILE, per_channel=True, weight_type=QuantType.QInt8
-            )
+        quantize_dynamic(
+            Path(checkpoint) / _FILE, Path(directory) / _FILE, per_channel=True, weight_type=QuantType.QInt8
+        )
 
     def load(self, job: Job) -> None:
         """Opens a session."""

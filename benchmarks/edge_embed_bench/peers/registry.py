@@ -63,6 +63,7 @@ class Peer:
         least_cosine: The lowest cosine to the fp32 source that is accepted.
         artifact: Its own model, which several peers may share. Without one it reads the checkpoint.
         caches: Whether it keeps files that make later loads faster.
+        made_of: The peer whose model its own is made of. By default it is made of the checkpoint.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Peer:
     least_cosine: float
     artifact: Artifact | None = None
     caches: bool = False
+    made_of: str | None = None
 
 
 _ONNX = {"onnxruntime": "onnxruntime", "onnx": "onnx", "onnxscript": "onnxscript"}
@@ -99,7 +101,14 @@ PEERS = {
     peer.name: peer
     for peer in (
         Peer("onnxruntime-fp32", f"{_MODULES}.onnxruntime:Float32", _ONNX, FP32, _GRAPH),
-        Peer("onnxruntime-int8", f"{_MODULES}.onnxruntime:DynamicInt8", _ONNX, INT8, _INT8_GRAPH),
+        Peer(
+            "onnxruntime-int8",
+            f"{_MODULES}.onnxruntime:DynamicInt8",
+            _ONNX,
+            INT8,
+            _INT8_GRAPH,
+            made_of="onnxruntime-fp32",
+        ),
         Peer("openvino", f"{_MODULES}.openvino:OpenVINO", _OPENVINO, BF16, _GRAPH, caches=True),
         Peer("sentence-transformers-fp32", f"{_MODULES}.torch:Float32", _TORCH, FP32),
         Peer("sentence-transformers-bf16", f"{_MODULES}.torch:BFloat16", _TORCH, BF16),
@@ -206,9 +215,13 @@ def _prepare(peer: Peer, model: Model, checkpoint: Path, threads: int, timeout: 
     if directory.is_dir():
         return directory
 
+    origin = checkpoint
+    if peer.made_of:
+        origin = _prepare(PEERS[peer.made_of], model, checkpoint, threads, timeout)
+
     def fill(place: Path) -> None:
         with WorkerProcess(peer.module, threads=threads, timeout=max(timeout, PREPARE_TIMEOUT_S)) as worker:
-            worker.ask("prepare", checkpoint=str(checkpoint), directory=str(place))
+            worker.ask("prepare", checkpoint=str(origin), directory=str(place))
 
     make_directory(directory, fill)
     return directory

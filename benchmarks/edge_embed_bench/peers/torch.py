@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
@@ -34,6 +35,13 @@ class Float32(TokenPeer):
     def run(self, tokens: Ids, mask: Ids) -> Any:
         """Returns ``(n, dimension)``."""
         features = {"input_ids": torch.from_numpy(tokens), "attention_mask": torch.from_numpy(mask)}
+        # A static model takes all texts in one row, and where each starts.
+        if isinstance(getattr(self._model[0], "embedding", None), torch.nn.EmbeddingBag):
+            ends = mask.sum(1).cumsum()
+            features = {
+                "input_ids": torch.from_numpy(tokens[mask == 1]),
+                "offsets": torch.from_numpy(np.concatenate([[0], ends[:-1]])),
+            }
         with torch.inference_mode():
             return self._model(features)["sentence_embedding"].float().numpy()
 

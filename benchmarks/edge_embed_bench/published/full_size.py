@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
 import resource
 import shutil
 import statistics
@@ -26,6 +25,8 @@ import numpy as np
 
 from edge_embed import Embedder
 from edge_embed_bench.files import ensure_directory
+from edge_embed_bench.published.exactness import largest_difference
+from edge_embed_bench.published.measured_conversion import convert
 from edge_embed_bench.records.machine import describe_machine
 from edge_embed_bench.run import session
 from edge_embed_bench.synthetic.tokenizers import gemma_tokenizer_files
@@ -74,22 +75,13 @@ class Report:
 
 def exactness(checkpoint_path: Path, report: Report) -> None:
     """Compares the rewritten encoder with transformers, both in float32 PyTorch."""
-    import torch
-
     from edge_embed_convert.graph.rewrite import build
     from edge_embed_convert.source import checkpoint as checkpoints
     from edge_embed_convert.source.reference import Reference
 
     checkpoint = checkpoints.load(checkpoint_path)
-    reference, model = Reference(checkpoint), build(checkpoint, 0)
-    worst = 0.0
-    with torch.inference_mode():
-        for ids in _id_sequences(checkpoint.config["vocab_size"]):
-            expected = reference.embed_tokens(ids)
-            for length in (len(ids), _next_power(len(ids))):
-                tokens = torch.zeros(1, length, dtype=torch.int32)
-                tokens[0, : len(ids)] = torch.tensor(ids, dtype=torch.int32)
-                worst = max(worst, float(np.abs(model(tokens)["embedding"][0].numpy() - expected).max()))
+    sequences = _id_sequences(checkpoint.config["vocab_size"])
+    worst = largest_difference(build(checkpoint, 0), Reference(checkpoint).embed_tokens, sequences)
     report.at_most("rewritten encoder against transformers, max |Δ| of the unit vector", worst, 1e-5, "")
 
 
@@ -135,7 +127,7 @@ def float_file(checkpoint_path: Path, work: Path, report: Report) -> None:
     from edge_embed_convert.source.reference import Reference
 
     path = work / "synthetic.fp32.tflite"
-    _convert(checkpoint_path, path, "--recipe", "fp32")
+    convert(checkpoint_path, path, "--recipe", "fp32")
     reference = Reference(checkpoints.load(checkpoint_path))
     with Embedder(path, weight_cache=work / "cache") as model:
         cosines = [
@@ -151,10 +143,10 @@ def float_file(checkpoint_path: Path, work: Path, report: Report) -> None:
 def mixed_file(checkpoint_path: Path, work: Path, report: Report) -> None:
     """Converts to `mixed` and measures the file: size, load, memory, speed."""
     path, single = work / "synthetic.mixed.tflite", work / "synthetic.mixed.2048.tflite"
-    seconds, peak = _convert(checkpoint_path, path)
-    report.at_most("converting with eight buckets: time", seconds / 60, 6, "min")
-    report.at_most("converting with eight buckets: peak memory", peak / 1e9, 8, "GB")
-    _convert(checkpoint_path, single, "--buckets", "2048")
+    cost = convert(checkpoint_path, path)
+    report.at_most("converting with eight buckets: time", cost.seconds / 60, 6, "min")
+    report.at_most("converting with eight buckets: peak memory", cost.peak_bytes / 1e9, 8, "GB")
+    convert(checkpoint_path, single, "--buckets", "2048")
     size = path.stat().st_size
     report.at_most("mixed file, buckets 16 … 2048", size / 1e6, 190, "MB")
     report.at_most("eight buckets over one", 100 * (size / single.stat().st_size - 1), 3, "%")
@@ -220,25 +212,10 @@ def _child(path: Path, work: Path, query: str) -> dict[str, float]:
     return figures | {"first": time.perf_counter() - started}
 
 
-def _convert(source: Path, output: Path, *options: str) -> tuple[float, float]:
-    """Runs `edge_embed convert` in a process of its own; returns its seconds and its peak memory in bytes."""
-    command = [sys.executable, "-m", "edge_embed", "convert", str(source), "--output", str(output), *options]
-    started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if os.waitstatus_to_exitcode(status):
-        raise SystemExit(f"conversion failed: {' '.join(command)}")
-    return time.perf_counter() - started, usage.ru_maxrss * 1024.0
-
-
 def _id_sequences(vocabulary: int) -> Iterator[list[int]]:
     generator = np.random.default_rng(0)
     for length in LENGTHS:
         yield [2, *(int(i) for i in generator.integers(3, vocabulary, length - 2)), 1]
-
-
-def _next_power(length: int) -> int:
-    return max(16, 1 << (length - 1).bit_length() if length & (length - 1) else length * 2)
 
 
 def _bad_share(values: object) -> float:

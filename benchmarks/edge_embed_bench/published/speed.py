@@ -112,11 +112,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         1 if a file of this project could not be measured. A missed goal is a row of the report.
     """
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.splitlines()[0])
-    parser.add_argument("--only", type=_words, default=list(_PARTS), help="gemma or minilm (default: both)")
+    parser.add_argument("--only", type=words, default=list(_PARTS), help="gemma or minilm (default: both)")
     parser.add_argument("--threads", type=int, default=2, help="threads (default: 2)")
     parser.add_argument("--lengths", type=_numbers, default=list(LENGTHS), help="of EmbeddingGemma's shape")
-    parser.add_argument("--recipes", type=_words, default=["int8", "mixed"], help="of EmbeddingGemma's shape")
-    parser.add_argument("--peers", type=_words, default=list(peers.PEERS), help="engines beside ours")
+    parser.add_argument("--recipes", type=words, default=["int8", "mixed"], help="of EmbeddingGemma's shape")
+    parser.add_argument("--peers", type=words, default=list(peers.PEERS), help="engines beside ours")
     parser.add_argument("--corpus", type=Path, help="documents, .jsonl with `text` and `title` or .txt")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), help="for the reports")
     parser.add_argument("--fresh", action="store_true", help="forget the finished cells of an unfinished run")
@@ -125,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     shown = {
         str(path): path.name for path in (args.corpus, args.results) if path
     }  # the paths of this machine are not published
-    words = ["python", "-m", "edge_embed_bench.published.speed", *(shown.get(word, word) for word in given)]
+    command = ["python", "-m", "edge_embed_bench.published.speed", *(shown.get(word, word) for word in given)]
     options = Options(
         args.threads,
         args.lengths,
@@ -135,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "title" if args.corpus and args.corpus.suffix == ".jsonl" else None,
         args.results,
         args.fresh,
-        shlex.join(words),
+        shlex.join(command),
     )
     try:
         choose("peer", options.peers, peers.PEERS)
@@ -159,7 +159,7 @@ def gemma(options: Options) -> list[Record]:
         files = [synthetic.build(name, recipe, progress=step) for recipe in options.recipes]
     models = [Model.open(path) for path in files]
     lengths = check_lengths(models, options.lengths)
-    records, kept = _latencies(options, models, synthetic.checkpoint(name), lengths)
+    records, kept = latencies(options, models, synthetic.checkpoint(name), lengths)
     outcomes = goals.assess(records, goals.GOALS, goals.LIMITS)
     _publish(options, name, "Speed: the shape of EmbeddingGemma-300M", records, outcomes)
     kept.forget()
@@ -170,7 +170,7 @@ def minilm(options: Options) -> list[Record]:
     """Measures all-MiniLM-L6-v2 at two lengths, and on the corpus if there is one."""
     checkpoint, path = _minilm()
     model = Model.open(path)
-    records, kept = _latencies(options, [model], checkpoint, SENTENCE_LENGTHS)
+    records, kept = latencies(options, [model], checkpoint, SENTENCE_LENGTHS)
     if options.corpus is not None:
         texts = documents(options.corpus, None, options.titles_field, PARTS * PART_DOCUMENTS)
         records += _corpus(options, model, checkpoint, texts, records, kept)
@@ -183,10 +183,18 @@ def minilm(options: Options) -> list[Record]:
 _PARTS = {"gemma": gemma, "minilm": minilm}
 
 
-def _latencies(
-    options: Options, models: Sequence[Model], checkpoint: Path, lengths: Sequence[int]
+def latencies(
+    options: Options, models: Sequence[Model], checkpoint: Path, lengths: Sequence[int], *, loads: int = 3
 ) -> tuple[list[Record], Kept]:
-    """Returns a record per subject and length. Lengths that were kept are not measured again."""
+    """Returns a record per subject and length. Lengths that were kept are not measured again.
+
+    Args:
+        options: Threads, peers, and what the records say of the run.
+        models: Files of one checkpoint.
+        checkpoint: That checkpoint.
+        lengths: Numbers of tokens.
+        loads: Loads of each engine whose time is taken.
+    """
     threads, timeout = options.threads, options.timeout
     kept = Kept(_key(options, models), fresh=options.fresh)
     finished = {record.cell.length for record in kept.records}
@@ -201,7 +209,7 @@ def _latencies(
     with progress_bar(len(missing), "measuring", unit="length", show=True) as advance:
         for length in missing:
             repetitions = next(count for most, count in REPETITIONS.items() if length <= most)
-            plan = Plan(_run(options, repetitions), 1, TURN, timeout, reference)
+            plan = Plan(_run(options, repetitions), loads, TURN, timeout, reference)
             axes = Axes(["local"], ["cpu"], [length], [threads], [1])
             kept.add(list(session.measure(session.open_targets(axes), axes, subjects, plan)))
             advance(1)
@@ -329,10 +337,11 @@ def _key(options: Options, models: Sequence[Model]) -> list[object]:
 
 
 def _numbers(text: str) -> list[int]:
-    return [int(word) for word in _words(text)]
+    return [int(word) for word in words(text)]
 
 
-def _words(text: str) -> list[str]:
+def words(text: str) -> list[str]:
+    """Returns the words of a list with commas."""
     return [word.strip() for word in text.split(",") if word.strip()]
 
 

@@ -29,6 +29,7 @@ from edge_embed import Embedder
 from edge_embed.errors import InputError
 from edge_embed.progress import progress_bar
 from edge_embed.report_files import write_file
+from edge_embed_bench.files import without_directories
 from edge_embed_bench.quality import metrics
 from edge_embed_bench.quality.data import Dataset, Retrieval, Similarity, read
 from edge_embed_bench.records.machine import describe_machine
@@ -217,7 +218,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _write(args: argparse.Namespace, made: dict[str, Trimmed], rows: Sequence[Row]) -> None:
-    command = shlex.join(["python", "-m", "edge_embed_bench.published.trim", *map(_shown, sys.argv[1:])])
+    command = shlex.join(
+        ["python", "-m", "edge_embed_bench.published.trim", *map(without_directories, sys.argv[1:])]
+    )
     record = {
         "command": command,
         "machine": describe_machine(),
@@ -227,12 +230,6 @@ def _write(args: argparse.Namespace, made: dict[str, Trimmed], rows: Sequence[Ro
     report = markdown(Path(args.checkpoint).name, command, made, rows)
     write_file(args.output.with_suffix(".md"), report.encode())
     write_file(args.output.with_suffix(".json"), (json.dumps(record, indent=1) + "\n").encode())
-
-
-def _shown(word: str) -> str:
-    """Returns a word of the command line without the directories of a path."""
-    head, equals, path = word.partition("=")
-    return f"{head}={Path(path).name}" if equals else (Path(word).name if "/" in word else word)
 
 
 if __name__ == "__main__":

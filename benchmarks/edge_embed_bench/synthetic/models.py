@@ -10,7 +10,9 @@ A kept file has a key of the code that made it in its path, so a changed convert
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +69,7 @@ def converted(
         InputError: If the directory cannot be written.
         RecipeError: If the recipe is unknown.
     """
-    target = keep / _converter_key() / f"{name}.{recipe}.tflite"
+    target = keep / converter_key() / f"{name}.{recipe}.tflite"
     if not target.is_file():
         from edge_embed_convert import convert  # seconds, and only for the first time
 
@@ -86,19 +88,32 @@ def checkpoint(name: str) -> Path:
         InputError: If the shape is unknown, or there is no directory to keep it in.
     """
     require_known([name])
+    return checkpoint_of(name, SHAPES[name])
+
+
+def checkpoint_of(name: str, shape: Shape) -> Path:
+    """Returns the checkpoint of any shape, one of `SHAPES` or not, and writes it if it is not kept yet.
+
+    Args:
+        name: Its name. Two shapes of one name must differ in their overrides.
+        shape: The shape.
+
+    Raises:
+        InputError: If there is no directory to keep it in.
+    """
     cache = default_directory()
     if cache is None:
         raise InputError("there is no cache directory to build in", fix="set EDGE_EMBED_CACHE")
     shapes = sorted((_converter() / "families").glob("*/__init__.py"))
     makers = [_converter() / "random_checkpoint.py", *shapes, Path(__file__).parent]
-    key = maker_key(makers, ["torch"])
+    changes = json.dumps(dict(shape.overrides), sort_keys=True, default=str)
+    key = f"{maker_key(makers, ['torch'])}-{hashlib.sha256(changes.encode()).hexdigest()[:8]}"
     directory = cache / "synthetic" / key / f"{SYNTHETIC_MARK}-{name}"
     if directory.is_dir():
         return directory
     from edge_embed_convert.families import family_named
     from edge_embed_convert.random_checkpoint import write_random_checkpoint  # brings torch
 
-    shape = SHAPES[name]
     family = family_named(shape.family)
     try:
         make_directory(
@@ -120,7 +135,8 @@ def _converter() -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def _converter_key() -> str:
+def converter_key() -> str:
+    """Returns a key of the code that makes model files."""
     layout = [Path(module.__file__ or "") for module in (manifest, file)]
     return maker_key(
         [_converter(), *layout], ["litert-torch", "litert-converter", "ai-edge-quantizer", "torch"]

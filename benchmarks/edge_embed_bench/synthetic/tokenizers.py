@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 GEMMA_VOCABULARY, BERT_VOCABULARY = 262144, 30522
@@ -21,9 +21,6 @@ def gemma_tokenizer_files(vocabulary: int = GEMMA_VOCABULARY) -> Files:
     special = ("<pad>", "<eos>", "<bos>", "<unk>")
     fixed = [*special, *(f"<0x{byte:02X}>" for byte in range(256))]
     pieces = list(itertools.islice(_pieces(), vocabulary - len(fixed)))
-    known = set(pieces)
-    # Every way to split a piece into pieces is a merge, as in Gemma, so that SentencePiece can carry it.
-    merges = [[p[:k], p[k:]] for p in pieces for k in range(1, len(p)) if p[:k] in known and p[k:] in known]
     model = {
         "type": "BPE",
         "dropout": None,
@@ -34,17 +31,22 @@ def gemma_tokenizer_files(vocabulary: int = GEMMA_VOCABULARY) -> Files:
         "byte_fallback": True,
         "ignore_merges": False,
         "vocab": {piece: i for i, piece in enumerate([*fixed, *pieces])},
-        "merges": merges,
+        "merges": _merges(pieces),  # all of them, so that SentencePiece can carry it
     }
-    spec = _spec(model, special, ("<bos>", 2), ("<eos>", 1))
+    spec = _spec(model, special, "<bos>", "<eos>")
     spec["normalizer"] = {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}
     settings = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
     return _files(spec, settings, 2048)
 
 
-def bert_tokenizer_files(vocabulary: int = BERT_VOCABULARY) -> Files:
-    """Returns a lowercasing WordPiece with `vocabulary` pieces."""
-    special = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+ROBERTA_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+"""Special tokens in the order of their ids, of BERT and its relatives, and of RoBERTa, XLM-R and MPNet."""
+
+
+def bert_tokenizer_files(vocabulary: int = BERT_VOCABULARY, special: Sequence[str] = BERT_SPECIAL) -> Files:
+    """Returns a lowercasing WordPiece with `vocabulary` pieces and one of the two sets of special tokens."""
+    roles = _roles(special)
     plain = (p.replace(_SPACE, "") for p in _pieces())
     both = (form for p in plain if p and p == p.lower() for form in (p, f"##{p}"))
     pieces = itertools.islice(
@@ -52,12 +54,12 @@ def bert_tokenizer_files(vocabulary: int = BERT_VOCABULARY) -> Files:
     )
     model = {
         "type": "WordPiece",
-        "unk_token": "[UNK]",
+        "unk_token": roles["unk_token"],
         "continuing_subword_prefix": "##",
         "max_input_chars_per_word": 100,
         "vocab": {piece: i for i, piece in enumerate([*special, *pieces])},
     }
-    spec = _spec(model, special, ("[CLS]", 2), ("[SEP]", 3))
+    spec = _spec(model, special, roles["cls_token"], roles["sep_token"])
     spec["normalizer"] = {
         "type": "BertNormalizer",
         "clean_text": True,
@@ -66,8 +68,72 @@ def bert_tokenizer_files(vocabulary: int = BERT_VOCABULARY) -> Files:
         "lowercase": True,
     }
     spec["pre_tokenizer"] = {"type": "BertPreTokenizer"}
-    settings = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    return _files(spec, settings, 512)
+    return _files(spec, roles, 512)
+
+
+def unigram_tokenizer_files(vocabulary: int) -> Files:
+    """Returns a Unigram model with `vocabulary` pieces and XLM-R's special ids."""
+    roles = _roles(ROBERTA_SPECIAL)
+    pieces = itertools.islice(_pieces(), vocabulary - len(ROBERTA_SPECIAL))
+    scores = [[piece, -5.0 - number / vocabulary] for number, piece in enumerate(pieces)]
+    model = {
+        "type": "Unigram",
+        "unk_id": ROBERTA_SPECIAL.index(roles["unk_token"]),
+        "vocab": [*([token, 0.0] for token in ROBERTA_SPECIAL), *scores],
+        "byte_fallback": False,
+    }
+    spec = _spec(model, ROBERTA_SPECIAL, roles["cls_token"], roles["sep_token"])
+    spec["pre_tokenizer"] = {"type": "Metaspace", "replacement": _SPACE, "prepend_scheme": "always"}
+    return _files(spec, roles, 512)
+
+
+def byte_level_tokenizer_files(vocabulary: int, roles: Mapping[str, str], *, start: bool) -> Files:
+    """Returns a byte-level BPE with `vocabulary` pieces.
+
+    Args:
+        vocabulary: Number of pieces.
+        roles: Special tokens by role, in the order of their ids: `pad_token`, `eos_token`, and others.
+        start: Whether the `bos_token` is put before every text; the `eos_token` is put after it.
+    """
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    alphabet, space = sorted(ByteLevel.alphabet()), "\u0120"
+    special = list(dict.fromkeys(roles.values()))
+    longer = (p.replace(_SPACE, space) for p in _pieces() if len(p) > 1)
+    pieces = list(itertools.islice(longer, vocabulary - len(special) - len(alphabet)))
+    model = {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "ignore_merges": False,
+        "vocab": {piece: i for i, piece in enumerate([*special, *alphabet, *pieces])},
+        "merges": _merges([*alphabet, *pieces]),
+    }
+    spec = _spec(model, special, roles["bos_token"] if start else None, roles["eos_token"])
+    spec["pre_tokenizer"] = {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": True,
+        "use_regex": True,
+    }
+    return _files(spec, roles, 8192)
+
+
+def _roles(special: Sequence[str]) -> dict[str, str]:
+    """Returns the roles of `BERT_SPECIAL` or `ROBERTA_SPECIAL`."""
+    bert = tuple(special) == BERT_SPECIAL
+    names = ("pad", "unk", "cls", "sep", "mask") if bert else ("cls", "pad", "sep", "unk", "mask")
+    return {f"{name}_token": token for name, token in zip(names, special, strict=True)}
+
+
+def _merges(pieces: Sequence[str]) -> list[list[str]]:
+    """Returns every way to split a piece into two pieces, as Gemma has them."""
+    known = set(pieces)
+    return [[p[:k], p[k:]] for p in pieces for k in range(1, len(p)) if p[:k] in known and p[k:] in known]
 
 
 def _pieces() -> Iterator[str]:
@@ -80,10 +146,8 @@ def _pieces() -> Iterator[str]:
             yield "".join(letters)
 
 
-def _spec(
-    model: dict[str, Any], special: Sequence[str], first: tuple[str, int], last: tuple[str, int]
-) -> dict[str, Any]:
-    """Returns a tokenizer.json that puts one special token before and one after every text."""
+def _spec(model: dict[str, Any], special: Sequence[str], first: str | None, last: str) -> dict[str, Any]:
+    """Returns a tokenizer.json that puts special tokens before and after every text."""
     added = [
         {
             "id": i,
@@ -96,8 +160,11 @@ def _spec(
         }
         for i, token in enumerate(special)
     ]
-    around = [{"SpecialToken": {"id": token, "type_id": 0}} for token, _ in (first, last)]
+    before, after = (
+        [{"SpecialToken": {"id": token, "type_id": 0}}] if token else [] for token in (first, last)
+    )
     text = [{"Sequence": {"id": name, "type_id": 0}} for name in ("A", "B")]
+    ids = {token: special.index(token) for token in (first, last) if token}
     return {
         "version": "1.0",
         "truncation": None,
@@ -109,14 +176,14 @@ def _spec(
         "model": model,
         "post_processor": {
             "type": "TemplateProcessing",
-            "single": [around[0], text[0], around[1]],
-            "pair": [around[0], *text, around[1]],
-            "special_tokens": {t: {"id": t, "ids": [i], "tokens": [t]} for t, i in (first, last)},
+            "single": [*before, text[0], *after],
+            "pair": [*before, *text, *after],
+            "special_tokens": {t: {"id": t, "ids": [i], "tokens": [t]} for t, i in ids.items()},
         },
     }
 
 
-def _files(spec: dict[str, Any], settings: dict[str, Any], limit: int) -> Files:
+def _files(spec: dict[str, Any], settings: Mapping[str, Any], limit: int) -> Files:
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": limit, **settings}
     return {
         "tokenizer.json": json.dumps(spec, ensure_ascii=False, separators=(",", ":")).encode(),
