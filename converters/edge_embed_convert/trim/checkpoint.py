@@ -18,6 +18,7 @@ from torch import Tensor
 from edge_embed.errors import CheckpointError, ConversionError
 from edge_embed_convert.source.checkpoint import Checkpoint
 from edge_embed_convert.source.files import read_object, read_optional, weight_files
+from edge_embed_convert.source.static import MAPPING, ROWS, TABLE, WEIGHTS
 
 RECORD = "trim.json"
 """The file that says which rows of the source stay."""
@@ -61,6 +62,11 @@ def named_ids(checkpoint: Checkpoint) -> set[int]:
     return {index for index in found if isinstance(index, int) and index >= 0}
 
 
+def table_rows(checkpoint: Checkpoint) -> int:
+    """Returns how many tokens the table has; converting a static model adds a row that pads."""
+    return checkpoint.encoder.vocab_size - int(checkpoint.family.without_transformers)
+
+
 def write(checkpoint: Checkpoint, spec: Mapping[str, Any], kept: Sequence[int], target: Path) -> None:
     """Writes the directory.
 
@@ -79,13 +85,15 @@ def write(checkpoint: Checkpoint, spec: Mapping[str, Any], kept: Sequence[int], 
     (inner / "tokenizer.json").write_text(json.dumps(spec, ensure_ascii=True), encoding="utf-8")
     _write_vocabulary(inner, spec)
     _write_settings(checkpoint, inner, moved, len(kept))
-    _write_weights(checkpoint, inner, kept)
-    _write_json(
-        target / RECORD, {"source": checkpoint.id, "rows": checkpoint.encoder.vocab_size, "kept": list(kept)}
-    )
+    if checkpoint.family.without_transformers:
+        _write_static_weights(checkpoint, inner, kept)
+    else:
+        _write_weights(checkpoint, inner, kept)
+    rows = table_rows(checkpoint)
+    _write_json(target / RECORD, {"source": checkpoint.id, "rows": rows, "kept": list(kept)})
     card = target / "README.md"
     said = card.read_text("utf-8") if card.is_file() else ""
-    note = f"The vocabulary was trimmed from {checkpoint.encoder.vocab_size:,} to {len(kept):,} tokens."
+    note = f"The vocabulary was trimmed from {rows:,} to {len(kept):,} tokens."
     card.write_text(f"{said}\n{note}\n", "utf-8")
 
 
@@ -104,9 +112,7 @@ def _write_settings(checkpoint: Checkpoint, directory: Path, moved: Mapping[int,
     for name in ("config.json", "generation_config.json"):
         settings = read_optional(directory / name)
         if settings:
-            _write_json(
-                directory / name, _with_rows(_map_ids(settings, new), checkpoint.encoder.vocab_size, rows)
-            )
+            _write_json(directory / name, _with_rows(_map_ids(settings, new), table_rows(checkpoint), rows))
     settings = read_optional(directory / "tokenizer_config.json")
     if isinstance(added := settings.get("added_tokens_decoder"), dict):
         settings["added_tokens_decoder"] = {
@@ -134,7 +140,7 @@ def _with_rows(settings: dict[str, Any], before: int, rows: int) -> dict[str, An
 
 
 def _write_weights(checkpoint: Checkpoint, directory: Path, kept: Sequence[int]) -> None:
-    rows, places = checkpoint.encoder.vocab_size, torch.tensor(kept)
+    rows, places = table_rows(checkpoint), torch.tensor(kept)
     tables = 0
     for source in weight_files(checkpoint.transformer_path):
         tensors = _load(source)
@@ -156,6 +162,21 @@ def _write_weights(checkpoint: Checkpoint, directory: Path, kept: Sequence[int])
             got=f"{tables} weights named as a table with {rows} rows",
             expected="exactly one, such as embed_tokens.weight or embeddings.word_embeddings.weight",
         )
+
+
+def _write_static_weights(checkpoint: Checkpoint, directory: Path, kept: Sequence[int]) -> None:
+    """Writes a static model's table; tokens that shared a row of it share one still."""
+    (source,) = weight_files(checkpoint.transformer_path)
+    tensors, places = _load(source), torch.tensor(kept)
+    table = TABLE if TABLE in tensors else ROWS
+    if table == ROWS and WEIGHTS in tensors:
+        tensors[WEIGHTS] = tensors[WEIGHTS][places]
+    if table == ROWS and MAPPING in tensors:
+        mapping = tensors[MAPPING]
+        places, moved = torch.unique(mapping[places].long(), return_inverse=True)
+        tensors[MAPPING] = moved.to(mapping.dtype)
+    tensors[table] = tensors[table][places]
+    _save(tensors, directory / source.name)
 
 
 def _load(file: Path) -> dict[str, Tensor]:

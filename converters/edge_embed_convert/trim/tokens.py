@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from edge_embed_convert.source.checkpoint import Checkpoint
 from edge_embed_convert.source.loaded_tokenizer import load_tokenizer
+from edge_embed_convert.source.static import read_static_tokenizer
 from edge_embed_convert.trim.vocabularies import CONTINUATION, Vocabulary
 
 _BATCH = 1024
@@ -40,16 +41,13 @@ class Tokens:
     """A checkpoint's tokenizer, as sentence-transformers feeds it.
 
     Args:
-        directory: The directory of its files.
-        lowercase: Whether text is lowercased first.
-        vocabulary: The vocabulary in the same files.
+        backend: The tokenizer of `tokenizers`, as `load_backend` gives it.
+        vocabulary: The vocabulary in its files, or in those of the source that it was trimmed from.
         prompts: What may go before a text.
     """
 
-    def __init__(
-        self, directory: Path, *, lowercase: bool, vocabulary: Vocabulary, prompts: Iterable[str]
-    ) -> None:
-        self.backend: Any = load_tokenizer(directory, lowercase=lowercase).backend_tokenizer
+    def __init__(self, backend: Any, *, vocabulary: Vocabulary, prompts: Iterable[str]) -> None:
+        self.backend = backend
         self.backend.no_padding()
         self.backend.no_truncation()
         self._vocabulary = vocabulary
@@ -99,6 +97,14 @@ def _found(word: str, vocab: Mapping[str, int]) -> Iterator[int]:
             return
         yield vocab[mark + word[start:end]]
         start = end
+
+
+def load_backend(checkpoint: Checkpoint) -> Any:
+    """Returns the tokenizer of `tokenizers` that sentence-transformers feeds a checkpoint with."""
+    if checkpoint.family.without_transformers:
+        return read_static_tokenizer(checkpoint.transformer_path)
+    loaded = load_tokenizer(checkpoint.transformer_path, lowercase=checkpoint.lowercase)
+    return loaded.backend_tokenizer
 
 
 def merged(forms: Iterable[Form]) -> frozenset[int]:

@@ -12,11 +12,10 @@ from edge_embed.errors import CheckpointError
 from edge_embed.progress import Step, Ticker
 from edge_embed_convert.drafts import check_new_directory, draft_of, finish
 from edge_embed_convert.source.checkpoint import Checkpoint, load
-from edge_embed_convert.source.loaded_tokenizer import load_tokenizer
 from edge_embed_convert.trim.choose import Chooser
 from edge_embed_convert.trim.coverage import Coverage, measure
 from edge_embed_convert.trim.texts import Text, read
-from edge_embed_convert.trim.tokens import Form, Tokens, merged
+from edge_embed_convert.trim.tokens import Form, Tokens, load_backend, merged
 from edge_embed_convert.trim.vocabularies import read_vocabulary
 
 PROVED = 8
@@ -86,7 +85,8 @@ def trim(
     target = Path(os.path.abspath(Path(output).expanduser()))
     check_new_directory(target)
     checkpoint = load(source)
-    if not (checkpoint.transformer_path / "config.json").is_file():
+    static = checkpoint.family.without_transformers
+    if not static and not (checkpoint.transformer_path / "config.json").is_file():
         raise CheckpointError(
             f"a checkpoint of the {checkpoint.family.name} family cannot be trimmed",
             got="no config.json beside its table",
@@ -101,10 +101,10 @@ def trim(
     ticker("choosing the tokens")
     sample = _sample(trimmer, forms, other, max_tokens)
     kept = sorted(trimmer.choose(forms, max_tokens))
-    if len(kept) >= checkpoint.encoder.vocab_size:
+    if len(kept) >= trimmer.rows:
         raise CheckpointError(
             "the texts need every row of the table; there is nothing to trim",
-            got=f"{len(kept)} of {checkpoint.encoder.vocab_size} rows",
+            got=f"{len(kept)} of {trimmer.rows} rows",
             fix="name fewer languages, or --max-tokens",
         )
     with draft_of(target, "the checkpoint") as draft:
@@ -117,7 +117,7 @@ def trim(
     whole = measure(((text.language, found) for text, found in forms), set(kept))
     return Trimmed(
         target,
-        checkpoint.encoder.vocab_size,
+        trimmer.rows,
         len(kept),
         before,
         after,
@@ -136,16 +136,14 @@ class _Trimmer:
 
     def __init__(self, checkpoint: Checkpoint, prompts: Sequence[str]) -> None:
         self._checkpoint = checkpoint
-        directory = checkpoint.transformer_path
-        backend = load_tokenizer(directory, lowercase=checkpoint.lowercase).backend_tokenizer
-        from edge_embed_convert.trim.checkpoint import named_ids, read_spec  # brings PyTorch
+        from edge_embed_convert.trim.checkpoint import named_ids, read_spec, table_rows  # brings PyTorch
 
-        self._vocabulary = read_vocabulary(read_spec(directory, backend))
+        self.rows = table_rows(checkpoint)
+        backend = load_backend(checkpoint)
+        self._vocabulary = read_vocabulary(read_spec(checkpoint.transformer_path, backend))
         self._prompts = [*checkpoint.prompts.values(), *prompts]
-        self._tokens = Tokens(
-            directory, lowercase=checkpoint.lowercase, vocabulary=self._vocabulary, prompts=self._prompts
-        )
-        self._chooser = Chooser(self._vocabulary, checkpoint.encoder.vocab_size, named_ids(checkpoint))
+        self._tokens = Tokens(backend, vocabulary=self._vocabulary, prompts=self._prompts)
+        self._chooser = Chooser(self._vocabulary, self.rows, named_ids(checkpoint))
         stripped = [prompt.rstrip() for prompt in self._prompts]
         self._fixed = {i for ids in self._tokens.encode(["", *self._prompts, *stripped]) for i in ids}
 
@@ -176,12 +174,7 @@ class _Trimmer:
         moved = {old: new for new, old in enumerate(kept)}
         there = set(kept)
         trimmed = load(draft)
-        tokens = Tokens(
-            trimmed.transformer_path,
-            lowercase=trimmed.lowercase,
-            vocabulary=self._vocabulary,
-            prompts=(),
-        )
+        tokens = Tokens(load_backend(trimmed), vocabulary=self._vocabulary, prompts=())
         covered = [form for found in forms for form in found if form.needed <= there]
         for form, ids in zip(covered, tokens.encode([form.text for form in covered]), strict=True):
             if ids != tuple(moved[i] for i in form.ids):

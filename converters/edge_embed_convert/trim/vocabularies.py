@@ -91,7 +91,10 @@ class Vocabulary:
                 for merge in model["merges"]
                 if {(pair := _pair(merge))[0], pair[1], pair[0] + pair[1]} <= kept
             ]
-        _renumber(spec.get("post_processor"), moved)
+        spec["post_processor"] = copy.deepcopy(self.spec.get("post_processor"))
+        _renumber(spec["post_processor"], moved)
+        if padding := self.spec.get("padding"):
+            spec["padding"] = padding | {"pad_id": moved.get(padding["pad_id"], 0)}
         return spec
 
 

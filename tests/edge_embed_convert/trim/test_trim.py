@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from edge_embed.cli import main
 from edge_embed.errors import CheckpointError, ConversionError, EdgeEmbedError, InputError
@@ -67,6 +69,36 @@ def test_the_directory_converts(pair: tuple[Path, Trimmed]) -> None:
     assert kinds[0].kind == kinds[1].kind
     assert kinds[1].vocab_size == made.rows
     assert kinds[1].pad_id == kinds[0].pad_id == 0
+
+
+@pytest.mark.parametrize("layout", ["sentence-transformers", "model2vec", "mapped"])
+def test_a_static_model_keeps_its_vectors(
+    layout: str, bert_tokenizer: Mapping[str, bytes], texts: Path, tmp_path: Path
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    source, rows, width = tmp_path / "static", 600, 16
+    source.mkdir()
+    (source / "tokenizer.json").write_bytes(bert_tokenizer["tokenizer.json"])
+    modules = [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.StaticEmbedding"}]
+    (source / "modules.json").write_text(json.dumps(modules))
+    table = torch.randn(rows, width, generator=torch.Generator().manual_seed(1))
+    tensors = {"embedding.weight": table}
+    if layout != "sentence-transformers":
+        (source / "config.json").write_text(json.dumps({"model_type": "model2vec"}))
+        tensors = {"embeddings": table, "weights": torch.linspace(0.1, 2.0, rows, dtype=torch.float64)}
+    if layout == "mapped":
+        tensors |= {"embeddings": table[:50], "mapping": torch.arange(rows) * 7 % 50}
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, source / "model.safetensors")
+    made = trim(source, [str(texts)], tmp_path / "small", languages=["en"])
+    assert made.rows < made.rows_before == rows
+    assert made.embedded > 0
+    models = [SentenceTransformer(str(path), device="cpu") for path in (source, made.path)]
+    before, after = (model.encode(TEXTS) for model in models)
+    assert np.array_equal(before, after)
+    assert check(made.path).buckets == check(source).buckets
+    if layout == "mapped":
+        assert len(load_file(made.path / "model.safetensors")["embeddings"]) <= 50
 
 
 def test_ids_in_configurations_are_the_new_ones(

@@ -54,12 +54,8 @@ SPECS = {"BPE": _bpe(), "Unigram": _unigram(), "WordPiece": _wordpiece()}
 TOKENIZERS = {kind: Tokenizer.from_str(json.dumps(spec)) for kind, spec in SPECS.items()}
 
 
-def _tokens(kind: str, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch) -> Tokens:
-    class Loaded:
-        backend_tokenizer = Tokenizer.from_str(json.dumps(SPECS[kind]))
-
-    monkeypatch.setattr("edge_embed_convert.trim.tokens.load_tokenizer", lambda *a, **k: Loaded)
-    return Tokens(None, lowercase=False, vocabulary=vocabulary, prompts=())  # type: ignore[arg-type]
+def _tokens(kind: str, vocabulary: Vocabulary) -> Tokens:
+    return Tokens(Tokenizer.from_str(json.dumps(SPECS[kind])), vocabulary=vocabulary, prompts=())
 
 
 def _smaller(vocabulary: Vocabulary, kept: set[int]) -> tuple[Tokenizer, dict[int, int]]:
@@ -77,25 +73,24 @@ TEXTS = st.one_of(WORDS.map(" ".join), st.text(alphabet="abcdefghinorstu  .Äß�
 @settings(max_examples=60, deadline=None)
 @given(given_texts=st.lists(TEXTS, min_size=1, max_size=5), others=st.lists(TEXTS, max_size=5))
 def test_covered_texts_keep_their_tokens(kind: str, given_texts: list[str], others: list[str]) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        vocabulary = read_vocabulary(SPECS[kind])
-        tokens = _tokens(kind, vocabulary, patch)
-        chooser = Chooser(vocabulary, len(vocabulary.ids), ())
-        forms = [found[0] for found in tokens.forms(given_texts)]
-        counts = {"-": Counter(i for form in forms for i in form.needed)}
-        kept = chooser.choose(counts, (), None)
-        smaller, moved = _smaller(vocabulary, kept)
-        covered: list[Form] = [*forms]
-        covered += [found[0] for found in tokens.forms(others) if found[0].needed <= kept]
-        assert all(form.needed <= kept for form in forms)
-        for form in covered:
-            assert smaller.encode(form.text).ids == [moved[i] for i in form.ids]
+    vocabulary = read_vocabulary(SPECS[kind])
+    tokens = _tokens(kind, vocabulary)
+    chooser = Chooser(vocabulary, len(vocabulary.ids), ())
+    forms = [found[0] for found in tokens.forms(given_texts)]
+    counts = {"-": Counter(i for form in forms for i in form.needed)}
+    kept = chooser.choose(counts, (), None)
+    smaller, moved = _smaller(vocabulary, kept)
+    covered: list[Form] = [*forms]
+    covered += [found[0] for found in tokens.forms(others) if found[0].needed <= kept]
+    assert all(form.needed <= kept for form in forms)
+    for form in covered:
+        assert smaller.encode(form.text).ids == [moved[i] for i in form.ids]
 
 
 @pytest.mark.parametrize("kind", SPECS)
-def test_what_is_not_needed_goes(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_needed_goes(kind: str) -> None:
     vocabulary = read_vocabulary(SPECS[kind])
-    tokens = _tokens(kind, vocabulary, monkeypatch)
+    tokens = _tokens(kind, vocabulary)
     (forms,) = tokens.forms(["The ferry"])
     kept = Chooser(vocabulary, len(vocabulary.ids), ()).choose({"-": Counter(forms[0].needed)}, (), None)
     assert len(kept) < 0.2 * len(vocabulary.ids)
@@ -107,7 +102,7 @@ def test_an_unknown_word_stays_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = json.loads(Tokenizer(model).to_str()) | {"pre_tokenizer": {"type": "BertPreTokenizer"}}
     monkeypatch.setitem(SPECS, "made", spec)
     vocabulary = read_vocabulary(spec)
-    ((form,),) = _tokens("made", vocabulary, monkeypatch).forms(["abX"])
+    ((form,),) = _tokens("made", vocabulary).forms(["abX"])
     # The longest piece leads to a place where nothing fits.
     assert form.ids == (0,)
     assert form.needed == {0, 2}
