@@ -23,7 +23,7 @@ def check(model: ModelFile) -> None:
     Raises:
         ConversionError: If its tokenizer is no SentencePiece model or has other ids around a text.
     """
-    require_sentencepiece(model, "pair")
+    require_sentencepiece(model, "pair", "a SentencePiece tokenizer, which its readers run")
     record = model.manifest.tokenizer
     found = (record.prefix_ids, record.suffix_ids, record.pad_id)
     if found != ([BOS], [EOS], PAD):

@@ -99,7 +99,7 @@ def read_back(
             got=f"at most {longest} tokens in the container",
             fix="choose a longer --bucket",
         )
-    answers = _run(reader, container, fitting)
+    answers = run(reader, container, fitting)
     least = 1.0
     for text, answer in zip(fitting, answers, strict=True):
         cosine = _cosine(np.asarray(answer), model.encode(text, prompt=""))
@@ -126,7 +126,12 @@ def _cosine(one: npt.NDArray[np.float64], other: npt.NDArray[np.float32]) -> flo
     return float(one @ other.astype(np.float64)) / product if product else float("nan")
 
 
-def _run(reader: Reader, container: Path, texts: Sequence[str]) -> list[list[float]]:
+def run(reader: Reader, container: Path, texts: Sequence[str]) -> list[list[float]]:
+    """Returns a reader's vectors of texts.
+
+    Raises:
+        ConversionError: If it cannot run the container.
+    """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as asked:
         asked.write(json.dumps(list(texts)).encode())

@@ -16,8 +16,13 @@ from edge_embed_convert.containers.names import EXTRA
 _UNKNOWN, _CONTROL = 2, 3
 
 
-def require_sentencepiece(model: ModelFile, container: str) -> None:
+def require_sentencepiece(model: ModelFile, container: str, expected: str) -> None:
     """Refuses a file whose tokenizer is not a SentencePiece model.
+
+    Args:
+        model: The file.
+        container: What it should become.
+        expected: What the error says is expected.
 
     Raises:
         ConversionError: If it is one of the tokenizers library, such as BERT's WordPiece.
@@ -27,7 +32,7 @@ def require_sentencepiece(model: ModelFile, container: str) -> None:
         raise ConversionError(
             f"a {container} cannot hold this {family} model",
             got=f"a tokenizer of the tokenizers library, {model.manifest.tokenizer.file}",
-            expected="a SentencePiece tokenizer, which its readers run",
+            expected=expected,
             fix="use --to litertlm, whose reader takes a tokenizer.json",
         )
 

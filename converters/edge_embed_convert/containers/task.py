@@ -1,7 +1,9 @@
 """`.task`: a stored zip with a graph and a SentencePiece model, for MediaPipe's TextEmbedder.
 
 TextEmbedder runs the first subgraph, whatever a text's length. It has another path for BERT, whose graphs
-take ids, mask and segments as three inputs and name their vocabulary in metadata of their own; ours take one.
+take ids, mask and segments as three inputs and name a vocab.txt in their metadata. Its WordPiece lowers only
+the letters A to Z and takes no accents off. BERT's uncased models do both to every letter: other texts would
+get other vectors, and nothing would say so. docs/containers.md has the figures.
 """
 
 from __future__ import annotations
@@ -31,13 +33,19 @@ _HEADER = 30
 """Bytes of a member's header in a zip, ahead of its name."""
 
 
+_WORDPIECE = (
+    "a SentencePiece tokenizer; TextEmbedder's own WordPiece lowers only A to Z and keeps accents, so other "
+    "texts would silently get other vectors"
+)
+
+
 def check(model: ModelFile) -> None:
     """Refuses a file that TextEmbedder cannot run.
 
     Raises:
         ConversionError: If its tokenizer is not a SentencePiece model.
     """
-    require_sentencepiece(model, f".{TASK}")
+    require_sentencepiece(model, f".{TASK}", _WORDPIECE)
 
 
 def write(model: ModelFile, buckets: list[int], target: Path) -> None:

@@ -83,6 +83,7 @@ def test_a_wordpiece_model_is_refused_with_the_reason(to: str, tmp_path: Path, w
     with pytest.raises(ConversionError, match="bert model") as refused:
         export(BERT, to, tmp_path / "out")
     assert "--to litertlm" in str(refused.value)
+    assert ("keeps accents" in str(refused.value)) == (to == "task")
     assert not list(tmp_path.iterdir())
 
 
