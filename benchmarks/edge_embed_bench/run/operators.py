@@ -16,8 +16,9 @@ from edge_embed_bench.records.model import Model
 from edge_embed_bench.run.matrix import check_lengths
 from edge_embed_bench.worker import token_ids
 
-_REST = "(calls, and nodes below 1 µs)"
-"""What the run takes beside the operators, which the profiler counts in whole microseconds, rounded down."""
+_REST = "(calls, nodes below 1 µs, waiting)"
+"""What the run takes beside the operators, which the profiler counts in whole microseconds, rounded down.
+On a busy machine each operator has its fastest runs, but a long run as a whole always waits."""
 
 
 def run(args: argparse.Namespace, paths: Sequence[Path]) -> int:
