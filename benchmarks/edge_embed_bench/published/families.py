@@ -178,7 +178,7 @@ def run(options: speed.Options, chosen: Sequence[Source], *, only_files: bool) -
                 sys.stderr.write(f"{source.name}: {row['error']}\n")
                 failed = True
             if not only_files:
-                rows[source.name] = row
+                rows[source.name] = row | {"command": options.command}
                 _write(options, rows, paths)
             advance(1)
     for measured in kept:
@@ -195,7 +195,6 @@ def _rows(path: Path) -> dict[str, Any]:
 
 def _write(options: speed.Options, rows: Mapping[str, Any], paths: Sequence[Path]) -> None:
     document = {
-        "command": options.command,
         "machine": describe_machine(),
         "threads": options.threads,
         "lengths": list(LENGTHS),

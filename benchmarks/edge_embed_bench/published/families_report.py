@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edge_embed_bench.records.record import OURS
+from edge_embed_bench.records.stats import median
 
 Row = Mapping[str, Any]
 
@@ -29,7 +30,7 @@ def markdown(document: Mapping[str, Any]) -> str:
     lines = [
         "# Families of encoders",
         "",
-        f"`{document['command']}`",
+        *(f"`{command}`  " for command in dict.fromkeys(row["command"] for row in rows)),
         "",
         f"Machine: {document['machine']}. Threads: {document['threads']}.",
         "",
@@ -45,8 +46,9 @@ def markdown(document: Mapping[str, Any]) -> str:
     ]
     for length in document["lengths"]:
         lines += [
-            f"One text of {length} tokens, median in milliseconds; in parentheses, how many times our time. "
-            "All engines of a row have the same weights and token ids and took turns.",
+            f"One text of {length} tokens: the median processor time in milliseconds, which other programs "
+            "change less than the time; in parentheses, how many times ours. All engines of a row have the "
+            "same weights and token ids and took turns.",
             "",
             *latency_table(rows, peers, length),
             "",
@@ -132,7 +134,7 @@ def _record(row: Row, engine: str, length: int) -> Any:
 
 def _median(row: Row, engine: str, length: int) -> float | None:
     record = _record(row, engine, length)
-    return 1e3 * float(record["latency"]["median_s"]) if record and record["latency"] else None
+    return 1e3 * median(record["latency"]["processor_s"]) if record and record["latency"] else None
 
 
 def _lengths(rows: Sequence[Row]) -> list[int]:

@@ -130,6 +130,8 @@ class Latency:
     Attributes:
         tokens: Tokens per text, special ones included.
         samples_s: Every timed call, in order.
+        processor_s: The processor time of each, all threads together; empty where it is not known. Other
+            processes change it less than the time.
     """
 
     tokens: int
@@ -138,9 +140,12 @@ class Latency:
     p95_s: float
     tokens_per_s: float
     texts_per_s: float
+    processor_s: list[float] = field(default_factory=list)
 
     @classmethod
-    def of(cls, samples: Sequence[float], *, tokens: int, batch: int) -> Latency:
+    def of(
+        cls, samples: Sequence[float], *, tokens: int, batch: int, processor: Sequence[float] = ()
+    ) -> Latency:
         """Returns the summary of `samples`.
 
         Raises:
@@ -152,7 +157,13 @@ class Latency:
             )
         middle = median(samples)
         return cls(
-            tokens, list(samples), middle, percentile(samples, 95), tokens * batch / middle, batch / middle
+            tokens,
+            list(samples),
+            middle,
+            percentile(samples, 95),
+            tokens * batch / middle,
+            batch / middle,
+            list(processor) if all(used > 0 for used in processor) else [],  # some clocks tick slowly
         )
 
 

@@ -178,6 +178,7 @@ class _Seat:
         self._worker: Any = None
         self._parts: dict[str, Any] = {}
         self._samples: list[float] = []
+        self._processor: list[float] = []
         self._text_samples: list[float] = []
         self._text: tuple[str, int] | None = None
         manifest = subject.model.manifest
@@ -240,7 +241,9 @@ class _Seat:
         """Takes `count` samples."""
         if number:
             self._ask_embed(1)  # other subjects have used the processor's caches meanwhile
-        self._samples += self._ask_embed(count)
+        answer = self._ask_embed(count)
+        self._samples += answer["samples_s"]
+        self._processor += answer["processor_s"]
 
     def run_texts(self, count: int, number: int) -> None:
         """Takes `count` samples from text."""
@@ -302,7 +305,9 @@ class _Seat:
         """
         tokens, batch = self.cell.length, self.cell.batch
         if self._samples:
-            self._parts["latency"] = Latency.of(self._samples, tokens=tokens, batch=batch)
+            self._parts["latency"] = Latency.of(
+                self._samples, tokens=tokens, batch=batch, processor=self._processor
+            )
         if self._text_samples and self._text:
             self._parts["text_latency"] = Latency.of(self._text_samples, tokens=self._text[1], batch=batch)
         return self._parts
@@ -368,11 +373,10 @@ class _Seat:
         self._parts["agreement"] = Agreement(cosine, self.subject.least_cosine)
         agreement.require(cosine, self.subject.least_cosine)
 
-    def _ask_embed(self, calls: int) -> list[float]:
+    def _ask_embed(self, calls: int) -> Any:
         if calls < 1:
-            return []
-        samples: list[float] = self._worker.ask("embed", batch=self._batch, calls=calls)["samples_s"]
-        return samples
+            return None
+        return self._worker.ask("embed", batch=self._batch, calls=calls)
 
     def _memory(self, name: str) -> Memory | None:
         figures = self._worker.ask("memory")

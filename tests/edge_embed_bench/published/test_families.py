@@ -141,17 +141,17 @@ def test_a_family_that_cannot_be_converted_is_a_row(run, tmp_path, monkeypatch, 
 def test_a_peer_that_fails_is_a_note():
     def record(engine, length, **changes):
         whole = {"engine": {"name": engine}, "cell": {"length": length}, "error": None, "delegate": None}
-        return {**whole, "latency": {"median_s": 0.002}, "agreement": None, **changes}
+        return {**whole, "latency": {"processor_s": [0.001, 0.002, 0.009]}, "agreement": None, **changes}
 
     row = {**families.head(tiny("bert")), "recipe": "int8", "difference": 1e-7, "peak_bytes": 10**9}
-    row |= {"file_bytes": 10**6, "released_file_bytes": 2 * 10**6, "exact_lengths": [8]}
+    row |= {"command": "c", "file_bytes": 10**6, "released_file_bytes": 2 * 10**6, "exact_lengths": [8]}
     row["records"] = [
-        record("edge_embed", 16, delegate={"partitions": 1}, latency={"median_s": 0.001}),
+        record("edge_embed", 16, delegate={"partitions": 1}, latency={"processor_s": [0.001]}),
         record("onnxruntime-int8", 16, error="no such pooling", latency=None),
         record("onnxruntime-fp32", 16),
     ]
     document = {"families": [row], "peers": ["onnxruntime-fp32", "onnxruntime-int8"], "lengths": [16]}
-    text = families_report.markdown({**document, "command": "c", "machine": "m", "threads": 1})
+    text = families_report.markdown({**document, "machine": "m", "threads": 1})
     assert "| bert | all-MiniLM-L6-v2 | 1.00 | 2.00 (2.00) | - |" in text
     assert "- bert, ONNX Runtime int8, at 16 tokens: no such pooling" in text
     assert not families_report.failed(row)

@@ -23,6 +23,7 @@ def test_every_figure_of_our_own_engine(subject, plan):
     (record,) = run([subject], plan)
     assert (record.status, record.error) == (OK, None)
     assert len(record.latency.samples_s) == len(record.text_latency.samples_s) == plan.run.repetitions
+    assert len(record.latency.processor_s) == plan.run.repetitions
     assert record.latency.tokens == 8
     assert 3 <= record.text_latency.tokens <= 8
     assert record.latency.texts_per_s == pytest.approx(2 / record.latency.median_s)
