@@ -69,6 +69,14 @@ def _found(folder: Path, place: str) -> bool:
     return (folder / place).exists() or (ROOT / place).exists()
 
 
+def test_the_table_of_families_shows_what_was_measured() -> None:
+    report = (ROOT / "benchmarks" / "results" / "families.md").read_text(encoding="utf-8")
+    rows = [line for line in report.splitlines() if line.startswith("| ")]
+    page = (DOCS / "converting.md").read_text(encoding="utf-8").splitlines()
+    assert len(rows) > 3
+    assert not [row for row in rows if row not in page]
+
+
 def test_no_document_holds_a_placeholder() -> None:
     pages = [*ROOT.glob("*.md"), *DOCS.glob("*.md"), *(ROOT / "android_demo").glob("*.md")]
     placeholder = re.compile(r"\b(?:PEAK|ANON|TBD|TODO|FIXME|XXX|N/A)\d*\b|\?\?\?|\{\{|<<[A-Z]|lorem ipsum")
