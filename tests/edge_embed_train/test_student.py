@@ -183,6 +183,29 @@ def test_layers_that_a_teacher_lacks_are_refused(tiny_bert: Path, tiny_gemma: Pa
         _keep(tmp_path / "other", tiny_gemma, "0")
 
 
+def test_unseen_characters_are_left_out_and_the_tokenizers_order_counts() -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = ["[PAD]", "[unused0]", "[UNK]", "a", "é", "ж", "##b", "##ж", "early", "middle", "late", "last"]
+    wordpiece = models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]")
+    plain = Tokenizer(wordpiece)
+    plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="[PAD]", unk_token="[UNK]")
+    texts = [["late late late middle é"]]
+
+    def kept(size: int, **options: Any) -> set[str]:
+        return set(cut_vocabulary(tokenizer, texts, size, **options)[1]["model"]["vocab"]) - {
+            "[PAD]",
+            "[UNK]",
+        }
+
+    assert kept(8) == {"a", "é", "ж", "##b", "##ж", "late"}
+    assert kept(7, characters="seen") == {"a", "é", "##b", "late", "middle"}
+    assert kept(7, characters="seen", prior=1.0) == {"a", "é", "##b", "early", "middle"}
+    assert kept(8, characters="seen", prior=0.3) == {"a", "é", "##b", "early", "late", "middle"}
+
+
 def test_another_tokenizer_is_refused() -> None:
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast

@@ -40,6 +40,9 @@ width.
 SPECIAL = ("pad", "unk", "cls", "sep", "mask")
 """BERT's special tokens, as transformers names them."""
 
+HEAD = 100
+"""Where Zipf's law begins: the most frequent words are rarer than it says."""
+
 WINDOW = 512
 """As EmbeddingGemma's: longer than any input of the student, so every token sees every other."""
 
@@ -83,7 +86,7 @@ def make_student(
         )
     tables = [build_table(n, recipe.data[n].source, folder.data, lambda _: None) for n in stage.data]
     texts = (table.texts(column) for table in tables for column in table.columns)
-    kept, spec = cut_vocabulary(model.tokenizer, texts, stage.vocabulary)
+    kept, spec = cut_vocabulary(model.tokenizer, texts, stage.vocabulary, stage.characters, stage.prior)
     if stage.keep_layers:
         encoder, after = shortened_bert(model[0].model, stage, kept), list(model)[1:]
     else:
@@ -97,16 +100,22 @@ def make_student(
 
 
 def cut_vocabulary(
-    tokenizer: Any, texts: Iterable[Sequence[str]], size: int
+    tokenizer: Any,
+    texts: Iterable[Sequence[str]],
+    size: int,
+    characters: str = "all",
+    prior: float = 0.0,
 ) -> tuple[list[int], dict[str, Any]]:
     """Returns the ids of the pieces that are kept, and the cut tokenizer as the content of tokenizer.json.
 
-    Kept are special tokens, all single characters, and the pieces that the texts use most.
+    Kept are special tokens, single characters, and the pieces that the texts use most.
 
     Args:
         tokenizer: A fast tokenizer of transformers, WordPiece.
         texts: Sequences of texts.
         size: Pieces to keep.
+        characters: Single characters that are kept: `all`, or those that are ASCII or `seen` in the texts.
+        prior: How much the tokenizer's own order counts beside the texts, 0 to 1.
 
     Raises:
         CheckpointError: If the tokenizer is no WordPiece.
@@ -133,12 +142,17 @@ def cut_vocabulary(
                 advance(len(part))
     unused = {piece for piece in special if piece.startswith("[unused")}
 
-    def rank(entry: tuple[str, int]) -> tuple[int, int, int]:
+    wanted = _weights(vocabulary, counts, prior)
+
+    def rank(entry: tuple[str, int]) -> tuple[int, float, int]:
         piece, number = entry
         if piece in special and piece not in unused:
             return (0, 0, number)
-        single = len(piece.removeprefix("##")) == 1
-        return (1 if single and piece not in unused else 2, -counts[number], number)
+        character = piece.removeprefix("##")
+        if len(character) > 1 or piece in unused:
+            return (2, -wanted[number], number)
+        kept = characters == "all" or character.isascii() or counts[number] > 0
+        return (1 if kept else 3, -wanted[number], number)
 
     ordered = sorted(vocabulary.items(), key=rank)[:size]
     pieces = sorted(ordered, key=lambda entry: entry[1])  # [PAD] stays 0
@@ -152,6 +166,25 @@ def cut_vocabulary(
     spec["truncation"] = spec["padding"] = None
     _renumber(spec.get("post_processor"), numbers)
     return [number for _, number in pieces], spec
+
+
+def _weights(vocabulary: dict[str, int], counts: Counter[int], prior: float) -> dict[int, float]:
+    """Returns how much each piece is wanted: its share of the texts, and of a text of Zipf's law.
+
+    BERT's vocabulary has its words in the order of their frequency, after characters and special tokens.
+    """
+    words = [
+        number
+        for piece, number in vocabulary.items()
+        if len(piece.removeprefix("##")) > 1 and not (piece.startswith("[") and piece.endswith("]"))
+    ]
+    places = {number: place for place, number in enumerate(sorted(words), HEAD)}
+    all_of_it, zipf = max(1, counts.total()), sum(1 / place for place in places.values())
+    return {
+        number: (1 - prior) * counts[number] / all_of_it
+        + (prior / places[number] / zipf if number in places else 0.0)
+        for number in vocabulary.values()
+    }
 
 
 def _renumber(processor: dict[str, Any] | None, numbers: dict[str, int]) -> None:

@@ -125,6 +125,10 @@ class StudentStage:
         name: What its directory is called.
         data: The pieces that these texts use most are kept.
         vocabulary: Pieces of the teacher's WordPiece tokenizer that are kept.
+        characters: Single characters that are kept: `all`, or those that are ASCII or `seen` in the data. A
+            word with another character is then unknown.
+        prior: How much the order of the teacher's vocabulary counts beside the data when pieces are chosen, 0
+            to 1: BERT's is by frequency in general English.
         layers: Of the Gemma 3-shaped encoder.
         hidden: Width; the token table starts as this number of principal components of the teacher's.
         heads: Query heads; there is one key and value head.
@@ -146,6 +150,8 @@ class StudentStage:
     name: str = ""
     data: tuple[str, ...] = ()
     vocabulary: int = 16384
+    characters: Literal["all", "seen"] = "all"
+    prior: float = 0.0
     layers: int = 6
     hidden: int = 256
     heads: int = 4
