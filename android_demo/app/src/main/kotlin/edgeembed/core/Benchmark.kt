@@ -68,7 +68,7 @@ class Benchmark(
         return mapOf(
             "latency" to mapOf(
                 "tokens" to ids.size, "samples_s" to samples, "median_s" to middle, "p95_s" to percentile(samples, 95),
-                "tokens_per_s" to ids.size / middle, "texts_per_s" to 1 / middle,
+                "tokens_per_s" to ids.size / middle, "texts_per_s" to 1 / middle, "processor_s" to emptyList<Double>(),
             ),
             // Packed weights are kept in memory, so a load is always a cold one, and a process has one.
             "load" to mapOf(
