@@ -64,6 +64,7 @@ def make_student(
         InputError: If the shape does not fit the teacher.
     """
     from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize
 
     from edge_embed_train.run.inputs import teacher_axes
     from edge_embed_train.run.training import save_model
@@ -93,7 +94,7 @@ def make_student(
         encoder, after = _encoder(stage, spec, principal_components(table, stage.hidden)[kept]), _after(stage)
     if stage.rotate:
         turning = _turning(teacher_axes(recipe, stage, folder, teacher))
-        after.insert(len(after) - (type(after[-1]).__name__ == "Normalize"), turning)
+        after.insert(len(after) - isinstance(after[-1], Normalize), turning)
     student = _assembled(encoder, spec, stage.max_tokens, after, target.parent)
     save_model(student, target)
     return target

@@ -26,6 +26,7 @@ import numpy as np
 from edge_embed import Embedder
 from edge_embed.model_file.file import ModelFile
 from edge_embed.report_files import write_file
+from edge_embed_bench.files import without_directories
 from edge_embed_bench.records.machine import describe_machine
 from edge_embed_convert.containers.contents import graph_of
 from edge_embed_convert.containers.names import LEAST_COSINE
@@ -139,9 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             other = [t for t, cosine in zip(chosen, found, strict=True) if cosine < LEAST_COSINE]
             plain = sum(text.isascii() for text in other)
             rows.append((name, len(chosen), len(other), plain, min(found)))
-    words = [
-        f"{a}={Path(b).name}" if b else Path(a).name for a, _, b in (w.partition("=") for w in sys.argv[1:])
-    ]
+    words = map(without_directories, sys.argv[1:])
     command = shlex.join(["python", "-m", "edge_embed_bench.published.bert_task", *words])
     lines = [
         "# BERT in a `.task`: texts that MediaPipe's WordPiece reads otherwise",

@@ -134,7 +134,8 @@ def _record(row: Row, engine: str, length: int) -> Any:
 
 def _median(row: Row, engine: str, length: int) -> float | None:
     record = _record(row, engine, length)
-    return 1e3 * median(record["latency"]["processor_s"]) if record and record["latency"] else None
+    latency = record["latency"] if record else None
+    return 1e3 * median(latency["processor_s"]) if latency and latency["processor_s"] else None
 
 
 def _lengths(rows: Sequence[Row]) -> list[int]:

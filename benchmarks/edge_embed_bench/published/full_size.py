@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_embed import Embedder
+from edge_embed.errors import EdgeEmbedError
 from edge_embed_bench.files import ensure_directory
 from edge_embed_bench.published.exactness import largest_difference
 from edge_embed_bench.published.measured_conversion import convert
@@ -293,4 +294,7 @@ def _save(report: Report, directory: Path, tokenizer: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except EdgeEmbedError as error:
+        sys.exit(f"full-size: {error}")

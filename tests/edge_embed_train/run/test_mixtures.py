@@ -65,6 +65,7 @@ def test_a_soup_of_the_mixtures_that_a_search_found(place: Path, tmp_path: Path,
     recipe = _recipe(place, "search", _stage("distill"), soup)
     whole = train(recipe, tmp_path / "whole")
     records = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    assert set(whole.scores) == {"distill", "soup-1", "soup-2", "soup"}  # trials are no results
     trials = [record for record in records if record.get("event") == "trial"]
     assert len(trials) == 3
     mixtures = next(r["mixtures"] for r in records if r.get("mixtures"))

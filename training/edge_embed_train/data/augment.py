@@ -10,6 +10,7 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 
 from edge_embed.errors import InputError
 from edge_embed.retrieval.chunks.sentences import sentence_starts
@@ -65,8 +66,7 @@ def sentences(rows: Iterable[Row]) -> Iterator[Row]:
     seen: set[int] = set()
     for row in rows:
         for text in row.texts:
-            ends = [*sentence_starts(text, 0, len(text)), len(text)]
-            for start, end in zip([0, *ends], ends, strict=False):
+            for start, end in pairwise([0, *sentence_starts(text, 0, len(text)), len(text)]):
                 sentence = text[start:end].strip()
                 key = hash(sentence)
                 if len(sentence) >= SHORTEST and key not in seen:

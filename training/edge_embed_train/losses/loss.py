@@ -160,11 +160,12 @@ class EmbeddingLoss(nn.Module):
                 distances = [matching(*pair, metric=options.metric) for pair in pairs]
                 found["matching"] = options.matching * torch.stack(distances).sum()
             if options.relational:
+                among = [(*pair, *map(_gathered, pair)) for pair in pairs]
                 found["relational"] = options.relational * self._sum(
                     lambda d: torch.stack(
                         [
-                            relational(cut(own, d), target, cut(_gathered(own), d), _gathered(target))
-                            for own, target in pairs
+                            relational(cut(own, d), target, cut(others, d), targets_of_others)
+                            for own, target, others, targets_of_others in among
                         ]
                     ).sum()
                 )

@@ -178,7 +178,9 @@ class Run:
             )
             key = f"{stage.name}-trial-{len(trials) + 1}"
             scratch = target / key
-            scores = run_stage(self.recipe, short, key, self.folder, place, scratch, shares=shares, **options)
+            scores = run_stage(
+                self.recipe, short, key, self.folder, place, scratch, shares=shares, trial=True, **options
+            )
             if self._state.is_main_process:
                 found = Trial(shares, scored(scores))
                 self.folder.log(stage=stage.name, event="trial", **asdict(found))
@@ -198,7 +200,7 @@ class Run:
         return {
             record["stage"]: record["scores"]
             for record in self.folder.records()
-            if record.get("event") == "finished" and record.get("scores")
+            if record.get("event") == "finished" and record.get("scores") and not record.get("trial")
         }
 
     def _publish(self, place: Path, scores: Mapping[str, Mapping[str, float]]) -> None:

@@ -134,7 +134,7 @@ def prepare_inputs(
         _check_table(table, stage)
         columns, negatives = [], None
         if stage.needs_teacher and teacher is not None:
-            columns = _vectors_of(recipe, name, table, folder, teacher)
+            columns = _vectors_of(recipe, table, folder, teacher)
         if stage.hard_negatives is not None and table.columns == ("query", "positive"):
             with progress_bar(table.rows, f"hard negatives of {name}", unit="row") as advance:
                 table, negatives = mine_negatives(
@@ -174,22 +174,21 @@ def teacher_axes(
         teacher: The teacher.
     """
     tables = [build_table(name, recipe.data[name].source, folder.data, lambda _: None) for name in stage.data]
-    axes = principal_axes([_vectors_of(recipe, table.name, table, folder, teacher) for table in tables])
+    axes = principal_axes([_vectors_of(recipe, table, folder, teacher) for table in tables])
     np.save(folder.axes, axes)
     return axes
 
 
-def _vectors_of(
-    recipe: Recipe, name: str, table: Table, folder: RunFolder, teacher: Teacher
-) -> list[Vectors]:
+def _vectors_of(recipe: Recipe, table: Table, folder: RunFolder, teacher: Teacher) -> list[Vectors]:
     """Returns the teacher's vectors of a table, by column."""
-    with progress_bar(table.rows * len(table.columns), f"teacher vectors of {name}") as advance:
+    data = recipe.data[table.name]
+    with progress_bar(table.rows * len(table.columns), f"teacher vectors of {table.name}") as advance:
         return teacher_vectors(
             lambda: teacher.model,
             teacher.fingerprint,
             table,
             folder.teacher,
-            prompts=_prompts_of(recipe.data[name], teacher_prompts(teacher, recipe.data[name]), table),
+            prompts=_prompts_of(data, teacher_prompts(teacher, data), table),
             batch_size=recipe.teacher_batch_size,
             advance=advance,
         )

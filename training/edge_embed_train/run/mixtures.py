@@ -24,7 +24,6 @@ DRAWN = 10
 LEAST_WEIGHT = 1e-3
 """The least weight of a data set beside the heaviest one, which has 1."""
 
-
 LEAST_SCORE = -1.0
 """The least rank correlation."""
 

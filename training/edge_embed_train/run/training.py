@@ -186,6 +186,7 @@ def run_stage(
     inputs: StageInputs,
     sets: Sequence[DevSet],
     shares: Sequence[float] | None = None,
+    trial: bool = False,
 ) -> Mapping[str, float]:
     """Trains a stage, from its newest checkpoint if it was begun before, and writes its model.
 
@@ -199,6 +200,7 @@ def run_stage(
         inputs: What it is fed.
         sets: Development sets.
         shares: Other shares of the tables than the stage's own.
+        trial: Whether it is one of a search, whose scores are not the run's.
 
     Returns:
         The scores of the result.
@@ -242,7 +244,10 @@ def run_stage(
     model.max_seq_length = longest
     if folder.writes:
         save_model(model, target / "model")
-        folder.log(stage=key, event="finished", steps=trainer.state.global_step, scores=scores)
+        steps = trainer.state.global_step
+        folder.log(
+            stage=key, event="finished", steps=steps, scores=scores, **({"trial": True} if trial else {})
+        )
     return scores
 
 
