@@ -31,13 +31,16 @@ def interrupt(signal, frame):
 signal.signal(signal.SIGALRM, interrupt)
 
 def interrupted(work, longest=0.01):
-    '''Repeats work until a signal ends it.'''
+    '''Repeats work until a signal ends it.
+
+    The signal comes again: Python ignores what is raised inside a weak reference's callback.
+    '''
     try:
-        signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0002, longest))
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0002, longest), 5)
         while True:
             work()
     except KeyboardInterrupt:
-        pass
+        signal.setitimer(signal.ITIMER_REAL, 0)
 """
 
 ENCODE = """
