@@ -82,6 +82,6 @@ def maker_key(sources: Sequence[Path], packages: Sequence[str] = ()) -> str:
 
 
 def without_directories(word: str) -> str:
-    """Returns a word of a command line without the directories of its path, also of `NAME=PATH`."""
-    head, equals, path = word.partition("=")
-    return f"{head}={Path(path).name}" if equals else (Path(word).name if "/" in word else word)
+    """Returns a word of a command line without directories: of `PATH`, of `NAME=PATH` and of `PATH,PATH`."""
+    head, equals, paths = word.rpartition("=")
+    return head + equals + ",".join(Path(path).name if "/" in path else path for path in paths.split(","))

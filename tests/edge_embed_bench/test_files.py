@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge_embed_bench.files import make_directory
+from edge_embed_bench.files import make_directory, without_directories
 
 
 def test_a_directory_appears_whole(tmp_path):
@@ -38,3 +38,18 @@ def test_a_failure_leaves_nothing(tmp_path):
     with pytest.raises(OSError, match="No space"):
         make_directory(tmp_path / "form", fill)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        ("/a/b/c.tflite", "c.tflite"),
+        ("--corpus=/a/b.jsonl", "--corpus=b.jsonl"),
+        ("x=/a/b", "x=b"),
+        ("/a/b.txt,/c/d.txt", "b.txt,d.txt"),
+        ("--peers", "--peers"),
+        ("openvino,torch", "openvino,torch"),
+    ],
+)
+def test_a_published_command_has_no_directories(word, shown):
+    assert without_directories(word) == shown

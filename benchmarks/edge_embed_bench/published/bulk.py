@@ -28,6 +28,7 @@ from edge_embed.bulk.job import Prompting
 from edge_embed.bulk.parquet import import_pyarrow
 from edge_embed.bulk.rows import Fields, read_parts
 from edge_embed.progress import progress_bar
+from edge_embed_bench.files import without_directories
 from edge_embed_bench.records.machine import describe_machine, usable_cores
 from edge_embed_bench.records.stats import median, spread
 from edge_embed_bench.reports.documents import check_document_files, write_document
@@ -209,7 +210,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     words = sys.argv[1:] if arguments is None else arguments
     document = {
-        "command": shlex.join(["python", "-m", "edge_embed_bench.published.bulk", *map(_shown, words)]),
+        "command": shlex.join(
+            ["python", "-m", "edge_embed_bench.published.bulk", *map(without_directories, words)]
+        ),
         "machine": describe_machine(),
         "model": args.model.name,
         "texts": len(texts),
@@ -219,11 +222,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     write_document(document, args.output, markdown)
     sys.stdout.write(markdown(document))
-
-
-def _shown(words: str) -> str:
-    """Returns a word of the command line without the directories of its paths."""
-    return ",".join(Path(word).name for word in words.split(","))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from edge_embed.errors import EdgeEmbedError, InputError
 from edge_embed.progress import progress_bar, step_bar
 from edge_embed.report_files import write_file
 from edge_embed_bench.choices import choose
-from edge_embed_bench.files import ensure_directory, maker_key, sha256_of
+from edge_embed_bench.files import ensure_directory, maker_key, sha256_of, without_directories
 from edge_embed_bench.peers import registry as peers
 from edge_embed_bench.published import goals
 from edge_embed_bench.records.model import Model
@@ -122,10 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--fresh", action="store_true", help="forget the finished cells of an unfinished run")
     args = parser.parse_args(argv)
     given = sys.argv[1:] if argv is None else argv
-    shown = {
-        str(path): path.name for path in (args.corpus, args.results) if path
-    }  # the paths of this machine are not published
-    command = ["python", "-m", "edge_embed_bench.published.speed", *(shown.get(word, word) for word in given)]
+    command = ["python", "-m", "edge_embed_bench.published.speed", *map(without_directories, given)]
     options = Options(
         args.threads,
         args.lengths,

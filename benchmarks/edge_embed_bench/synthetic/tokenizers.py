@@ -39,14 +39,31 @@ def gemma_tokenizer_files(vocabulary: int = GEMMA_VOCABULARY) -> Files:
     return _files(spec, settings, 2048)
 
 
-BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-ROBERTA_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
-"""Special tokens in the order of their ids, of BERT and its relatives, and of RoBERTa, XLM-R and MPNet."""
+BERT_SPECIAL = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+ROBERTA_SPECIAL = {
+    "cls_token": "<s>",
+    "pad_token": "<pad>",
+    "sep_token": "</s>",
+    "unk_token": "<unk>",
+    "mask_token": "<mask>",
+}
+"""Special tokens by role, in the order of their ids. RoBERTa's are XLM-R's and MPNet's as well."""
 
 
-def bert_tokenizer_files(vocabulary: int = BERT_VOCABULARY, special: Sequence[str] = BERT_SPECIAL) -> Files:
-    """Returns a lowercasing WordPiece with `vocabulary` pieces and one of the two sets of special tokens."""
-    roles = _roles(special)
+def bert_tokenizer_files(vocabulary: int = BERT_VOCABULARY, roles: Mapping[str, str] = BERT_SPECIAL) -> Files:
+    """Returns a lowercasing WordPiece with `vocabulary` pieces.
+
+    Args:
+        vocabulary: Number of pieces.
+        roles: Special tokens by role, in the order of their ids.
+    """
+    special = list(roles.values())
     plain = (p.replace(_SPACE, "") for p in _pieces())
     both = (form for p in plain if p and p == p.lower() for form in (p, f"##{p}"))
     pieces = itertools.islice(
@@ -73,16 +90,16 @@ def bert_tokenizer_files(vocabulary: int = BERT_VOCABULARY, special: Sequence[st
 
 def unigram_tokenizer_files(vocabulary: int) -> Files:
     """Returns a Unigram model with `vocabulary` pieces and XLM-R's special ids."""
-    roles = _roles(ROBERTA_SPECIAL)
-    pieces = itertools.islice(_pieces(), vocabulary - len(ROBERTA_SPECIAL))
+    roles, special = ROBERTA_SPECIAL, list(ROBERTA_SPECIAL.values())
+    pieces = itertools.islice(_pieces(), vocabulary - len(special))
     scores = [[piece, -5.0 - number / vocabulary] for number, piece in enumerate(pieces)]
     model = {
         "type": "Unigram",
-        "unk_id": ROBERTA_SPECIAL.index(roles["unk_token"]),
-        "vocab": [*([token, 0.0] for token in ROBERTA_SPECIAL), *scores],
+        "unk_id": special.index(roles["unk_token"]),
+        "vocab": [*([token, 0.0] for token in special), *scores],
         "byte_fallback": False,
     }
-    spec = _spec(model, ROBERTA_SPECIAL, roles["cls_token"], roles["sep_token"])
+    spec = _spec(model, special, roles["cls_token"], roles["sep_token"])
     spec["pre_tokenizer"] = {"type": "Metaspace", "replacement": _SPACE, "prepend_scheme": "always"}
     return _files(spec, roles, 512)
 
@@ -121,13 +138,6 @@ def byte_level_tokenizer_files(vocabulary: int, roles: Mapping[str, str], *, sta
         "use_regex": True,
     }
     return _files(spec, roles, 8192)
-
-
-def _roles(special: Sequence[str]) -> dict[str, str]:
-    """Returns the roles of `BERT_SPECIAL` or `ROBERTA_SPECIAL`."""
-    bert = tuple(special) == BERT_SPECIAL
-    names = ("pad", "unk", "cls", "sep", "mask") if bert else ("cls", "pad", "sep", "unk", "mask")
-    return {f"{name}_token": token for name, token in zip(names, special, strict=True)}
 
 
 def _merges(pieces: Sequence[str]) -> list[list[str]]:

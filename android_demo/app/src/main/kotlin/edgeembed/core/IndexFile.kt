@@ -161,12 +161,12 @@ internal class Signs(val state: IndexState, val dimension: Int) {
     }
 
     /**
-     * Returns the bits of a query's numbers, each bit of all of them together. The numbers are whole ones up to 15, so
-     * that sums are the same in any order and on any machine.
+     * Returns the bits of a query's numbers, each bit of all of them together. The numbers are whole ones up to
+     * [GREATEST_NUMBER], so that sums are the same in any order and on any machine.
      */
     fun bitsOf(query: FloatArray): Array<LongArray> {
         val greatest = maxOf((0 until dimension).maxOf { abs(query[it]) }, 1e-30f)
-        val factor = (15.0 / greatest.toDouble()).toFloat()
+        val factor = (GREATEST_NUMBER / greatest.toDouble()).toFloat()
         val found = Array(BIT_VALUES.size) { LongArray(words) }
         for (i in 0 until dimension) {
             val number = Math.rint((query[i] * factor).toDouble()).toInt()
@@ -187,5 +187,8 @@ internal class Signs(val state: IndexState, val dimension: Int) {
     private companion object {
         /** What the bits of a query's numbers are worth, the lowest first. */
         val BIT_VALUES = intArrayOf(1, 2, 4, 8, -16)
+
+        /** The greatest of a query's whole numbers: all bits but the sign. */
+        val GREATEST_NUMBER = BIT_VALUES.dropLast(1).sum().toDouble()
     }
 }
