@@ -37,7 +37,7 @@ TOOLS = ("litert-torch", "ai-edge-quantizer", "ai-edge-litert", "torch", "transf
 CALIBRATION_TOOL = "calibration texts"
 """The name in the manifest's tools of the texts that a calibrated recipe was fitted to."""
 
-SELF_CHECK_COSINE = {32: 0.9999, 16: 0.999, 8: 0.995, 4: 0.99}
+SELF_CHECK_COSINE = {32: 0.9999, 16: 0.999, 8: 0.995, 4: 0.99, 2: 0.99}
 """Least cosine at load by the fewest bits in the recipe. Kernels of other processors round differently:
 x86 and ARM agreed to 1e-7 in float32 and to better than 0.999 in int8."""
 

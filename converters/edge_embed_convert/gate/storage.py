@@ -18,15 +18,19 @@ from edge_embed_convert.graph.weights import Projections, StoredWeight, stored_w
 from edge_embed_convert.recipes.grammar import Recipe, Scheme
 from edge_embed_convert.recipes.placement import scheme_of
 
-TYPES = {32: "FLOAT32", 16: "FLOAT16", 8: "INT8", 4: "INT4"}
+TYPES = {32: "FLOAT32", 16: "FLOAT16", 8: "INT8", 4: "INT4", 2: "INT2"}
 """The schema's name for a tensor with this number of bits."""
+
+PACKED = {"INT4": 4, "INT2": 2}
+"""The bits of numbers that share a byte, the first in the lowest bits."""
 
 ROWS = 64
 """How many rows of a weight are compared: enough to tell it from every other."""
 
-ALIKE = 0.5
-"""Least cosine between stored and exported weights. int4 with one outlier in a row keeps 0.9; another
-projection of the same shape has about 0."""
+ALIKE = {32: 0.5, 16: 0.5, 8: 0.5, 4: 0.5, 2: 0.1}
+"""Least cosine between stored and exported weights, by bits. int4 with one outlier in a row keeps 0.9;
+another projection of the same shape has about 0. int2 rounds whatever is below half of a row's largest weight
+to 0."""
 
 
 def check_storage(
@@ -63,7 +67,8 @@ def check_storage(
             _note(wrong, path, stored, _planes(scheme_of(model, path, recipe)))
             if path not in wrong and path not in compared:
                 compared.add(path)
-                if not _alike(_values(before_content, source), _values(finished, stored)):
+                least = ALIKE[scheme_of(model, path, recipe).bits]
+                if _cosine(_values(before_content, source), _values(finished, stored)) < least:
                     wrong[path] = "the weights of another operator"
     if wrong:
         raise ConversionError(
@@ -94,19 +99,22 @@ def _note(
         wrong[name] = f"{stored.type} with {per} instead of {scheme}"
 
 
-def _alike(exported: npt.NDArray[np.float32], stored: npt.NDArray[np.float32]) -> bool:
+def _cosine(exported: npt.NDArray[np.float32], stored: npt.NDArray[np.float32]) -> float:
+    """Returns the cosine of two weights, 1 if one of them is zero."""
     norms = float(np.linalg.norm(exported)) * float(np.linalg.norm(stored))
-    return norms == 0.0 or float((exported * stored).sum()) >= ALIKE * norms
+    return float((exported * stored).sum()) / norms if norms else 1.0
 
 
 def _values(content: bytes, weight: StoredWeight) -> npt.NDArray[np.float32]:
     """Returns the first rows of a weight; integers per channel stand for their row's direction."""
     rows, columns = min(weight.shape[0], ROWS), weight.shape[1]
     start = weight.place[0]
-    if weight.type == "INT4":
-        packed = np.frombuffer(content, np.uint8, -(-rows * columns // 2), start)
-        low, high = packed << 4, packed & 0xF0
-        values = np.stack([low, high], axis=-1).reshape(-1)[: rows * columns].view(np.int8) >> 4
+    if weight.type in PACKED:
+        bits = PACKED[weight.type]
+        packed = np.frombuffer(content, np.uint8, -(-rows * columns * bits // 8), start)
+        # Each number is shifted to the top of its byte, and back with its sign.
+        tops = np.stack([packed << up for up in range(8 - bits, -1, -bits)], axis=-1).reshape(-1)
+        values = tops[: rows * columns].view(np.int8) >> (8 - bits)
     else:
         dtype = {"FLOAT32": "<f4", "FLOAT16": "<f2", "INT8": "i1"}[weight.type]
         values = np.frombuffer(content, dtype, rows * columns, start)

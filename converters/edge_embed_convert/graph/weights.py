@@ -33,7 +33,7 @@ class StoredWeight:
     Attributes:
         output: The name of the tensor that the operator gives.
         lookup: Whether the operator is an EMBEDDING_LOOKUP.
-        type: The type's name in the schema: `FLOAT32`, `FLOAT16`, `INT8` or `INT4`.
+        type: The type's name in the schema: `FLOAT32`, `FLOAT16`, `INT8`, `INT4` or `INT2`.
         shape: Rows and columns.
         scales: How many scales it has; 0 if they are blockwise or none.
         block: Weights per scale along a row, 0 without blocks.

@@ -13,6 +13,7 @@ A scheme is a number of bits, with the block size where scales are per block and
     16      float16, computed in float32
     8       int8, one scale per output channel
     4       int4, one scale per output channel
+    2       int2, one scale per output channel; only weights that were trained for it stand it
     8b32    about int8, one scale per 32 weights, in two planes of int4 (see planes.py); not for e
     4b32    int4, one scale per 32 weights; weights that came from Q4_0 stay as they are (see grid.py)
 
@@ -44,7 +45,7 @@ from edge_embed.errors import RecipeError
 from edge_embed.model_file.manifest import RecipeRecord
 
 MIN_MAX = "min-max"
-"""The largest weight sets the scale: absmax / 7 at 4 bits, absmax / 127 at 8."""
+"""The largest weight sets the scale: absmax at 2 bits, absmax / 7 at 4, absmax / 127 at 8."""
 
 CALIBRATED = "gptq"
 """The algorithm that needs calibration texts."""
@@ -58,7 +59,7 @@ class Scheme:
     """How one group of weights is stored.
 
     Attributes:
-        bits: 32, 16, 8 or 4.
+        bits: 32, 16, 8, 4 or 2.
         block: Weights per scale, or 0 for one scale per output channel. Only for integers.
         algorithm: How scales are found: one of `ALGORITHMS`.
     """
@@ -95,7 +96,7 @@ class Scheme:
         return cls(int(bits), int(block or 0), algorithm or MIN_MAX)
 
 
-SCHEMES = ("32", "16", "8", "4", "8b32", "4b32")
+SCHEMES = ("32", "16", "8", "4", "2", "8b32", "4b32")
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ ALGORITHMS = {
     "octav": Algorithm(("4", "4b32"), "OCTAV", clips=True),
     "mse": Algorithm(("4",), "MSE", clips=True),
     # Weights that are on their grid already: see recipes/quantize.py.
-    CALIBRATED: Algorithm(("8", "4", "4b32"), "min_max_uniform_quantize"),
+    CALIBRATED: Algorithm(("8", "4", "2", "4b32"), "min_max_uniform_quantize"),
 }
 """Every algorithm by its name in the grammar. At 8 bits clipping gains nothing: mean cosine of
 all-MiniLM-L6-v2 0.9991 with min-max and with OCTAV, 0.9946 with MSE. With every projection of that model in
@@ -296,5 +297,7 @@ THRESHOLDS = {
     "8": Thresholds(cosine_mean=0.99, cosine_min=0.96, neighbours=0.85),
     "4b32": Thresholds(cosine_mean=0.92, cosine_min=0.70, neighbours=0.60),
     "4": Thresholds(cosine_mean=0.80, cosine_min=0.45, neighbours=0.50),
+    # As at 4 bits: the demand is the same, and weights that were not trained for 2 bits miss it.
+    "2": Thresholds(cosine_mean=0.80, cosine_min=0.45, neighbours=0.50),
 }
 """What the gate demands, by the coarsest scheme of a recipe."""

@@ -108,7 +108,21 @@ def test_unknown_names_list_the_known_ones(text: str) -> None:
 
 @pytest.mark.parametrize(
     "scheme",
-    ["2", "8b64", "16b32", "0", "32b32", "4b", "8.octav", "8b32.octav", "4b32.mse", "16.gptq", "16.mse"],
+    [
+        "3",
+        "2b32",
+        "2.octav",
+        "8b64",
+        "16b32",
+        "0",
+        "32b32",
+        "4b",
+        "8.octav",
+        "8b32.octav",
+        "4b32.mse",
+        "16.gptq",
+        "16.mse",
+    ],
 )
 def test_unknown_schemes_list_the_known_ones(scheme: str) -> None:
     with pytest.raises(RecipeError) as caught:
@@ -192,7 +206,7 @@ def test_families_default_to_known_recipes() -> None:
 
 
 def test_a_finer_scheme_must_reach_more() -> None:
-    order = ["4", "4b32", "8", "8b32", "16", "32"]
+    order = ["2", "4", "4b32", "8", "8b32", "16", "32"]
     assert sorted(order) == sorted(THRESHOLDS) == sorted(SCHEMES)
     for coarse, fine in itertools.pairwise(THRESHOLDS[key] for key in order):
         assert fine.cosine_mean >= coarse.cosine_mean

@@ -100,7 +100,7 @@ def _group(name: str) -> str:
 
 
 def _type(scheme: Scheme) -> str:
-    return {32: "FLOAT32", 16: "FLOAT16", 8: "INT8", 4: "INT4"}[scheme.bits]
+    return {32: "FLOAT32", 16: "FLOAT16", 8: "INT8", 4: "INT4", 2: "INT2"}[scheme.bits]
 
 
 COUNTS = {"embedding": 1, "attention": 4 * 4, "feed_forward": 3 * 4, "projection": 2}
@@ -108,7 +108,18 @@ COUNTS = {"embedding": 1, "attention": 4 * 4, "feed_forward": 3 * 4, "projection
 
 
 @pytest.mark.parametrize(
-    "name", ["fp32", "fp16", "int8", "int4", "mixed", "int4-block32", "e8_a4_f16_p32", "e16_a8_f4b32_p8"]
+    "name",
+    [
+        "fp32",
+        "fp16",
+        "int8",
+        "int4",
+        "mixed",
+        "int4-block32",
+        "e8_a4_f16_p32",
+        "e16_a8_f4b32_p8",
+        "e2_a4_f2_p2",
+    ],
 )
 def test_each_group_is_stored_as_the_recipe_says(name: str, gemma_graph: Quantize) -> None:
     recipe = Recipe.parse(name)

@@ -26,9 +26,11 @@ from edge_embed_convert.recipes.planes import round_to_int4, split_planes
 from edge_embed_convert.recipes.quantize import quantize
 from edge_embed_convert.source.checkpoint import load
 from edge_embed_train.qat import (
+    clip_model,
     quantize_model,
     quantized_weights,
     restore_model,
+    round_model,
     rounded_rows,
     stored,
     trainable_recipe,
@@ -62,10 +64,12 @@ def _rows_of(data: bytes) -> Counter[bytes]:
 
     def steps(tensor: Any) -> np.ndarray:
         numbers = values(tensor, "i1")
-        if tensor.type == utils.TensorType.INT4:
-            packed = numbers.view("u1")
-            halves = np.stack([packed & 15, packed >> 4], axis=1).reshape(-1).astype(np.int8)
-            numbers = np.where(halves > 7, halves - 16, halves)[: int(np.prod(tensor.shape))]
+        bits = {utils.TensorType.INT4: 4, utils.TensorType.INT2: 2}.get(tensor.type)
+        if bits is not None:
+            packed, last = numbers.view("u1"), 2**bits - 1
+            parts = np.stack([packed >> low & last for low in range(0, 8, bits)], axis=1).reshape(-1)
+            signed = parts.astype(np.int8)
+            numbers = np.where(signed > last // 2, signed - last - 1, signed)[: int(np.prod(tensor.shape))]
         return numbers.reshape(tensor.shape).astype(np.float32)
 
     rows: Counter[bytes] = Counter()
@@ -74,7 +78,7 @@ def _rows_of(data: bytes) -> Counter[bytes]:
         if code not in (utils.BuiltinOperator.FULLY_CONNECTED, utils.BuiltinOperator.EMBEDDING_LOOKUP):
             continue
         tensor = graph.tensors[op.inputs[1]]
-        assert tensor.type in (utils.TensorType.INT4, utils.TensorType.INT8)
+        assert tensor.type in (utils.TensorType.INT2, utils.TensorType.INT4, utils.TensorType.INT8)
         weight, details = steps(tensor), tensor.quantization.details
         if details is not None:
             scales = values(graph.tensors[details.scales], "<f2").astype(np.float32)
@@ -115,7 +119,7 @@ def float_graphs(
     return {p.name: _float_graph(p, scratch / f"{p.name}.tflite") for p in (tiny_gemma, tiny_bert)}
 
 
-@pytest.mark.parametrize("recipe", ["int8", "int4", "mixed", "int4-block32"])
+@pytest.mark.parametrize("recipe", ["int8", "int4", "mixed", "int4-block32", "e2_a4_f2_p2"])
 @pytest.mark.parametrize("family", ["gemma", "bert"])
 def test_training_computes_with_the_weights_of_the_file(
     family: str, recipe: str, tiny_gemma: Path, tiny_bert: Path, float_graphs: dict[str, Graph]
@@ -142,14 +146,20 @@ def test_int8_per_block_is_the_sum_of_two_planes(tiny_gemma: Path, tmp_path: Pat
             assert all(rows[row] for row in _bytes(plane.numpy()))
 
 
-@pytest.mark.parametrize(("family", "recipe"), [("gemma", "mixed"), ("bert", "int8")])
+@pytest.mark.parametrize(
+    ("family", "recipe"), [("gemma", "mixed"), ("bert", "int8"), ("gemma", "e2_a4_f2_p4")]
+)
 def test_a_trained_checkpoint_is_converted_as_it_was_trained(
     family: str, recipe: str, tiny_gemma: Path, tiny_bert: Path, tmp_path: Path
 ) -> None:
     model = _load({"gemma": tiny_gemma, "bert": tiny_bert}[family])
     parsed = trainable_recipe(recipe)
+    clip_model(model, parsed)
     quantize_model(model, parsed)
+    restore_model(model)
+    round_model(model, parsed)
     model.save_pretrained(str(tmp_path / "trained"))
+    quantize_model(model, parsed)
     result = convert(tmp_path / "trained", tmp_path, buckets=BUCKETS, num_threads=1)
     assert (
         result.manifest.recipe.spec == parsed.spec
@@ -158,6 +168,25 @@ def test_a_trained_checkpoint_is_converted_as_it_was_trained(
     with Embedder(result.path, num_threads=1) as file:
         theirs = torch.tensor(file.encode(TEXTS, prompt=""))
     assert float(torch.cosine_similarity(vectors, theirs).min()) > 0.9995
+
+
+def test_rows_of_two_bits_are_clipped_before_training(tiny_gemma: Path) -> None:
+    model, parsed = _load(tiny_gemma), trainable_recipe("e2_a4_f2_p4")
+    before = {place.name: place.written() for place in places_of(model)}
+    clip_model(model, parsed)
+    for place in places_of(model):
+        scheme, exact, now = getattr(parsed, place.group), before[place.name], place.written()
+        if scheme.bits > 2:
+            assert torch.equal(now, exact)
+            continue
+        error = (stored(now, scheme) - exact).square().sum(1)
+        assert bool((error <= (stored(exact, scheme) - exact).square().sum(1) * (1 + 1e-5)).all())
+        assert float(error.mean()) < 0.5 * float(exact.square().sum(1).mean())
+    quantize_model(model, parsed)
+    restore_model(model)
+    weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+    clip_model(model, parsed)  # it was trained for this recipe
+    assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())
 
 
 def test_inputs_are_rounded_as_xnnpack_does() -> None:

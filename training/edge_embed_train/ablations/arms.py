@@ -174,7 +174,7 @@ ABLATIONS: dict[str, Ablation] = {
                 "part of the recipe; the published quantized checkpoints lose 0.4 to 0.7",
                 ("sts", "retrieval"),
             )
-            for recipe in ("mixed", "int4", "int4-block32")
+            for recipe in ("mixed", "int4", "int4-block32", "e2_a4_f2_p4")
         ),
         Ablation(
             "pooling",

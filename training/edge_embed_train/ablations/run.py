@@ -18,7 +18,7 @@ from edge_embed_train.ablations.arms import ABLATIONS, Ablation, Arm
 from edge_embed_train.ablations.measure import measure
 from edge_embed_train.data import Source, read_rows
 from edge_embed_train.evaluate import Pairs, read_sets
-from edge_embed_train.qat import quantize_model, restore_model, trainable_recipe
+from edge_embed_train.qat import clip_model, quantize_model, restore_model, trainable_recipe
 from edge_embed_train.run import train
 from edge_embed_train.run.training import load_model
 
@@ -110,6 +110,7 @@ def run_ablation(
             for label, place in _trained(ablation, arm, settings, seed, work).items():
                 model = load_model(place)
                 if arm.quantize:
+                    clip_model(model, trainable_recipe(arm.quantize))
                     quantize_model(model, trainable_recipe(arm.quantize))
                 elif recipe := getattr(model[0].model.config, "quantization_aware_recipe", None):
                     quantize_model(model, trainable_recipe(recipe))

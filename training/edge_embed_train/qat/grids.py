@@ -1,8 +1,9 @@
 """The arithmetic of a quantized file, in PyTorch, bit for bit.
 
 Weights: ai-edge-quantizer 0.10 (`uniform_quantize_tensor.py`), symmetric, min-max. The largest weight of
-a row or block sets the scale, absmax / 127 or absmax / 7. int8 is clipped to -127 … 127 and int4 to -8 …
-7. A scale per block is rounded to bfloat16 and then to float16 before anything is divided by it.
+a row or block sets the scale, absmax / 127, absmax / 7 or, at 2 bits, absmax. int8 is clipped to
+-127 … 127, int4 to -8 … 7 and int2 to -2 … 1. A scale per block is rounded to bfloat16 and then to float16
+before anything is divided by it.
 
 Inputs: XNNPACK's dynamic int8 (`xnn_f32_qd8_asymmetric_quantization_params`): each row has its own scale
 and zero point.
@@ -48,7 +49,7 @@ def steps_and_scales(weight: Tensor, bits: int, block: int = 0) -> tuple[Tensor,
 
     Args:
         weight: Shape ``(rows, columns)``.
-        bits: 8 or 4.
+        bits: 8, 4 or 2.
         block: Weights per scale, 0 for one per row. With blocks, 4 bits.
 
     Returns:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, linear
 
 from edge_embed.errors import RecipeError
+from edge_embed_convert.recipes.calibrate.gptq import grid
 from edge_embed_convert.recipes.grammar import MIN_MAX, RECIPES, Recipe, Scheme
 from edge_embed_convert.source.checkpoint import TRAINED_RECIPE
 from edge_embed_train.qat.grids import rounded_rows, stored, straight_through
@@ -59,6 +60,45 @@ def quantize_model(model: Any, recipe: Recipe) -> None:
     for place in places:
         _give(place, getattr(recipe, place.group))
     model[0].model.config.update({TRAINED_RECIPE: recipe.name})
+
+
+def clip_model(model: Any, recipe: Recipe) -> None:
+    """Clips the rows that a recipe stores in 2 bits, in place, to the range whose rounding errs least.
+
+    A row has three values then. With its largest weight as one of them most others round to 0, and a model
+    whose weights are 0 cannot be trained. A model that was trained for this recipe is left as it is.
+
+    Args:
+        model: A sentence-transformers model that is not quantized.
+        recipe: From `trainable_recipe`.
+    """
+    if getattr(model[0].model.config, TRAINED_RECIPE, None) == recipe.name:
+        return
+    for place in places_of(model):
+        scheme: Scheme = getattr(recipe, place.group)
+        if scheme.bits == 2:
+            weight = place.module.weight
+            assert isinstance(weight, nn.Parameter)
+            limit = grid(weight.detach().float(), scheme)[:, 0].to(weight.dtype)
+            weight.data.clamp_(-limit, limit)
+
+
+def round_model(model: Any, recipe: Recipe) -> None:
+    """Gives the weights that a recipe stores in 2 bits their rounded values, in place.
+
+    With more bits the exact weights compute nearly the same. With 2 bits they are another model than the one
+    that was trained, and the converter compares a file with the weights of its checkpoint.
+
+    Args:
+        model: A sentence-transformers model that is not quantized.
+        recipe: From `trainable_recipe`; the one that the model was trained for.
+    """
+    for place in places_of(model):
+        scheme: Scheme = getattr(recipe, place.group)
+        if scheme.bits == 2:
+            weight = place.module.weight
+            assert isinstance(weight, nn.Parameter)
+            weight.data.copy_(rounded_weight(weight.detach(), place.factors, scheme))
 
 
 def restore_model(model: Any, *, forget: bool = False) -> None:

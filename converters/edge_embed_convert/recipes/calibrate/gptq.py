@@ -16,13 +16,15 @@ from torch import Tensor
 
 from edge_embed_convert.recipes.grammar import Scheme
 
-LARGEST = {8: 127, 4: 7}
+LARGEST = {8: 127, 4: 7, 2: 1}
 """The last step of ai-edge-quantizer's symmetric grids, by bits."""
 
 CLIPS = 30
 """How many clippings are tried, from `LEAST_CLIP` of the largest weight to all of it."""
 
-LEAST_CLIP = 0.45
+LEAST_CLIP = {8: 1.0, 4: 0.45, 2: 0.2}
+"""By bits. At 8 bits clipping gains nothing; see recipes.grammar.ALGORITHMS. At 2 bits the best clip of
+weights with a normal distribution is 1.22 times their deviation; the largest of some hundred is 3 times."""
 
 DAMPING = 0.05
 """Added to the moments' diagonal, as a share of its mean: some thousand tokens determine a matrix of
@@ -50,8 +52,8 @@ def grid(weight: Tensor, scheme: Scheme, importance: Tensor | None = None) -> Te
     counts = torch.ones_like(blocks[:1]) if importance is None else importance.reshape(1, -1, block)
     largest = blocks.abs().amax(-1, keepdim=True).clamp(min=_TINY)
     steps, least = largest / last, torch.full_like(largest, torch.inf)
-    # At 8 bits clipping gains nothing; see recipes.grammar.ALGORITHMS.
-    for clip in torch.linspace(LEAST_CLIP, 1.0, CLIPS).tolist() if scheme.bits < 8 else [1.0]:
+    lowest = LEAST_CLIP[scheme.bits]
+    for clip in torch.linspace(lowest, 1.0, CLIPS if lowest < 1.0 else 1).tolist():
         tried = _stored(largest * (clip / last), scheme)
         error = ((_round(blocks / tried, last) * tried - blocks).square() * counts).sum(-1, keepdim=True)
         steps, least = torch.where(error < least, tried, steps), torch.minimum(error, least)
