@@ -14,6 +14,7 @@ from typing import Any
 import litert_lm
 import pytest
 
+from edge_embed.default_model import PATH as DEFAULT_MODEL
 from edge_embed.errors import InputError
 from edge_embed_convert.containers.export import export
 
@@ -112,7 +113,7 @@ def test_a_file_that_is_no_generator_is_one_error(
     path = tmp_path / "generator.litertlm"
     graph = ROOT / "tests" / "golden" / "tiny.tflite"
     if kind == "encoder":
-        export(ROOT / "edge_embed" / "default_model" / "edge-embed-mini.int4.tflite", "litertlm", path)
+        export(DEFAULT_MODEL, "litertlm", path)
     else:
         path.write_bytes({"empty": b"", "noise": bytes(range(256)) * 8, "graph": graph.read_bytes()}[kind])
     said = r"generator\.litertlm is no generator" if kind == "encoder" else r"generator\.litertlm failed"
