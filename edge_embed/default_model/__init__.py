@@ -7,5 +7,5 @@ from pathlib import Path
 NAME = "edge-embed-mini"
 """What the model is called. Its recipe, its data and its figures are in `training/recipes/mini`."""
 
-PATH = Path(__file__).with_name(f"{NAME}.int4.tflite")
+PATH = Path(__file__).with_name(f"{NAME}.tflite")
 """The file."""

@@ -106,11 +106,15 @@ def test_stages_follow_each_other_and_the_result_says_what_it_is(place: Path, tm
         _stage("distill", data='["pairs", "texts"]'),
         _stage("finetune", more="hard_negatives = true\nloss = { matching = 1.0, dimensions = [32, 16] }"),
         _stage("soup", steps=3, data='["pairs", "texts"]', more="members = 2\nloss = { matching = 1.0 }"),
-        _stage("qat", more='quantize = "int4"\nevaluate_every = 2\npatience = 1'),
+        _stage("qat", more='quantize = "e2_a4_f4_p4"\nevaluate_every = 2\npatience = 1'),
     )
     result = train(recipe, tmp_path / "run")
     assert set(result.scores) == {"distill", "finetune", "soup-1", "soup-2", "soup", "qat"}
-    assert load(result.model).trained_recipe == "int4"
+    assert load(result.model).trained_recipe == "e2_a4_f4_p4"
+    stage = next((tmp_path / "run" / "stages").glob("*-qat")) / "model"
+    tables = (load_file(p / "model.safetensors")["embed_tokens.weight"] for p in (stage, result.model))
+    exact, rounded = (len(table[5].abs().unique()) for table in tables)
+    assert exact > rounded == 2  # minus a number, zero, that number
     assert SentenceTransformer(str(result.model), device="cpu").encode("red planet").shape == (32,)
     card = (result.model / "README.md").read_text()
     assert "license: apache-2.0" in card

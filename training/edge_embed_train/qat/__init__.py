@@ -1,7 +1,7 @@
 """Quantization-aware training: in training, the model computes with the weights that the file will hold.
 
 `quantize_model` makes a sentence-transformers model compute so, `restore_model` makes it plain again;
-`clip_model` goes ahead of a recipe with 2 bits, `round_model` before its result is saved.
+`clip_model` goes ahead of a recipe with 2 bits, `round_model` before the result of a run is saved.
 `stored` and `rounded_rows` are the arithmetic: what ai-edge-quantizer writes, and how XNNPACK rounds the
 inputs. `trainable_recipe` reads a recipe that training can follow.
 """

@@ -83,22 +83,30 @@ def clip_model(model: Any, recipe: Recipe) -> None:
             weight.data.clamp_(-limit, limit)
 
 
-def round_model(model: Any, recipe: Recipe) -> None:
-    """Gives the weights that a recipe stores in 2 bits their rounded values, in place.
+def round_model(model: Any) -> bool:
+    """Gives the weights that a model was trained to have in 2 bits their rounded values, in place.
 
     With more bits the exact weights compute nearly the same. With 2 bits they are another model than the one
     that was trained, and the converter compares a file with the weights of its checkpoint.
 
     Args:
-        model: A sentence-transformers model that is not quantized.
-        recipe: From `trainable_recipe`; the one that the model was trained for.
+        model: A sentence-transformers model that is not quantized; its configuration names the recipe that
+            it was trained for.
+
+    Returns:
+        Whether it has such weights.
     """
+    name = getattr(model[0].model.config, TRAINED_RECIPE, None)
+    recipe = trainable_recipe(name) if name else None
+    if recipe is None or all(scheme.bits > 2 for scheme in recipe.schemes):
+        return False
     for place in places_of(model):
         scheme: Scheme = getattr(recipe, place.group)
         if scheme.bits == 2:
             weight = place.module.weight
             assert isinstance(weight, nn.Parameter)
             weight.data.copy_(rounded_weight(weight.detach(), place.factors, scheme))
+    return True
 
 
 def restore_model(model: Any, *, forget: bool = False) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from edge_embed_train.data import dirichlet_mixtures
 from edge_embed_train.evaluate import DevSet, read_sets, score
 from edge_embed_train.merge import merge
+from edge_embed_train.qat import round_model
 from edge_embed_train.quiet import quiet
 from edge_embed_train.recipe import AdaptStage, Recipe, StudentStage, TrainStage, read_recipe
 from edge_embed_train.run.card import write_card
@@ -19,7 +20,7 @@ from edge_embed_train.run.folder import RunFolder, replace_directory
 from edge_embed_train.run.inputs import Teacher, prepare_inputs
 from edge_embed_train.run.mixtures import Trial, best, propose, require_optuna, scored
 from edge_embed_train.run.plots import plot_metrics
-from edge_embed_train.run.training import cuda, load_model, run_stage
+from edge_embed_train.run.training import cuda, load_model, run_stage, save_model
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,10 @@ class Run:
         scratch = self.folder.model.with_name("model.part")
         shutil.rmtree(scratch, ignore_errors=True)
         shutil.copytree(place, scratch)
+        # Another stage would have gone on from the exact weights; the result has the ones of the file.
+        model = load_model(scratch)
+        if round_model(model):
+            save_model(model, scratch)
         write_card(scratch, self.recipe, scores)
         replace_directory(scratch, self.folder.model)
         plot_metrics(self.folder.records(), self.folder.path / "metrics.png")

@@ -16,7 +16,7 @@ from edge_embed.progress import progress_bar
 from edge_embed_train.data import MixtureBatchSampler
 from edge_embed_train.evaluate import DevSet, score
 from edge_embed_train.losses import CachedEmbeddingLoss, EmbeddingLoss
-from edge_embed_train.qat import clip_model, quantize_model, restore_model, round_model, trainable_recipe
+from edge_embed_train.qat import clip_model, quantize_model, restore_model, trainable_recipe
 from edge_embed_train.quiet import quiet
 from edge_embed_train.recipe import Recipe, TrainStage
 from edge_embed_train.run.folder import RunFolder, last_checkpoint, replace_directory, step_of
@@ -212,8 +212,8 @@ def run_stage(
     model = load_model(start)
     longest = model.max_seq_length
     restore_model(model, forget=not stage.quantize)
-    trained_for = trainable_recipe(stage.quantize) if stage.quantize else None
-    if trained_for:
+    if stage.quantize:
+        trained_for = trainable_recipe(stage.quantize)
         clip_model(model, trained_for)
         quantize_model(model, trained_for)
     if stage.max_tokens:
@@ -243,8 +243,6 @@ def run_stage(
         # Layers that were skipped are not trained yet, so the score is taken without them.
         scores = score(model, sets, batch_size=recipe.teacher_batch_size) if sets and folder.writes else {}
     restore_model(model)
-    if trained_for:
-        round_model(model, trained_for)
     model.max_seq_length = longest
     if folder.writes:
         save_model(model, target / "model")
