@@ -64,11 +64,12 @@ def check_storage(
             wrong["all projections"] = f"{len(linear_after)} operators for {len(order)} projections"
             continue
         for path, source, stored in zip(order, linear_before, linear_after, strict=True):
-            _note(wrong, path, stored, _planes(scheme_of(model, path, recipe)))
+            scheme = scheme_of(model, path, recipe)
+            _note(wrong, path, stored, _planes(scheme))
             if path not in wrong and path not in compared:
                 compared.add(path)
-                least = ALIKE[scheme_of(model, path, recipe).bits]
-                if _cosine(_values(before_content, source), _values(finished, stored)) < least:
+                cosine = _cosine(_values(before_content, source), _values(finished, stored))
+                if cosine < ALIKE[scheme.bits]:
                     wrong[path] = "the weights of another operator"
     if wrong:
         raise ConversionError(

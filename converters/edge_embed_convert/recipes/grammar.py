@@ -13,7 +13,7 @@ A scheme is a number of bits, with the block size where scales are per block and
     16      float16, computed in float32
     8       int8, one scale per output channel
     4       int4, one scale per output channel
-    2       int2, one scale per output channel; only weights that were trained for it stand it
+    2       int2, one scale per output channel; for weights that were trained for it
     8b32    about int8, one scale per 32 weights, in two planes of int4 (see planes.py); not for e
     4b32    int4, one scale per 32 weights; weights that came from Q4_0 stay as they are (see grid.py)
 
@@ -120,7 +120,7 @@ ALGORITHMS = {
     "octav": Algorithm(("4", "4b32"), "OCTAV", clips=True),
     "mse": Algorithm(("4",), "MSE", clips=True),
     # Weights that are on their grid already: see recipes/quantize.py.
-    CALIBRATED: Algorithm(("8", "4", "2", "4b32"), "min_max_uniform_quantize"),
+    CALIBRATED: Algorithm(("8", "4", "4b32"), "min_max_uniform_quantize"),
 }
 """Every algorithm by its name in the grammar. At 8 bits clipping gains nothing: mean cosine of
 all-MiniLM-L6-v2 0.9991 with min-max and with OCTAV, 0.9946 with MSE. With every projection of that model in
@@ -297,7 +297,7 @@ THRESHOLDS = {
     "8": Thresholds(cosine_mean=0.99, cosine_min=0.96, neighbours=0.85),
     "4b32": Thresholds(cosine_mean=0.92, cosine_min=0.70, neighbours=0.60),
     "4": Thresholds(cosine_mean=0.80, cosine_min=0.45, neighbours=0.50),
-    # As at 4 bits: the demand is the same, and weights that were not trained for 2 bits miss it.
+    # As at 4 bits: the demand is the same, and projections that were not trained for 2 bits miss it.
     "2": Thresholds(cosine_mean=0.80, cosine_min=0.45, neighbours=0.50),
 }
 """What the gate demands, by the coarsest scheme of a recipe."""

@@ -112,6 +112,7 @@ def test_unknown_names_list_the_known_ones(text: str) -> None:
         "3",
         "2b32",
         "2.octav",
+        "2.gptq",
         "8b64",
         "16b32",
         "0",

@@ -110,8 +110,9 @@ def run_ablation(
             for label, place in _trained(ablation, arm, settings, seed, work).items():
                 model = load_model(place)
                 if arm.quantize:
-                    clip_model(model, trainable_recipe(arm.quantize))
-                    quantize_model(model, trainable_recipe(arm.quantize))
+                    rounded_to = trainable_recipe(arm.quantize)
+                    clip_model(model, rounded_to)
+                    quantize_model(model, rounded_to)
                 elif recipe := getattr(model[0].model.config, "quantization_aware_recipe", None):
                     quantize_model(model, trainable_recipe(recipe))
                 plain = name.startswith("qat")

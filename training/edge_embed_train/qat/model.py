@@ -6,6 +6,7 @@ they are, so that a checkpoint taken in the middle is an ordinary one.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -72,15 +73,12 @@ def clip_model(model: Any, recipe: Recipe) -> None:
         model: A sentence-transformers model that is not quantized.
         recipe: From `trainable_recipe`.
     """
-    if getattr(model[0].model.config, TRAINED_RECIPE, None) == recipe.name:
+    before = _trained_recipe(model)
+    if before is not None and before.spec == recipe.spec:
         return
-    for place in places_of(model):
-        scheme: Scheme = getattr(recipe, place.group)
-        if scheme.bits == 2:
-            weight = place.module.weight
-            assert isinstance(weight, nn.Parameter)
-            limit = grid(weight.detach().float(), scheme)[:, 0].to(weight.dtype)
-            weight.data.clamp_(-limit, limit)
+    for weight, _, scheme in _in_two_bits(model, recipe):
+        limit = grid(weight.detach().float(), scheme)[:, 0].to(weight.dtype)
+        weight.data.clamp_(-limit, limit)
 
 
 def round_model(model: Any) -> bool:
@@ -96,17 +94,26 @@ def round_model(model: Any) -> bool:
     Returns:
         Whether it has such weights.
     """
+    recipe = _trained_recipe(model)
+    found = [] if recipe is None else list(_in_two_bits(model, recipe))
+    for weight, place, scheme in found:
+        weight.data.copy_(rounded_weight(weight.detach(), place.factors, scheme))
+    return bool(found)
+
+
+def _trained_recipe(model: Any) -> Recipe | None:
     name = getattr(model[0].model.config, TRAINED_RECIPE, None)
-    recipe = trainable_recipe(name) if name else None
-    if recipe is None or all(scheme.bits > 2 for scheme in recipe.schemes):
-        return False
+    return trainable_recipe(name) if name else None
+
+
+def _in_two_bits(model: Any, recipe: Recipe) -> Iterator[tuple[nn.Parameter, Place, Scheme]]:
+    """Yields the weights that a recipe stores in 2 bits."""
     for place in places_of(model):
         scheme: Scheme = getattr(recipe, place.group)
         if scheme.bits == 2:
             weight = place.module.weight
             assert isinstance(weight, nn.Parameter)
-            weight.data.copy_(rounded_weight(weight.detach(), place.factors, scheme))
-    return True
+            yield weight, place, scheme
 
 
 def restore_model(model: Any, *, forget: bool = False) -> None:

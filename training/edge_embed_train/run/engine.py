@@ -209,10 +209,12 @@ class Run:
         scratch = self.folder.model.with_name("model.part")
         shutil.rmtree(scratch, ignore_errors=True)
         shutil.copytree(place, scratch)
-        # Another stage would have gone on from the exact weights; the result has the ones of the file.
-        model = load_model(scratch)
-        if round_model(model):
-            save_model(model, scratch)
+        last = self.recipe.stages[-1]
+        if isinstance(last, TrainStage) and last.quantize:
+            # Another stage would have gone on from the exact weights; the result has the ones of the file.
+            model = load_model(scratch)
+            if round_model(model):
+                save_model(model, scratch)
         write_card(scratch, self.recipe, scores)
         replace_directory(scratch, self.folder.model)
         plot_metrics(self.folder.records(), self.folder.path / "metrics.png")

@@ -8,7 +8,7 @@ import torch
 from edge_embed_convert.recipes.calibrate.gptq import LARGEST, gptq, grid, min_max, nearest
 from edge_embed_convert.recipes.grammar import Scheme
 
-SCHEMES = [Scheme.parse(text) for text in ("8.gptq", "4.gptq", "4b32.gptq", "2.gptq")]
+SCHEMES = [Scheme.parse(text) for text in ("8.gptq", "4.gptq", "4b32.gptq")]
 
 
 @pytest.fixture(scope="module")
