@@ -266,12 +266,15 @@ def test_a_coarser_scheme_than_asked_for_is_named(bert_model, bert_path, bert_gr
     assert "query" not in str(caught.value)
 
 
-def test_weights_of_another_operator_are_named(bert_model, bert_path, bert_graph: Quantize) -> None:
+@pytest.mark.parametrize("name", ["int8", "int4", "e2_a2_f2_p2"])
+def test_weights_of_another_operator_are_named(
+    name: str, bert_model, bert_path, bert_graph: Quantize
+) -> None:
     weights = {name: layer.weight for name, layer in projections(bert_model).items()}
-    found, finished = find_projections(bert_path, weights), bert_graph(Recipe.parse("int8"))
+    found, finished = find_projections(bert_path, weights), bert_graph(Recipe.parse(name))
     other = bert_path.with_name("other.tflite")
     other.write_bytes(bert_path.read_bytes())
     noise = torch.randn(64, 64, generator=torch.Generator().manual_seed(1))
     patch_weights(other, [("encoder.layers.0.key.weight", noise)], bert_model.get_parameter)
     with pytest.raises(ConversionError, match=r"encoder\.layers\.0\.key: the weights of another operator"):
-        check_storage(finished, other, found, bert_model, Recipe.parse("int8"))
+        check_storage(finished, other, found, bert_model, Recipe.parse(name))
