@@ -56,21 +56,28 @@ def write_files(texts: Sequence[str], folder: Path, count: int) -> None:
 
 @contextmanager
 def watched(processes: Callable[[], Iterator[psutil.Process]]) -> Iterator[dict[str, int]]:
-    """Yields the highest private and resident memory of a process, in bytes, while the block runs."""
-    peak = {"private": 0, "resident": 0}
+    """Yields the highest private and resident memory of a process, in bytes, while the block runs.
+
+    Both are absent where no process was seen: the block may end before the first look at a worker.
+    """
+    peak: dict[str, int] = {}
     over = threading.Event()
 
     def look() -> None:
-        while not over.wait(SAMPLE_SECONDS):
-            for process in processes():
-                try:
-                    memory = process.memory_full_info()
-                except psutil.Error:  # it has ended meanwhile
-                    continue
-                peak["private"] = max(peak["private"], int(memory.uss))
-                peak["resident"] = max(peak["resident"], int(memory.rss))
+        for process in processes():
+            try:
+                memory = process.memory_full_info()
+            except psutil.Error:  # it has ended meanwhile
+                continue
+            peak["private"] = max(peak.get("private", 0), int(memory.uss))
+            peak["resident"] = max(peak.get("resident", 0), int(memory.rss))
 
-    thread = threading.Thread(target=look, daemon=True)
+    def repeat() -> None:
+        look()
+        while not over.wait(SAMPLE_SECONDS):
+            look()
+
+    thread = threading.Thread(target=repeat, daemon=True)
     thread.start()
     try:
         yield peak
@@ -149,19 +156,15 @@ def facts(document: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         for name in ("bulk", "single", "ray")
     }
     shares = [ours / whole for ours, whole in zip(rates["ray"], rates["bulk"], strict=True)]
-    memory = {
-        (name, kind): median([turn[name][kind] for turn in rounds])
-        for name in ("single", "ray")
-        for kind in ("private", "resident")
-    }
+    seen = [turn for turn in rounds if all("private" in turn[name] for name in ("single", "ray"))]
     rows = [
         (f"`encode` in bulk, one process of {workers} threads, texts/s", spread(rates["bulk"], ".1f"), ""),
         ("Parquet to Parquet, one process of one thread, texts/s", spread(rates["single"], ".1f"), ""),
         (f"the same, {workers} workers of one thread, texts/s", spread(rates["ray"], ".1f"), ""),
         (f"{workers} workers / `encode` in bulk", spread(shares, ".2f"), f"≥ {GOAL_SHARE}"),
     ]
-    for kind in ("private", "resident"):
-        one, worker = memory["single", kind], memory["ray", kind]
+    for kind in ("private", "resident") if seen else ():
+        one, worker = (median([turn[name][kind] for turn in seen]) for name in ("single", "ray"))
         goal = f"≤ {GOAL_MEMORY}" if kind == "private" else ""
         rows.append((f"{kind} memory: one process; a worker, MB", f"{one / 1e6:.1f}; {worker / 1e6:.1f}", ""))
         rows.append((f"{kind} memory: a worker / one process", f"{worker / one:.2f}", goal))
@@ -181,8 +184,8 @@ def markdown(document: Mapping[str, Any]) -> str:
         "The three take turns in every round; a round before them is not counted. Rates are medians, with "
         "the lowest and the highest. The cluster is there already and its workers have loaded the model; all "
         "that remains of Ray's cost is in the rate. Memory is the highest that was seen of one process, read "
-        "once a second, the median of the rounds. Workers have the priority of other processes; by default "
-        "Ray gives them a lower one.",
+        "once a second, the median of the rounds that saw both kinds. Workers have the priority of other "
+        "processes; by default Ray gives them a lower one.",
         "",
         "| | measured | goal |",
         "|---|---|---|",

@@ -31,6 +31,21 @@ def test_shares_are_those_of_one_round():
     assert "| 2 workers / `encode` in bulk | 0.80 (0.75 to 1.00) | ≥ 0.9 |" in bulk.markdown(document)
 
 
+def test_a_round_without_a_worker_in_sight_has_no_memory(monkeypatch):
+    monkeypatch.setattr(bulk, "SAMPLE_SECONDS", 60)
+    own = psutil.Process()
+    for process, seen in ((iter([own]), {"private", "resident"}), (iter([]), set())):
+        with bulk.watched(lambda process=process: process) as peak:
+            pass  # over before the second look
+        assert set(peak) == seen
+        assert all(peak.values())
+    unseen = turn(10.0, 12.5, worker=500)
+    del unseen["ray"]["private"], unseen["ray"]["resident"]
+    both = dict(row[:2] for row in bulk.facts({"rounds": [turn(10.0, 12.5), unseen], "workers": 2}))
+    assert both["private memory: a worker / one process"] == "1.20"
+    assert not [name for name, *_ in bulk.facts({"rounds": [unseen], "workers": 2}) if "memory" in name]
+
+
 def test_the_highest_memory_of_a_process_is_seen(monkeypatch):
     monkeypatch.setattr(bulk, "SAMPLE_SECONDS", 0.05)
     code = "data = b'x' * 80_000_000; print(flush=True); input()"
@@ -41,7 +56,7 @@ def test_the_highest_memory_of_a_process_is_seen(monkeypatch):
     process.stdout.readline()  # both figures are read one after the other, so the process must not grow
     with bulk.watched(lambda: iter([own])) as peak:
         deadline = time.monotonic() + 60
-        while not peak["private"] and time.monotonic() < deadline:
+        while not peak.get("private") and time.monotonic() < deadline:
             time.sleep(0.01)
         process.communicate("end")
     assert 80_000_000 <= peak["private"] <= peak["resident"]
