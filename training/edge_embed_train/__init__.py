@@ -9,6 +9,7 @@ Rooms and modules, each with its public names in its own docstring:
     qat         quantization in the loop, equal to the file bit for bit
     adapt       a Gemma 3 decoder becomes an encoder
     student     a small student of a teacher
+    rotate      turns the vectors for users who cut them
     merge       the average of checkpoints
     evaluate    scores on development sets
     ablations   the paper's ablations on small models

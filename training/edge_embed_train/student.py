@@ -14,14 +14,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from edge_embed.errors import CheckpointError, InputError
 from edge_embed.progress import progress_bar
 from edge_embed_train.data import build_table
+from edge_embed_train.rotate import dense_module
 from edge_embed_train.shortened import shortened_bert
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ def make_student(
     else:
         encoder, after = _encoder(stage, spec, principal_components(table, stage.hidden)[kept]), _after(stage)
     if stage.rotate:
-        turning = _turning(teacher_axes(recipe, stage, folder, teacher))
+        turning = dense_module(teacher_axes(recipe, stage, folder, teacher))
         after.insert(len(after) - isinstance(after[-1], Normalize), turning)
     student = _assembled(encoder, spec, stage.max_tokens, after, target.parent)
     save_model(student, target)
@@ -250,16 +249,6 @@ def _after(stage: StudentStage) -> list[Any]:
     for before, after in pairwise((stage.hidden, *stage.dense)):
         modules.append(Dense(before, after, bias=False, activation_function=torch.nn.Identity()))
     return [*modules, Normalize()]
-
-
-def _turning(axes: npt.NDArray[np.float32]) -> Any:
-    """Returns a Dense module that turns vectors to new axes."""
-    from sentence_transformers.sentence_transformer.modules import Dense
-
-    turning = Dense(axes.shape[1], axes.shape[0], bias=False, activation_function=torch.nn.Identity())
-    with torch.no_grad():
-        turning.linear.weight.copy_(torch.from_numpy(axes))
-    return turning
 
 
 def _assembled(encoder: Any, spec: dict[str, Any], max_tokens: int, after: list[Any], scratch: Path) -> Any:

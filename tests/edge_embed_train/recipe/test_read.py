@@ -8,7 +8,7 @@ import pytest
 
 from edge_embed.errors import EdgeEmbedError
 from edge_embed_train.losses import LossOptions
-from edge_embed_train.recipe import HardNegatives, TrainStage, read_recipe
+from edge_embed_train.recipe import HardNegatives, RotateStage, TrainStage, read_recipe
 
 GOOD = """
 name = "small"
@@ -106,3 +106,28 @@ def test_stages_after_quantization_must_keep_it(tmp_path: Path) -> None:
     _read(tmp_path, GOOD + more + 'quantize = "int4"\n')
     with pytest.raises(EdgeEmbedError, match="as the first stage"):
         _read(tmp_path, GOOD + '\n[[stage]]\nkind = "adapt"\ndata = ["pairs"]\n')
+
+
+ROTATE = '\n[[stage]]\nkind = "rotate"\ndata = ["pairs"]\n'
+
+
+def test_rotate_is_the_last_stage_and_keeps_the_bits_that_were_trained(tmp_path: Path) -> None:
+    for quantize in ("int4", "e4_a4_f4_p8"):
+        recipe = _read(tmp_path, f'{GOOD}{ROTATE}quantize = "{quantize}"\n')
+        assert recipe.stages[-1] == RotateStage("rotate", "rotate", ("pairs",), quantize=quantize)
+    start, _, _ = GOOD.partition('[[stage]]\nkind = "qat"')
+    _read(tmp_path, start + ROTATE)
+    for text, message in [
+        (GOOD + ROTATE, "than they were trained for"),
+        (GOOD + ROTATE + 'quantize = "int8"\n', "than they were trained for"),
+        (GOOD + ROTATE + 'quantize = "e4.octav_a4_f4_p8"\n', "cannot follow"),
+        (start + ROTATE + 'quantize = "int4"\n', "than they were trained for"),
+        (start + ROTATE + "texts = 0\n", "too small"),
+        (start + ROTATE + "text = 5\n", "did you mean texts"),
+        (
+            start + ROTATE + '[[stage]]\nkind = "finetune"\nname = "more"\ndata = ["pairs"]\n',
+            "not the last stage",
+        ),
+    ]:
+        with pytest.raises(EdgeEmbedError, match=message):
+            _read(tmp_path, text)

@@ -79,6 +79,8 @@ batch_size = 8
 learning_rate = 1e-3
 """
 
+ROTATE = '[[stage]]\nkind = "rotate"\ndata = ["texts"]\n'
+
 
 def _recipe(place: Path, name: str, *stages: str, model: str = "start", teacher: str = "teacher") -> Path:
     path = place / f"{name}.toml"
@@ -193,15 +195,15 @@ def test_the_command_estimates_and_leaves_nothing_behind(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
     (tmp_path / "scratch").mkdir()
-    recipe = _recipe(place, "dry", _stage("distill", 7), _stage("soup", 5, more="members = 2"))
+    recipe = _recipe(place, "dry", _stage("distill", 7), _stage("soup", 5, more="members = 2"), ROTATE)
     parser = argparse.ArgumentParser()
     command.configure(parser)
     before = sorted(place.iterdir())
     capsys.readouterr()
     assert command.run(parser.parse_args([str(recipe), "--dry-run", "--json"])) == 0
     stages = json.loads(capsys.readouterr().out)
-    assert [(s["name"], s["steps"]) for s in stages] == [("distill", 7), ("soup", 10)]
-    for stage in stages:
+    assert [(s["name"], s["steps"]) for s in stages] == [("distill", 7), ("soup", 10), ("rotate", 0)]
+    for stage in stages[:2]:
         assert stage["seconds"] == pytest.approx(stage["steps"] * stage["seconds_per_step"])
         assert stage["memory"] > 1e8
     assert sorted(place.iterdir()) == before

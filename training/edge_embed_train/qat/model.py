@@ -73,7 +73,7 @@ def clip_model(model: Any, recipe: Recipe) -> None:
         model: A sentence-transformers model that is not quantized.
         recipe: From `trainable_recipe`.
     """
-    before = _trained_recipe(model)
+    before = trained_recipe(model)
     if before is not None and before.spec == recipe.spec:
         return
     for weight, _, scheme in _in_two_bits(model, recipe):
@@ -94,14 +94,15 @@ def round_model(model: Any) -> bool:
     Returns:
         Whether it has such weights.
     """
-    recipe = _trained_recipe(model)
+    recipe = trained_recipe(model)
     found = [] if recipe is None else list(_in_two_bits(model, recipe))
     for weight, place, scheme in found:
         weight.data.copy_(rounded_weight(weight.detach(), place.factors, scheme))
     return bool(found)
 
 
-def _trained_recipe(model: Any) -> Recipe | None:
+def trained_recipe(model: Any) -> Recipe | None:
+    """Returns the recipe that a model was trained for, by its configuration; None for none."""
     name = getattr(model[0].model.config, TRAINED_RECIPE, None)
     return trainable_recipe(name) if name else None
 

@@ -195,7 +195,35 @@ class AdaptStage:
     max_tokens: int = 2048
 
 
-Stage = TrainStage | StudentStage | AdaptStage
+@dataclass(frozen=True)
+class RotateStage:
+    """A stage that turns vectors so that their first numbers say the most: `rotate`. It is the last one.
+
+    Similarities of whole vectors stay as they are; those of cut vectors come closer to them.
+
+    Attributes:
+        kind: `rotate`.
+        name: What its directory is called.
+        data: Texts like those that will be compared.
+        dimensions: Lengths that users cut vectors to; by default a half and a quarter of the model's.
+        texts: How many texts are embedded, the same number of every data set and column.
+        neighbours: Nearest texts of each text whose order counts.
+        steps: Steps of gradient descent, over the vectors alone.
+        quantize: The recipe that the stages before trained for. Only the Dense modules may have more bits
+            here: their rounded weights are turned, and are on no grid afterwards.
+    """
+
+    kind: str
+    name: str = ""
+    data: tuple[str, ...] = ()
+    dimensions: tuple[int, ...] = ()
+    texts: int = 30_000
+    neighbours: int = 32
+    steps: int = 1000
+    quantize: str = ""
+
+
+Stage = TrainStage | StudentStage | AdaptStage | RotateStage
 
 
 @dataclass(frozen=True)

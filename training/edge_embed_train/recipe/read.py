@@ -19,6 +19,7 @@ from edge_embed_train.recipe.grammar import (
     DataSet,
     HardNegatives,
     Recipe,
+    RotateStage,
     Stage,
     StudentStage,
     TrainStage,
@@ -33,7 +34,14 @@ LOSSES = {
 }
 """The kinds of stages that train, and the loss that each begins with."""
 
-KINDS = ("student", "adapt", *LOSSES)
+MAKERS: Mapping[str, type[StudentStage | AdaptStage | RotateStage]] = {
+    "student": StudentStage,
+    "adapt": AdaptStage,
+    "rotate": RotateStage,
+}
+"""The kinds of stages that make a model in another way than by training."""
+
+KINDS = (*MAKERS, *LOSSES)
 
 SCHEDULES = ("cosine", "linear", "constant")
 
@@ -101,10 +109,11 @@ def _stage(section: Any, number: int) -> Stage:
     where = f"stage {number} ({kind})"
     if kind not in KINDS:
         raise InputError(f"stage {number} has no known kind", got=repr(kind), expected=", ".join(KINDS))
-    if kind == "student":
-        return _named(_filled(StudentStage, section, where))
-    if kind == "adapt":
-        return _named(_filled(AdaptStage, section, where))
+    if kind in MAKERS:
+        made = _named(_filled(MAKERS[kind], section, where))
+        if isinstance(made, RotateStage):
+            _check_rotation(made, where)
+        return made
     losses = dict(_table(section.pop("loss", {}), f"{where}: loss"))
     base = LOSSES[kind]
     known = {each.name: getattr(base, each.name) for each in fields(LossOptions)}
@@ -121,7 +130,7 @@ def _stage(section: Any, number: int) -> Stage:
     return stage
 
 
-S = TypeVar("S", TrainStage, StudentStage, AdaptStage)
+S = TypeVar("S", bound=Stage)
 
 
 def _named(stage: S) -> S:
@@ -188,6 +197,18 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
     return value
 
 
+def _check_rotation(stage: RotateStage, where: str) -> None:
+    for key in ("texts", "neighbours", "steps"):
+        if getattr(stage, key) < 1:
+            raise InputError(
+                f"{where}: {key} is too small", got=str(getattr(stage, key)), expected="1 or more"
+            )
+    if stage.quantize:
+        from edge_embed_train.qat import trainable_recipe
+
+        trainable_recipe(stage.quantize)
+
+
 def _check_numbers(stage: TrainStage, where: str) -> None:
     for key in ("steps", "batch_size", "members"):
         value = getattr(stage, key)
@@ -214,7 +235,7 @@ def _check(recipe: Recipe) -> None:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError("two stages have the same name", got=twice, fix="give each a `name`")
-    quantized = ""
+    quantized: TrainStage | None = None
     for number, stage in enumerate(recipe.stages, 1):
         where = f"stage {number} ({stage.name})"
         unknown = [name for name in stage.data if name not in recipe.data]
@@ -226,6 +247,8 @@ def _check(recipe: Recipe) -> None:
             )
         if isinstance(stage, TrainStage):
             quantized = _check_training(recipe, stage, where, quantized)
+        elif isinstance(stage, RotateStage):
+            _check_last(recipe, stage, number, where, quantized)
         elif number > 1:
             raise InputError(
                 f"{where} cannot follow another stage",
@@ -242,7 +265,38 @@ def _check(recipe: Recipe) -> None:
         raise InputError("the recipe names no model to start from", expected="a directory or a hub id")
 
 
-def _check_training(recipe: Recipe, stage: TrainStage, where: str, quantized: str) -> str:
+def _check_last(
+    recipe: Recipe, stage: RotateStage, number: int, where: str, quantized: TrainStage | None
+) -> None:
+    """Refuses a turn that another stage would undo, or one that is to store weights as none was trained."""
+    if number < len(recipe.stages):
+        raise InputError(
+            f"{where} is not the last stage",
+            got=f"{recipe.stages[number].name} after it",
+            expected="rotate as the last stage: training moves the vectors again",
+        )
+    trained = quantized.quantize if quantized else ""
+    if bool(stage.quantize) != bool(trained):
+        raise InputError(
+            f"{where} stores weights in another way than they were trained for",
+            got=stage.quantize or "no `quantize`",
+            expected=trained or "no `quantize`: no stage before it has one",
+        )
+    if trained:
+        from edge_embed_train.qat import trainable_recipe
+
+        ours, theirs = trainable_recipe(stage.quantize), trainable_recipe(trained)
+        if replace(ours, projection=theirs.projection).spec != theirs.spec:
+            raise InputError(
+                f"{where} stores weights in another way than they were trained for",
+                got=stage.quantize,
+                expected=f"{trained}, or the same with more bits for the Dense modules",
+            )
+
+
+def _check_training(
+    recipe: Recipe, stage: TrainStage, where: str, quantized: TrainStage | None
+) -> TrainStage | None:
     if stage.needs_teacher and not recipe.teacher:
         raise InputError(
             f"{where} needs a teacher", got="none", fix="name a `teacher`, or leave out matching and mining"
@@ -252,7 +306,7 @@ def _check_training(recipe: Recipe, stage: TrainStage, where: str, quantized: st
     if quantized and not stage.quantize:
         raise InputError(
             f"{where} would undo quantization-aware training",
-            got=f"no `quantize` after {quantized}",
+            got=f"no `quantize` after {quantized.name}",
             expected="stages with `quantize` last",
         )
     if stage.patience and not (stage.evaluate_every and recipe.dev):
@@ -266,7 +320,7 @@ def _check_training(recipe: Recipe, stage: TrainStage, where: str, quantized: st
     unknown = [name for name in stage.shares if name not in stage.data]
     if unknown:
         raise InputError(f"{where} has shares of data that it does not use", got=", ".join(unknown))
-    return stage.name if stage.quantize else quantized
+    return stage if stage.quantize else quantized
 
 
 def _check_search(recipe: Recipe, stage: TrainStage, where: str) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 from edge_embed_train.data import dirichlet_mixtures
 from edge_embed_train.evaluate import DevSet, read_sets, score
 from edge_embed_train.merge import merge
-from edge_embed_train.qat import round_model
+from edge_embed_train.qat import quantize_model, round_model, trained_recipe
 from edge_embed_train.quiet import quiet
-from edge_embed_train.recipe import AdaptStage, Recipe, StudentStage, TrainStage, read_recipe
+from edge_embed_train.recipe import AdaptStage, Recipe, RotateStage, StudentStage, TrainStage, read_recipe
 from edge_embed_train.run.card import write_card
 from edge_embed_train.run.folder import RunFolder, replace_directory
 from edge_embed_train.run.inputs import Teacher, prepare_inputs
@@ -106,20 +106,28 @@ class Run:
         self._state.wait_for_everyone()
         return Trained(self.folder.model, scores)
 
-    def _make(self, stage: StudentStage | AdaptStage, place: str | Path, target: Path) -> None:
-        """Runs a stage that makes the model."""
+    def _make(self, stage: StudentStage | AdaptStage | RotateStage, place: str | Path, target: Path) -> None:
+        """Runs a stage that makes a model in another way than by training."""
+        facts: dict[str, Any] = {"scores": {}}
         if isinstance(stage, StudentStage):
             from edge_embed_train.student import make_student
 
             assert self.teacher is not None  # the recipe was checked
             make_student(self.recipe, stage, self.teacher, target / "model", self.folder)
+        elif isinstance(stage, RotateStage):
+            from edge_embed_train.rotate import rotate
+
+            facts["lost_order"] = rotate(self.recipe, stage, place, target / "model", self.folder)
         else:
             from edge_embed_train.adapt import adapt
 
             adapt(self.recipe, stage, place, target, self.folder)
         if self.sets:
-            scores = score(load_model(target / "model"), self.sets, batch_size=self.recipe.teacher_batch_size)
-            self.folder.log(stage=stage.name, event="finished", scores=scores)
+            model = load_model(target / "model")
+            if recipe := trained_recipe(model):
+                quantize_model(model, recipe)
+            facts["scores"] = score(model, self.sets, batch_size=self.recipe.teacher_batch_size)
+        self.folder.log(stage=stage.name, event="finished", **facts)
 
     def _train(self, stage: TrainStage, place: str | Path, target: Path) -> None:
         with self._first():
@@ -210,7 +218,7 @@ class Run:
         shutil.rmtree(scratch, ignore_errors=True)
         shutil.copytree(place, scratch)
         last = self.recipe.stages[-1]
-        if isinstance(last, TrainStage) and last.quantize:
+        if getattr(last, "quantize", ""):
             # Another stage would have gone on from the exact weights; the result has the ones of the file.
             model = load_model(scratch)
             if round_model(model):

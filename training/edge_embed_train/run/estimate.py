@@ -14,7 +14,7 @@ import torch
 
 from edge_embed_train.evaluate import read_sets
 from edge_embed_train.quiet import quiet
-from edge_embed_train.recipe import Recipe, StudentStage, TrainStage, read_recipe
+from edge_embed_train.recipe import AdaptStage, Recipe, RotateStage, StudentStage, TrainStage, read_recipe
 from edge_embed_train.run.folder import RunFolder
 from edge_embed_train.run.inputs import Teacher, prepare_inputs
 from edge_embed_train.run.training import cuda, load_model, make_trainer
@@ -87,13 +87,18 @@ def _stages(recipe: Recipe, folder: RunFolder) -> list[StageEstimate]:
     found = []
     for number, stage in enumerate(recipe.stages, 1):
         if not isinstance(stage, TrainStage):
-            steps = 0 if isinstance(stage, StudentStage) else stage.steps + stage.decoder_steps
+            steps = stage.steps + stage.decoder_steps if isinstance(stage, AdaptStage) else 0
             target = folder.stage(number, stage) / "model"
             if isinstance(stage, StudentStage):
                 from edge_embed_train.student import make_student
 
                 assert teacher is not None  # the recipe was checked
                 make_student(recipe, stage, teacher, target, folder)
+            elif isinstance(stage, RotateStage):
+                from edge_embed_train.rotate import rotate
+
+                fewer = replace(stage, steps=2, neighbours=1, texts=TEACHER_TEXTS)
+                rotate(recipe, fewer, place, target, folder)
             else:
                 from edge_embed_train.adapt import adapt
 

@@ -151,7 +151,7 @@ def prepare_inputs(
             store.add(first, columns, negatives)
         first += table.rows
         inputs.tables[name] = table
-        inputs.prompts[name] = _prompts_of(recipe.data[name], prompts, table)
+        inputs.prompts[name] = prompts_of(recipe.data[name], prompts, table)
     sizes = proportions([table.rows for table in inputs.tables.values()], stage.mixture_temperature)
     named = [
         stage.shares.get(name, 0.0 if stage.shares else size)
@@ -188,7 +188,7 @@ def _vectors_of(recipe: Recipe, table: Table, folder: RunFolder, teacher: Teache
             teacher.fingerprint,
             table,
             folder.teacher,
-            prompts=_prompts_of(data, teacher_prompts(teacher, data), table),
+            prompts=prompts_of(data, teacher_prompts(teacher, data), table),
             batch_size=recipe.teacher_batch_size,
             advance=advance,
         )
@@ -200,7 +200,8 @@ def teacher_prompts(teacher: Teacher, data: DataSet) -> Mapping[str, str]:
     return dict(teacher.model.prompts or {}) if named else {}
 
 
-def _prompts_of(data: DataSet, prompts: Mapping[str, str], table: Table) -> dict[str, str]:
+def prompts_of(data: DataSet, prompts: Mapping[str, str], table: Table) -> dict[str, str]:
+    """Returns the prompt before the texts of each column of a table, where the data set names one."""
     names = {"query": data.query_prompt, "positive": data.positive_prompt, "negative": data.positive_prompt}
     return {
         column: prompts[name]
