@@ -3,7 +3,8 @@
     python examples/finetune/finetune.py pairs.jsonl --recipe examples/finetune/minilm.toml -o adapted
 
 Each line of `pairs.jsonl` is {"query": "...", "positive": "..."}: a question and the passage that answers it.
-A tenth of the queries is held out, with all passages to choose from; the scores are for those alone.
+A tenth of the queries is held out, with all passages to choose from; the scores are for those alone. As many
+others, `dev`, decide when training ends.
 """
 
 from __future__ import annotations
@@ -16,16 +17,31 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_embed.errors import EdgeEmbedError, InputError
+from edge_embed_train.data import Source, read_rows
+
 HELD_OUT = 0.1
-"""Share of the queries that training never sees."""
+"""Share of the queries that training never sees, and share of those that decide when it ends."""
+
+LEAST = 20
+"""Groups of queries, so that two are held out and two decide."""
 
 
-def split(pairs: Path, directory: Path, seed: int = 0) -> tuple[int, int]:
-    """Writes train.jsonl and the held-out set in BEIR's layout; returns how many pairs each has.
+def split(pairs: Path, directory: Path, seed: int = 0) -> tuple[int, int, int]:
+    """Writes train.jsonl and the sets `dev` and `held-out` in BEIR's layout; returns how many pairs each has.
 
     Pairs with equal queries or equal passages stay together, so that no held-out answer was seen.
     """
-    rows = [json.loads(line) for line in pairs.read_text("utf-8").splitlines() if line.strip()]
+    rows = [
+        {
+            "query": row.query,
+            "positive": row.positive or "",
+            **({"negative": row.negative} if row.negative else {}),
+        }
+        for row in read_rows(Source(path=pairs))
+    ]
+    if not rows[0]["positive"]:
+        raise InputError(f"{pairs} has texts alone", expected='lines of {"query": "...", "positive": "..."}')
     parents: dict[tuple[str, str], tuple[str, str]] = {}
 
     def group(node: tuple[str, str]) -> tuple[str, str]:
@@ -36,38 +52,55 @@ def split(pairs: Path, directory: Path, seed: int = 0) -> tuple[int, int]:
     for row in rows:
         parents[group(("query", row["query"]))] = group(("positive", row["positive"]))
     groups = sorted({group(("query", row["query"])) for row in rows})
+    if len(groups) < LEAST:
+        raise InputError(
+            f"{pairs} has too few queries to hold some out",
+            got=f"{len(groups)} that share no passage",
+            expected=f"{LEAST} or more; a few thousand are better",
+        )
     random.Random(seed).shuffle(groups)
-    held = set(groups[: max(1, round(HELD_OUT * len(groups)))])
-    train = [row for row in rows if group(("query", row["query"])) not in held]
-    test = [row for row in rows if group(("query", row["query"])) in held]
+    count = max(1, round(HELD_OUT * len(groups)))
+    sets = {"held-out": set(groups[:count]), "dev": set(groups[count : 2 * count])}
     directory.mkdir(parents=True, exist_ok=True)
-    _write(directory / "train.jsonl", train)
-    dev = directory / "held-out"
-    dev.mkdir(exist_ok=True)
     passages = {text: f"d{n}" for n, text in enumerate(dict.fromkeys(row["positive"] for row in rows))}
-    queries = {text: f"q{n}" for n, text in enumerate(dict.fromkeys(row["query"] for row in test))}
-    _write(dev / "corpus.jsonl", [{"_id": i, "title": "", "text": text} for text, i in passages.items()])
-    _write(dev / "queries.jsonl", [{"_id": i, "text": text} for text, i in queries.items()])
-    lines = [f"{queries[row['query']]}\t{passages[row['positive']]}\t1" for row in test]
-    (dev / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(lines) + "\n", "utf-8")
-    return len(train), len(test)
+    parts = {
+        name: [row for row in rows if group(("query", row["query"])) in kept] for name, kept in sets.items()
+    }
+    for name, part in parts.items():
+        _write_set(directory / name, part, passages)
+    kept = sets["held-out"] | sets["dev"]
+    train = [row for row in rows if group(("query", row["query"])) not in kept]
+    _write(directory / "train.jsonl", train)
+    return len(train), len(parts["dev"]), len(parts["held-out"])
+
+
+def _write_set(directory: Path, rows: list[dict[str, str]], passages: dict[str, str]) -> None:
+    """Writes queries and what answers them, with all passages to choose from."""
+    directory.mkdir(exist_ok=True)
+    queries = {text: f"q{n}" for n, text in enumerate(dict.fromkeys(row["query"] for row in rows))}
+    _write(
+        directory / "corpus.jsonl", [{"_id": i, "title": "", "text": text} for text, i in passages.items()]
+    )
+    _write(directory / "queries.jsonl", [{"_id": i, "text": text} for text, i in queries.items()])
+    lines = [f"{queries[row['query']]}\t{passages[row['positive']]}\t1" for row in rows]
+    (directory / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(lines) + "\n", "utf-8")
 
 
 def _write(path: Path, rows: list[dict[str, object]]) -> None:
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
 
 
-def reciprocal_rank(file: Path, dev: Path) -> float:
+def reciprocal_rank(file: Path, directory: Path) -> float:
     """Returns the mean reciprocal rank of a model file on the held-out queries."""
     from edge_embed import Embedder
     from edge_embed.similarity import top
 
     corpus, queries = (
-        [json.loads(line) for line in (dev / f"{name}.jsonl").read_text("utf-8").splitlines()]
+        [json.loads(line) for line in (directory / f"{name}.jsonl").read_text("utf-8").splitlines()]
         for name in ("corpus", "queries")
     )
     answers: dict[str, set[str]] = {}
-    for line in (dev / "qrels.tsv").read_text("utf-8").splitlines()[1:]:
+    for line in (directory / "qrels.tsv").read_text("utf-8").splitlines()[1:]:
         query, passage, _ = line.split("\t")
         answers.setdefault(query, set()).add(passage)
     with Embedder(file) as model:
@@ -94,8 +127,8 @@ def main() -> int:
     parser.add_argument("--model", help="start from this checkpoint and not from the recipe's")
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
-    seen, held = split(args.pairs, args.output)
-    print(f"{seen} pairs to train with, {held} held out")
+    seen, dev, held = split(args.pairs, args.output)
+    print(f"{seen} pairs to train with, {dev} to decide when it ends, {held} held out")
     recipe = args.output / "recipe.toml"
     text = args.recipe.read_text("utf-8")
     if args.model:
@@ -118,4 +151,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except EdgeEmbedError as error:
+        sys.exit(f"finetune: error: {error}")

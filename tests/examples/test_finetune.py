@@ -3,35 +3,69 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from edge_embed.errors import InputError
 from edge_embed_train.recipe import read_recipe
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "finetune"
 
 
-def test_no_held_out_query_or_passage_is_trained_on(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def finetune() -> Any:
     spec = importlib.util.spec_from_file_location("finetune", EXAMPLE / "finetune.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def _read(directory: Path) -> tuple[set[str], set[str]]:
+    """Returns the queries of a set and the passages that answer them."""
+
+    def lines(name: str) -> list[dict[str, str]]:
+        return [json.loads(line) for line in (directory / name).read_text().splitlines()]
+
+    corpus = {row["_id"]: row["text"] for row in lines("corpus.jsonl")}
+    pairs = (directory / "qrels.tsv").read_text().splitlines()[1:]
+    return {row["text"] for row in lines("queries.jsonl")}, {corpus[line.split("\t")[1]] for line in pairs}
+
+
+def test_no_query_or_passage_is_in_two_parts(finetune: Any, tmp_path: Path) -> None:
     rows = [{"query": f"q{i // 2}", "positive": f"p{i // 3}"} for i in range(90)]
     rows += [{"query": f"only {i}", "positive": f"its own {i}"} for i in range(60)]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    seen, held = module.split(tmp_path / "pairs.jsonl", tmp_path / "out")
-    assert seen + held == 150
-    assert held
+    counts = finetune.split(tmp_path / "pairs.jsonl", tmp_path / "out")
+    assert sum(counts) == 150
+    assert min(counts) > 0
     train = [json.loads(line) for line in (tmp_path / "out" / "train.jsonl").read_text().splitlines()]
-    dev = tmp_path / "out" / "held-out"
-    queries = {json.loads(line)["text"] for line in (dev / "queries.jsonl").read_text().splitlines()}
-    assert not queries & {row["query"] for row in train}
-    corpus = {r["_id"]: r["text"] for r in map(json.loads, (dev / "corpus.jsonl").read_text().splitlines())}
-    answers = {corpus[line.split("\t")[1]] for line in (dev / "qrels.tsv").read_text().splitlines()[1:]}
-    assert not answers & {row["positive"] for row in train}
+    parts = [({row["query"] for row in train}, {row["positive"] for row in train})]
+    parts += [_read(tmp_path / "out" / name) for name in ("dev", "held-out")]
+    for one, other in itertools.combinations(parts, 2):
+        assert not one[0] & other[0]
+        assert not one[1] & other[1]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (['{"query": "a", "positive": "b"}'] * 30, "too few queries"),
+        (['{"text": "a"}'] * 30, "texts alone"),
+        (['{"query": "a"', ""], "JSON"),
+        ([], "no rows"),
+    ],
+)
+def test_pairs_that_cannot_be_split(finetune: Any, tmp_path: Path, lines: list[str], message: str) -> None:
+    (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
+    with pytest.raises(InputError, match=message):
+        finetune.split(tmp_path / "pairs.jsonl", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", ["minilm", "embeddinggemma"])
