@@ -75,11 +75,11 @@ def test_a_soup_of_the_mixtures_that_a_search_found(place: Path, tmp_path: Path,
 
     run_stage, calls = engine.run_stage, []
 
-    def stopped(recipe, stage, key, *args, **options):
-        calls.append(key)
-        if calls.count("soup-trial-3") == 1 and key == "soup-trial-3":
+    def stopped(recipe, training, *others):
+        calls.append(training.key)
+        if calls.count("soup-trial-3") == 1 and training.key == "soup-trial-3":
             raise KeyboardInterrupt
-        return run_stage(recipe, stage, key, *args, **options)
+        return run_stage(recipe, training, *others)
 
     monkeypatch.setattr(engine, "run_stage", stopped)
     with pytest.raises(KeyboardInterrupt):

@@ -18,7 +18,13 @@ from edge_embed_train.ablations.arms import ABLATIONS, Ablation, Arm
 from edge_embed_train.ablations.measure import measure
 from edge_embed_train.data import Source, read_rows
 from edge_embed_train.evaluate import Pairs, read_sets
-from edge_embed_train.qat import clip_model, quantize_model, restore_model, trainable_recipe
+from edge_embed_train.qat import (
+    clip_model,
+    quantize_model,
+    restore_model,
+    trainable_recipe,
+    trained_recipe,
+)
 from edge_embed_train.run import train
 from edge_embed_train.run.training import load_model
 
@@ -113,8 +119,8 @@ def run_ablation(
                     rounded_to = trainable_recipe(arm.quantize)
                     clip_model(model, rounded_to)
                     quantize_model(model, rounded_to)
-                elif recipe := getattr(model[0].model.config, "quantization_aware_recipe", None):
-                    quantize_model(model, trainable_recipe(recipe))
+                elif recipe := trained_recipe(model):
+                    quantize_model(model, recipe)
                 plain = name.startswith("qat")
                 found = measure(model, similarity, *texts, int4=not plain)
                 restore_model(model)

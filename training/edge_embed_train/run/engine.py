@@ -20,7 +20,7 @@ from edge_embed_train.run.folder import RunFolder, replace_directory
 from edge_embed_train.run.inputs import Teacher, prepare_inputs
 from edge_embed_train.run.mixtures import Trial, best, propose, require_optuna, scored
 from edge_embed_train.run.plots import plot_metrics
-from edge_embed_train.run.training import cuda, load_model, run_stage, save_model
+from edge_embed_train.run.training import Training, cuda, load_model, run_stage, save_model
 
 
 @dataclass(frozen=True)
@@ -133,16 +133,16 @@ class Run:
         with self._first():
             prompts: Mapping[str, str] = load_model(place).prompts or {}
             inputs = prepare_inputs(self.recipe, stage, self.folder, self.teacher, prompts)
-        options: dict[str, Any] = {"inputs": inputs, "sets": self.sets}
+        whole = Training(stage, stage.name, place, target, inputs)
         if stage.kind != "soup":
-            run_stage(self.recipe, stage, stage.name, self.folder, place, target, **options)
+            self._run(whole)
             return
-        mixtures = self._mixtures(stage, place, target, options)
+        mixtures = self._mixtures(whole)
         parents = [target / f"member-{number}" for number in range(1, stage.members + 1)]
         for number, (parent, shares) in enumerate(zip(parents, mixtures, strict=True), 1):
             key = f"{stage.name}-{number}"
             if not self.folder.is_finished(key):
-                run_stage(self.recipe, stage, key, self.folder, place, parent, shares=shares, **options)
+                self._run(replace(whole, key=key, target=parent, shares=shares))
                 self._state.wait_for_everyone()
                 self.folder.finish(key)
         if self._state.is_main_process:
@@ -158,37 +158,35 @@ class Run:
             )
             self.folder.log(stage=stage.name, event="finished", scores=scores, mixtures=mixtures)
 
-    def _mixtures(
-        self, stage: TrainStage, place: str | Path, target: Path, options: Mapping[str, Any]
-    ) -> list[Sequence[float]]:
+    def _run(self, training: Training) -> Mapping[str, float]:
+        return run_stage(self.recipe, training, self.folder, self.sets)
+
+    def _mixtures(self, whole: Training) -> list[Sequence[float]]:
         """Returns the mixtures of a soup: the shares and draws around them, or the best of a search."""
-        base = options["inputs"].shares
+        stage, base = whole.stage, whole.inputs.shares
         if stage.trials:
-            return [
-                trial.shares for trial in best(self._search(stage, place, target, options), stage.members)
-            ]
+            return [trial.shares for trial in best(self._search(whole), stage.members)]
         around = dirichlet_mixtures(
             base, stage.members - 1, concentration=stage.concentration, seed=self.recipe.seed
         )
         return [base, *around]
 
-    def _search(
-        self, stage: TrainStage, place: str | Path, target: Path, options: Mapping[str, Any]
-    ) -> list[Trial]:
+    def _search(self, whole: Training) -> list[Trial]:
         """Tries mixtures in short trainings; those that an earlier call tried are not tried again."""
+        stage = whole.stage
         short = replace(stage, steps=stage.steps_of_a_trial, evaluate_every=0, patience=0, save_every=0)
         while len(trials := self._tried(stage)) < stage.trials:
             shares = propose(
-                options["inputs"].shares,
+                whole.inputs.shares,
                 trials,
                 stage.trials,
                 concentration=stage.concentration,
                 seed=self.recipe.seed,
             )
             key = f"{stage.name}-trial-{len(trials) + 1}"
-            scratch = target / key
-            scores = run_stage(
-                self.recipe, short, key, self.folder, place, scratch, shares=shares, trial=True, **options
+            scratch = whole.target / key
+            scores = self._run(
+                replace(whole, stage=short, key=key, target=scratch, shares=shares, trial=True)
             )
             if self._state.is_main_process:
                 found = Trial(shares, scored(scores))

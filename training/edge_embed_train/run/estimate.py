@@ -17,7 +17,7 @@ from edge_embed_train.quiet import quiet
 from edge_embed_train.recipe import AdaptStage, Recipe, RotateStage, StudentStage, TrainStage, read_recipe
 from edge_embed_train.run.folder import RunFolder
 from edge_embed_train.run.inputs import Teacher, prepare_inputs
-from edge_embed_train.run.training import cuda, load_model, make_trainer
+from edge_embed_train.run.training import Training, cuda, load_model, make_trainer
 
 STEPS = 3
 """Steps that are measured, after one that warms up."""
@@ -113,11 +113,8 @@ def _stages(recipe: Recipe, folder: RunFolder) -> list[StageEstimate]:
         clock = _Clock()
         trainer = make_trainer(
             recipe,
-            tried,
-            stage.name,
+            Training(tried, stage.name, place, folder.stage(number, stage), inputs),
             load_model(place),
-            inputs,
-            folder.stage(number, stage) / "checkpoints",
             callbacks=[clock.callback()],
         )
         with quiet():

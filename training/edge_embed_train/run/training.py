@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,34 @@ LOGS = 50
 
 KEPT = 2
 """Checkpoints that are kept: the newest, and the one before it until the newest is whole."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a run: a stage, a member of a soup, or a trial of a search.
+
+    Attributes:
+        stage: The stage.
+        key: What metrics call it.
+        start: The checkpoint that it starts from.
+        target: Its directory.
+        inputs: What it is fed.
+        shares: Other shares of the tables than the stage's own.
+        trial: Whether it is one of a search, whose scores are not the run's.
+    """
+
+    stage: TrainStage
+    key: str
+    start: str | Path
+    target: Path
+    inputs: StageInputs
+    shares: Sequence[float] | None = None
+    trial: bool = False
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints are kept."""
+        return self.target / "checkpoints"
 
 
 def load_model(place: str | Path) -> Any:
@@ -90,13 +119,9 @@ def build_loss(model: Any, stage: TrainStage, inputs: StageInputs) -> Any:
 
 def make_trainer(
     recipe: Recipe,
-    stage: TrainStage,
-    key: str,
+    training: Training,
     model: Any,
-    inputs: StageInputs,
-    checkpoints: Path,
     *,
-    shares: Sequence[float] | None = None,
     sets: Sequence[DevSet] = (),
     callbacks: Sequence[Any] = (),
 ) -> StageTrainer:
@@ -104,18 +129,15 @@ def make_trainer(
 
     Args:
         recipe: The recipe.
-        stage: The stage.
-        key: What metrics call it.
+        training: What is to be done.
         model: What it trains.
-        inputs: What it is fed.
-        checkpoints: Where checkpoints are kept.
-        shares: Other shares of the tables than the stage's own.
         sets: Development sets.
         callbacks: More of them.
     """
     from sentence_transformers import SentenceTransformerTrainingArguments
     from transformers import EarlyStoppingCallback
 
+    stage, inputs = training.stage, training.inputs
     logs = max(1, stage.steps // LOGS)
     every = stage.save_every or max(1, stage.steps // 10)
     evaluates = bool(sets and stage.evaluate_every)
@@ -123,13 +145,13 @@ def make_trainer(
         every = stage.evaluate_every  # the best checkpoint is one of those that were evaluated
     sampler = partial(
         MixtureBatchSampler,
-        shares=list(shares or inputs.shares),
+        shares=list(training.shares or inputs.shares),
         lengths=[table.lengths() for table in inputs.tables.values()],
         steps=stage.steps,
     )
     prompts = {name: each for name, each in inputs.prompts.items() if each}
     arguments = SentenceTransformerTrainingArguments(
-        output_dir=str(checkpoints),
+        output_dir=str(training.checkpoints),
         max_steps=stage.steps,
         # With `split_batches` this is the batch of all processes together.
         per_device_train_batch_size=stage.batch_size,
@@ -162,7 +184,7 @@ def make_trainer(
     stops = [EarlyStoppingCallback(early_stopping_patience=stage.patience)] if stage.patience else []
     with quiet():
         trainer = StageTrainer(
-            checkpoints,
+            training.checkpoints,
             model=model,
             args=arguments,
             train_dataset=inputs.datasets(),
@@ -177,30 +199,15 @@ def make_trainer(
 
 
 def run_stage(
-    recipe: Recipe,
-    stage: TrainStage,
-    key: str,
-    folder: RunFolder,
-    start: str | Path,
-    target: Path,
-    inputs: StageInputs,
-    sets: Sequence[DevSet],
-    shares: Sequence[float] | None = None,
-    trial: bool = False,
+    recipe: Recipe, training: Training, folder: RunFolder, sets: Sequence[DevSet]
 ) -> Mapping[str, float]:
     """Trains a stage, from its newest checkpoint if it was begun before, and writes its model.
 
     Args:
         recipe: The recipe.
-        stage: The stage.
-        key: What the run calls it.
+        training: What is to be done.
         folder: Of the run.
-        start: The checkpoint that it starts from.
-        target: The directory of the stage.
-        inputs: What it is fed.
         sets: Development sets.
-        shares: Other shares of the tables than the stage's own.
-        trial: Whether it is one of a search, whose scores are not the run's.
 
     Returns:
         The scores of the result.
@@ -209,7 +216,8 @@ def run_stage(
         TrainingError: If the loss is not a number, or the disk is full.
     """
     torch.manual_seed(recipe.seed)  # weights that the checkpoint lacks are drawn
-    model = load_model(start)
+    stage, key = training.stage, training.key
+    model = load_model(training.start)
     longest = model.max_seq_length
     restore_model(model, forget=not stage.quantize)
     if stage.quantize:
@@ -218,38 +226,25 @@ def run_stage(
         quantize_model(model, trained_for)
     if stage.max_tokens:
         model.max_seq_length = min(longest, stage.max_tokens)
-    checkpoints = target / "checkpoints"
-    last = last_checkpoint(checkpoints)
+    last = last_checkpoint(training.checkpoints)
     folder.forget_after(key, step_of(last) if last else 0)
     skipping = skipped_layers(model) if stage.layers == "skip" else nullcontext()
     with skipping, progress_bar(stage.steps, key, unit="step") as advance:
         if last:
             advance(step_of(last))
         reporter = Reporter(folder, key, advance)
-        trainer = make_trainer(
-            recipe,
-            stage,
-            key,
-            model,
-            inputs,
-            checkpoints,
-            shares=shares,
-            sets=sets,
-            callbacks=[reporter],
-        )
+        trainer = make_trainer(recipe, training, model, sets=sets, callbacks=[reporter])
         with quiet():
             trainer.train(resume_from_checkpoint=str(last) if last else None)
-        require_finite(model, checkpoints)
+        require_finite(model, training.checkpoints)
         # Layers that were skipped are not trained yet, so the score is taken without them.
         scores = score(model, sets, batch_size=recipe.teacher_batch_size) if sets and folder.writes else {}
     restore_model(model)
     model.max_seq_length = longest
     if folder.writes:
-        save_model(model, target / "model")
-        steps = trainer.state.global_step
-        folder.log(
-            stage=key, event="finished", steps=steps, scores=scores, **({"trial": True} if trial else {})
-        )
+        save_model(model, training.target / "model")
+        facts = {"steps": trainer.state.global_step, "scores": scores}
+        folder.log(stage=key, event="finished", **facts, **({"trial": True} if training.trial else {}))
     return scores
 
 
