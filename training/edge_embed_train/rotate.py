@@ -200,9 +200,10 @@ def turn_model(model: Any, turn: Tensor) -> None:
         weight = linear.weight
         if hasattr(linear, "scheme"):
             weight = rounded_weight(weight, linear.factors, linear.scheme)
-        linear.weight.copy_((turn.double() @ weight.double()).float())
+        exact = turn.to(weight.device).double()
+        linear.weight.copy_((exact @ weight.double()).float())
         if linear.bias is not None:
-            linear.bias.copy_((turn.double() @ linear.bias.double()).float())
+            linear.bias.copy_((exact @ linear.bias.double()).float())
 
 
 def dense_module(weight: npt.NDArray[np.float32]) -> Any:
