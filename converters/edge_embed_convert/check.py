@@ -19,7 +19,7 @@ from edge_embed_convert.choices import choose_recipe
 from edge_embed_convert.recipes.grammar import Recipe, Scheme
 from edge_embed_convert.source.checkpoint import Checkpoint, CheckpointOptions, load
 from edge_embed_convert.source.files import TOKENIZER_FILES, weight_files
-from edge_embed_convert.source.modules import Dense, Normalize
+from edge_embed_convert.source.modules import Dense, LayerNorm
 
 RUNTIME_BYTES = 45_000_000
 """What Python, NumPy and LiteRT need beside a model."""
@@ -165,7 +165,7 @@ def _sizes(checkpoint: Checkpoint, recipe: Recipe) -> tuple[int, int, int]:
             shapes = [(module.out_features, module.in_features)] * (1 + module.projects_residual)
             parameters += sum(map(math.prod, shapes)) + module.bias * module.out_features
             stored += sum(stored_bytes(shape, recipe.projection) for shape in shapes)
-        elif not isinstance(module, Normalize):
+        elif isinstance(module, LayerNorm):
             parameters += 2 * module.dimension
             stored += 8 * module.dimension
     return parameters, stored, table

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from edge_embed import Embedder
-from edge_embed.errors import ConversionError
+from edge_embed.errors import CheckpointError, ConversionError
 from edge_embed.model_file.manifest import Manifest, Parity
 from edge_embed.model_file.probes import Probe
 from edge_embed.progress import Ticker
@@ -117,6 +117,15 @@ class Job:
             padding_shifts=self.checkpoint.family.released.extra_positions > 0,
             static=self.checkpoint.config if self.checkpoint.family.without_transformers else None,
         )
+        record = self.tokenizer.record
+        around = len(record.prefix_ids) + len(record.suffix_ids)
+        if self.checkpoint.max_tokens <= around:
+            raise CheckpointError(
+                "the longest input leaves no room for a text",
+                got=f"{self.checkpoint.max_tokens} tokens, {around} of them special ones",
+                expected=f"{around + 1} or more",
+                fix="raise --max-tokens, or the limit in the checkpoint's files",
+            )
 
     def rewrite(self, recipe: Recipe | None = None) -> None:
         """Builds the model from every weight of the checkpoint.

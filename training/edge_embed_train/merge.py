@@ -20,7 +20,7 @@ from torch import Tensor
 from edge_embed.errors import CheckpointError
 from edge_embed_convert.drafts import check_new_directory, draft_of, finish
 from edge_embed_convert.source.checkpoint import Checkpoint, load
-from edge_embed_convert.source.modules import HeadModule, Normalize
+from edge_embed_convert.source.modules import Dense, HeadModule, LayerNorm
 from edge_embed_train.evaluate import read_sets, score
 from edge_embed_train.quiet import quiet
 
@@ -126,7 +126,7 @@ def _check_match(first: Checkpoint, other: Checkpoint) -> None:
 
 def _described(module: HeadModule) -> HeadModule:
     """Returns a module without the place of its checkpoint."""
-    return module if isinstance(module, Normalize) else replace(module, path=Path(module.path.name))
+    return replace(module, path=Path(module.path.name)) if isinstance(module, Dense | LayerNorm) else module
 
 
 def _tokenizer(checkpoint: Checkpoint) -> dict[str, object]:
@@ -148,7 +148,7 @@ def _tokenizer(checkpoint: Checkpoint) -> dict[str, object]:
 
 
 def _weight_places(checkpoint: Checkpoint) -> list[Path]:
-    head = [module.path for module in checkpoint.head if not isinstance(module, Normalize)]
+    head = [module.path for module in checkpoint.head if isinstance(module, Dense | LayerNorm)]
     return [checkpoint.transformer_path, *head]
 
 

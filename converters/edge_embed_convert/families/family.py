@@ -6,6 +6,7 @@ no PyTorch; the graph lies beside it in `encoder.py` and is imported when a mode
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -154,6 +155,44 @@ def positive(raw: Mapping[str, Any], key: str, default: int | None = None) -> in
             f"config.json lacks a usable {key}", got=repr(value), expected="a positive integer"
         )
     return value
+
+
+def natural(raw: Mapping[str, Any], key: str, default: int) -> int:
+    """Returns an integer of config.json that may be 0; see `positive`."""
+    return 0 if raw.get(key, default) == 0 and raw.get(key) is not False else positive(raw, key, default)
+
+
+def number(raw: Mapping[str, Any], key: str, default: float) -> float:
+    """Returns a positive number of config.json.
+
+    Args:
+        raw: The parsed file, or a part of it.
+        key: Its name.
+        default: What transformers takes where the file does not say.
+
+    Raises:
+        CheckpointError: If it is something else.
+    """
+    value = raw.get(key, default)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise CheckpointError(
+            f"config.json lacks a usable {key}", got=repr(value)[:80], expected="a positive number"
+        )
+    return float(value)
+
+
+def part(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Returns an object within config.json, empty where there is none.
+
+    Raises:
+        CheckpointError: If it is something else.
+    """
+    value = raw.get(key)
+    if value is not None and not isinstance(value, Mapping):
+        raise CheckpointError(
+            f"{key} in config.json is malformed", got=repr(value)[:80], expected="an object"
+        )
+    return value or {}
 
 
 def require_supported(raw: Mapping[str, Any], supported: Mapping[str, tuple[Any, tuple[Any, ...]]]) -> None:

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from edge_embed.errors import CheckpointError
 from edge_embed_convert.families.family import (
     Family,
     Projection,
     RandomTensor,
     Released,
+    number,
     positive,
     require_supported,
 )
@@ -106,14 +108,20 @@ def read_shape(raw: Mapping[str, Any], **others: Any) -> PostNormShape:
         CheckpointError: If one is missing or not a positive number, or the activation is not supported.
     """
     require_supported(raw, {"hidden_act": ("gelu", ACTIVATIONS)})
+    hidden, heads = positive(raw, "hidden_size"), positive(raw, "num_attention_heads")
+    if hidden % heads:
+        raise CheckpointError(
+            "the width of the model is no multiple of its attention heads",
+            got=f"hidden_size = {hidden}, num_attention_heads = {heads}",
+        )
     sizes: dict[str, Any] = {
         "vocab_size": positive(raw, "vocab_size"),
-        "hidden_size": positive(raw, "hidden_size"),
+        "hidden_size": hidden,
         "intermediate_size": positive(raw, "intermediate_size"),
         "layers": positive(raw, "num_hidden_layers"),
-        "heads": positive(raw, "num_attention_heads"),
+        "heads": heads,
         "positions": positive(raw, "max_position_embeddings"),
-        "eps": float(raw.get("layer_norm_eps", 1e-12)),
+        "eps": number(raw, "layer_norm_eps", 1e-12),
         "activation": raw.get("hidden_act") or "gelu",
     }
     return PostNormShape(**{**sizes, **others})
@@ -141,6 +149,9 @@ nothing: neither weights nor results change.
 COUNTER, POOLER = r"embeddings\.position_ids", r"pooler\.dense\.(weight|bias)"
 """Weights that no encoder needs: a counter that old releases of transformers saved as a tensor, and the
 pooler, because sentence encoders pool the tokens themselves."""
+
+TASK_HEAD = r"(classifier|pre_classifier|qa_outputs)\..*"
+"""Weights of a model that was finetuned for another task, which transformers leaves out of the encoder."""
 
 TINY = {
     "vocab_size": 600,

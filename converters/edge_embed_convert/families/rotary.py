@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from edge_embed.errors import CheckpointError
-from edge_embed_convert.families.family import Projection, RandomTensor
+from edge_embed_convert.families.family import Projection, RandomTensor, number, part
 
 SLIDING, FULL = "sliding_attention", "full_attention"
 """The kinds of layers, as config.json names them."""
@@ -44,10 +44,10 @@ def rotary_theta(
     Raises:
         CheckpointError: If the file asks for another kind of rotary embedding than the plain one.
     """
-    parameters = raw.get("rope_parameters") or {}
+    parameters = part(raw, "rope_parameters")
     values = {
-        **((parameters if layers is None else parameters.get(layers)) or {}),
-        **(raw.get("rope_scaling") or {}),
+        **(parameters if layers is None else part(parameters, layers)),
+        **part(raw, "rope_scaling"),
     }
     kind = values.get("rope_type", values.get("type", "default"))
     if kind != "default" or values.get("partial_rotary_factor", 1.0) != 1.0:
@@ -56,7 +56,19 @@ def rotary_theta(
             got=f"rope_type = {kind!r}, partial_rotary_factor = {values.get('partial_rotary_factor', 1.0)}",
             expected="'default', applied to whole heads",
         )
-    return float(values.get("rope_theta") or raw.get(key) or default)
+    return first_number(default, (values, "rope_theta"), (raw, key))
+
+
+def first_number(default: float, *places: tuple[Mapping[str, Any], str]) -> float:
+    """Returns the first number that is there, of parts of config.json and their keys.
+
+    Raises:
+        CheckpointError: If what is there is no positive number.
+    """
+    for place, key in places:
+        if place.get(key) is not None:
+            return number(place, key, default)
+    return default
 
 
 def sliding_layers(raw: Mapping[str, Any], layers: int, every: int, full_at: int) -> tuple[bool, ...]:
@@ -74,6 +86,10 @@ def sliding_layers(raw: Mapping[str, Any], layers: int, every: int, full_at: int
     kinds = raw.get("layer_types")
     if kinds is None:
         return tuple((index - full_at) % every != 0 for index in range(layers))
+    if not isinstance(kinds, list) or not all(isinstance(kind, str) for kind in kinds):
+        raise CheckpointError(
+            "layer_types in config.json is malformed", got=repr(kinds)[:80], expected="a list of names"
+        )
     if len(kinds) != layers or not set(kinds) <= {SLIDING, FULL}:
         raise CheckpointError(
             "layer_types does not describe this model's layers",

@@ -118,6 +118,8 @@ class Head(nn.Module):
     def _step(self, module: modules.HeadModule) -> _Step:
         if isinstance(module, modules.Normalize):
             return lambda _, x: unit(x)
+        if isinstance(module, modules.Cut):
+            return lambda _, x: x[:, : module.dimension]
         weights = Weights.open(module.path)
         if isinstance(module, modules.Dense):
             step = self._dense_step(module, weights)

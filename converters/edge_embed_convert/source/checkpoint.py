@@ -17,18 +17,26 @@ from typing import Any, TypedDict
 from typing_extensions import Unpack  # in typing from Python 3.11 on; torch brings it
 
 from edge_embed.errors import CheckpointError
-from edge_embed.names import SIMILARITIES
 from edge_embed_convert.families import EncoderConfig, Family, family_of
 from edge_embed_convert.source.files import read_object, read_optional, read_text, weight_files
 from edge_embed_convert.source.hub import fetch
 from edge_embed_convert.source.modules import (
+    Cut,
     Dense,
     HeadModule,
+    LayerNorm,
     Normalize,
     check_widths,
     read_modules,
 )
 from edge_embed_convert.source.prompts import merged_prompts, missing_prompts
+from edge_embed_convert.source.settings import (
+    TransformerSettings,
+    check_kind,
+    cut_dimension,
+    read_settings,
+    similarity_of,
+)
 from edge_embed_convert.source.static import static_config
 
 TRAINED_RECIPE = "quantization_aware_recipe"
@@ -107,7 +115,7 @@ class Checkpoint:
     def weights_sha256(self) -> str:
         """Returns one hash over every weight file, in module order."""
         digest = hashlib.sha256()
-        modules = [module.path for module in self.head if not isinstance(module, Normalize)]
+        modules = [module.path for module in self.head if isinstance(module, Dense | LayerNorm)]
         for directory in (self.transformer_path, *modules):
             for file in weight_files(directory):
                 with file.open("rb") as stream:
@@ -157,17 +165,21 @@ def load(source: str | Path, **options: Unpack[CheckpointOptions]) -> Checkpoint
     else:
         config = read_object(transformer / "config.json", "the encoder's configuration")
         _check_code(config)
+        _check_adapters(transformer)
     family = family_of(config)
     encoder = family.parse(config, options.get("sliding_window"))
     # sentence-transformers reads neither these settings nor the tokenizer's for a static model.
-    bert_config = {} if modules.static else read_optional(transformer / "sentence_bert_config.json")
+    own = TransformerSettings() if modules.static else read_settings(transformer)
     settings = {} if modules.static else read_optional(transformer / "tokenizer_config.json")
     st_config = read_optional(path / "config_sentence_transformers.json", unique=True)
+    check_kind(st_config)
     prompts, default_prompt = merged_prompts(
         st_config, options.get("prompts") or {}, options.get("default_prompt")
     )
     name = str(source) if commit else Path(os.path.abspath(path)).name
     note = missing_prompts(path, name, prompts)
+    dimension = check_widths(modules, encoder.hidden_size)
+    cut = cut_dimension(st_config, dimension)
     checkpoint = Checkpoint(
         path=path,
         id=name,
@@ -178,15 +190,15 @@ def load(source: str | Path, **options: Unpack[CheckpointOptions]) -> Checkpoint
         encoder=encoder,
         modular=pooling is None,
         pooling=modules.pooling,
-        head=modules.head,
-        dimension=check_widths(modules, encoder.hidden_size),
+        head=(*modules.head, *([Cut(cut)] if cut else [])),
+        dimension=cut or dimension,
         max_tokens=_max_tokens(
-            settings, encoder, bert_config, options.get("max_tokens"), family.default_max_tokens
+            settings, encoder, own.limits, options.get("max_tokens"), family.default_max_tokens
         ),
         prompts=prompts,
         default_prompt_name=default_prompt,
-        similarity=_similarity(st_config),
-        lowercase=bool(bert_config.get("do_lower_case", False)),
+        similarity=similarity_of(st_config),
+        lowercase=own.lowercase,
         licence=_licence(path),
         licence_files=_licence_files(path),
         sliding_window=options.get("sliding_window"),
@@ -209,6 +221,17 @@ def _check_code(config: Mapping[str, Any]) -> None:
         )
 
 
+def _check_adapters(directory: Path) -> None:
+    """Refuses an adapter beside the weights, which sentence-transformers would put on them."""
+    if (directory / "adapter_config.json").is_file():
+        raise CheckpointError(
+            "the checkpoint has an adapter beside its weights",
+            got="adapter_config.json",
+            expected="one set of weights",
+            fix="merge the adapter first (peft: merge_and_unload) and save the model again",
+        )
+
+
 def _check_dense(checkpoint: Checkpoint) -> None:
     """Refuses a checkpoint that lacks the Dense modules which all of its family have."""
     needed = checkpoint.family.needs_dense
@@ -225,12 +248,12 @@ def _check_dense(checkpoint: Checkpoint) -> None:
 def _max_tokens(
     tokenizer: dict[str, Any],
     encoder: EncoderConfig,
-    bert_config: dict[str, Any],
+    own: tuple[int, ...],
     asked: int | None,
     default: int | None,
 ) -> int:
-    limits = [encoder.max_positions, bert_config.get("max_seq_length")]
-    if bert_config.get("max_seq_length") is None:
+    limits: list[Any] = [encoder.max_positions, *own]
+    if not own:
         limits.append(tokenizer.get("model_max_length"))
     # A tokenizer without a limit says 1e30.
     known = [int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit < 1e9]
@@ -241,17 +264,6 @@ def _max_tokens(
             "the maximum length is out of range", got=str(asked), expected=f"1 to {min(known)}"
         )
     return asked
-
-
-def _similarity(st_config: dict[str, Any]) -> str:
-    name = st_config.get("similarity_fn_name") or "cosine"
-    if name not in SIMILARITIES:
-        raise CheckpointError(
-            "unknown similarity_fn_name in config_sentence_transformers.json",
-            got=repr(name),
-            expected=", ".join(SIMILARITIES),
-        )
-    return str(name)
 
 
 def _licence(path: Path) -> str | None:

@@ -6,6 +6,7 @@ the sentence embedding, a prompt left out of the pooling, code of the checkpoint
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -94,7 +95,14 @@ class Normalize:
     """A module that divides the vector by its L2 norm."""
 
 
-HeadModule = Dense | LayerNorm | Normalize
+@dataclass(frozen=True)
+class Cut:
+    """The first numbers of the vector, as `truncate_dim` asks for them; no module of its own."""
+
+    dimension: int
+
+
+HeadModule = Dense | LayerNorm | Normalize | Cut
 """What can follow the pooling and changes the vector."""
 
 
@@ -176,7 +184,7 @@ def check_widths(modules: Modules, hidden_size: int) -> int:
         )
     width = hidden_size * len(modules.pooling)
     for module in modules.head:
-        if isinstance(module, Normalize):
+        if not isinstance(module, Dense | LayerNorm):
             continue
         key = "in_features" if isinstance(module, Dense) else "dimension"
         given = getattr(module, key)
@@ -228,8 +236,8 @@ def _entries(path: Path) -> list[tuple[str, str]]:
     index = path / "modules.json"
     entries = read_json(index)
     try:
-        ordered = sorted(entries, key=lambda entry: entry["idx"])
-        modules = [(str(entry["type"]), str(entry["path"])) for entry in ordered]
+        # In the order of the list, as sentence-transformers runs them: it does not read their `idx`.
+        modules = [(str(entry["type"]), os.path.normpath(entry["path"] or ".")) for entry in entries]
     except (TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{index} is malformed", got=repr(error)) from error
     foreign = [kind for kind, _ in modules if not kind.startswith("sentence_transformers.")]

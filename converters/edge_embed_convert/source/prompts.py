@@ -64,7 +64,7 @@ def merged_prompts(
         CheckpointError: If prompts are malformed, a name is given twice, or the default names none.
     """
     own = settings.get("prompts") or {}
-    if not isinstance(own, dict) or not all(isinstance(p, str) for p in own.values()):
+    if not isinstance(own, dict) or not all(_usable(prompt) for prompt in own.values()):
         raise CheckpointError(
             "prompts in config_sentence_transformers.json are malformed", got=repr(own)[:80]
         )
@@ -88,13 +88,21 @@ def merged_prompts(
             fix="leave --default-prompt out, or change config_sentence_transformers.json",
         )
     chosen = default if default is not None else named
-    if chosen is not None and chosen not in prompts:
+    if chosen is not None and (not isinstance(chosen, str) or chosen not in prompts):
         raise CheckpointError(
             "the default prompt names no prompt" if default else "default_prompt_name names no prompt",
             got=repr(chosen),
             expected=", ".join(prompts) or "null",
         )
     return prompts, chosen
+
+
+def _usable(prompt: object) -> bool:
+    """Returns whether a prompt is a text; a lone surrogate is none."""
+    try:
+        return isinstance(prompt, str) and bool(prompt.encode("utf-8") or True)
+    except UnicodeEncodeError:
+        return False
 
 
 def missing_prompts(path: Path, name: str, prompts: Mapping[str, str]) -> str | None:

@@ -25,7 +25,7 @@ from edge_embed_convert.silence import silenced, transformers_silenced
 from edge_embed_convert.source.checkpoint import Checkpoint
 from edge_embed_convert.source.files import weight_files
 from edge_embed_convert.source.loaded_tokenizer import load_tokenizer
-from edge_embed_convert.source.modules import LAYER_NORM_EPS, HeadModule, LayerNorm, Normalize
+from edge_embed_convert.source.modules import LAYER_NORM_EPS, Cut, HeadModule, LayerNorm, Normalize
 from edge_embed_convert.source.static import MAPPING, ROWS, TABLE, WEIGHTS, read_static_tokenizer
 from edge_embed_convert.source.weights import Weights
 
@@ -121,6 +121,8 @@ def _step(module: HeadModule) -> Callable[[Tensor], Tensor]:
     """Returns what a module does with a vector, by PyTorch's own functions."""
     if isinstance(module, Normalize):
         return functools.partial(torch.nn.functional.normalize, dim=-1)
+    if isinstance(module, Cut):
+        return lambda x: x[..., : module.dimension]
     weights = Weights.open(module.path)
     if isinstance(module, LayerNorm):
         shape = (module.dimension,)

@@ -37,6 +37,7 @@ from edge_embed_convert.source import sentencepiece_bpe, sentencepiece_unigram
 from edge_embed_convert.source.files import TOKENIZER_FILES, read_optional
 from edge_embed_convert.source.loaded_tokenizer import load_tokenizer
 from edge_embed_convert.source.sentencepiece_bpe import Ids, difference
+from edge_embed_convert.source.settings import read_settings
 from edge_embed_convert.source.static import read_static_tokenizer
 from edge_embed_convert.source.tokenizer_texts import HOSTILE_TEXTS
 
@@ -134,6 +135,15 @@ def convert_tokenizer(
             expected="a tokenizer of the tokenizers library",
             fix="save a tokenizer.json beside it",
         )
+    if loaded.truncation_side != "right":
+        raise CheckpointError(
+            "the tokenizer keeps the end of a text that is too long",
+            got=f"truncation_side = {loaded.truncation_side!r}",
+            expected="'right', which keeps its beginning, as the runtime does",
+            fix="change it in tokenizer_config.json and tokenizer.json, if the model may read beginnings",
+        )
+    if padding_shifts:
+        _check_shifting_pad(checkpoint, loaded.pad_token_id)
     tokenizer = loaded.backend_tokenizer
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -141,6 +151,21 @@ def convert_tokenizer(
     own = directory / "tokenizer.model"
     own_model = _read_bytes(own) if own.is_file() else None
     return _from_backend(checkpoint, tokenizer, loaded.pad_token_id, own_model, extra_texts)
+
+
+def _check_shifting_pad(checkpoint: _Checkpoint, declared: int | None) -> None:
+    """Refuses a pad id of which tokenizer and model have different opinions.
+
+    The model counts positions from its own, and passes over it wherever a text produces it.
+    """
+    own = checkpoint.config.get("pad_token_id", 1)
+    if declared is not None and own != declared:
+        raise CheckpointError(
+            "the tokenizer pads with another token than the model counts its positions from",
+            got=f"{declared}, and pad_token_id = {own!r} in config.json",
+            expected="the same id",
+            fix="use the tokenizer that the checkpoint was trained with",
+        )
 
 
 def _checkpoint(directory: Path, lowercase: bool | None, padding_shifts: bool) -> _Checkpoint:
@@ -154,8 +179,7 @@ def _checkpoint(directory: Path, lowercase: bool | None, padding_shifts: bool) -
             fix="copy config.json from the original checkpoint",
         )
     if lowercase is None:
-        settings = read_optional(directory / "sentence_bert_config.json")
-        lowercase = bool(settings.get("do_lower_case", False))
+        lowercase = read_settings(directory).lowercase
     return _Checkpoint(directory, config, lowercase, rows, padding_shifts)
 
 

@@ -89,6 +89,7 @@ def write(checkpoint: Checkpoint, spec: Mapping[str, Any], kept: Sequence[int], 
         _write_static_weights(checkpoint, inner, kept)
     else:
         _write_weights(checkpoint, inner, kept)
+    _drop_other_weights(checkpoint, inner)
     rows = table_rows(checkpoint)
     _write_json(target / RECORD, {"source": checkpoint.id, "rows": rows, "kept": list(kept)})
     card = target / "README.md"
@@ -98,7 +99,11 @@ def write(checkpoint: Checkpoint, spec: Mapping[str, Any], kept: Sequence[int], 
 
 
 def _write_vocabulary(directory: Path, spec: Mapping[str, Any]) -> None:
-    if (directory / "vocab.txt").is_file():
+    if not (directory / "vocab.txt").is_file():
+        return
+    if spec["model"]["type"] != "WordPiece":  # left from another tokenizer; nothing reads it
+        (directory / "vocab.txt").unlink()
+    else:
         by_id = sorted(spec["model"]["vocab"], key=spec["model"]["vocab"].__getitem__)
         (directory / "vocab.txt").write_text("\n".join(by_id) + "\n", encoding="utf-8")
 
@@ -162,6 +167,19 @@ def _write_weights(checkpoint: Checkpoint, directory: Path, kept: Sequence[int])
             got=f"{tables} weights named as a table with {rows} rows",
             expected="exactly one, such as embed_tokens.weight or embeddings.word_embeddings.weight",
         )
+
+
+def _drop_other_weights(checkpoint: Checkpoint, directory: Path) -> None:
+    """Removes copies of the weights that were not read, which still have every row."""
+    read = {file.name for file in weight_files(checkpoint.transformer_path)}
+    if "model.safetensors" in read or any(name.endswith(".bin") for name in read):
+        read = {"model.safetensors"}
+    for pattern in ("pytorch_model*.bin", "pytorch_model.bin.index.json", "model*.safetensors"):
+        for file in directory.glob(pattern):
+            if file.name not in read:
+                file.unlink()
+    if read == {"model.safetensors"}:
+        (directory / "model.safetensors.index.json").unlink(missing_ok=True)
 
 
 def _write_static_weights(checkpoint: Checkpoint, directory: Path, kept: Sequence[int]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge_embed.errors import CheckpointError
+from edge_embed.errors import CheckpointError, ConversionError
 from edge_embed.progress import Step, Ticker
 from edge_embed_convert.drafts import check_new_directory, draft_of, finish
 from edge_embed_convert.source.checkpoint import Checkpoint, load
@@ -85,6 +85,12 @@ def trim(
     target = Path(os.path.abspath(Path(output).expanduser()))
     check_new_directory(target)
     checkpoint = load(source)
+    if target.is_relative_to(checkpoint.path.resolve()):
+        raise ConversionError(
+            "the output lies in the checkpoint that is trimmed",
+            got=str(target),
+            expected=f"a directory outside of {checkpoint.path}",
+        )
     static = checkpoint.family.without_transformers
     if not static and not (checkpoint.transformer_path / "config.json").is_file():
         raise CheckpointError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -230,3 +231,33 @@ def test_damaged_weights_and_a_disk_that_fills_are_said(
     with pytest.raises(CheckpointError, match="cannot be read"):
         trim(source, [str(texts)], tmp_path / "small")
     assert [path.name for path in tmp_path.iterdir()] == ["bert"]
+
+
+def test_other_copies_of_the_weights_are_left_out(
+    write_tiny_bert: Callable[..., Path], texts: Path, tmp_path: Path
+) -> None:
+    source = write_tiny_bert(tmp_path / "bert")
+    torch.save(load_file(source / "model.safetensors"), source / "pytorch_model.bin")
+    (source / "pytorch_model-00001-of-00002.bin").write_bytes(b"old")
+    made = trim(source, [str(texts)], tmp_path / "small", languages=["en"])
+    weights = [file.name for file in made.path.rglob("*") if file.suffix in (".bin", ".safetensors")]
+    assert weights == ["model.safetensors"]
+
+
+def test_a_word_list_of_another_tokenizer_is_left_out(
+    gemma_checkpoint: Path, texts: Path, tmp_path: Path
+) -> None:
+    source = shutil.copytree(gemma_checkpoint, tmp_path / "gemma")
+    (source / "vocab.txt").write_text("stale\n")
+    made = trim(source, [str(texts)], tmp_path / "small", languages=["en"])
+    assert not (made.path / "vocab.txt").exists()
+
+
+def test_an_output_within_the_source_is_refused(
+    write_tiny_bert: Callable[..., Path], texts: Path, tmp_path: Path
+) -> None:
+    source = write_tiny_bert(tmp_path / "bert")
+    before = sorted(source.rglob("*"))
+    with pytest.raises(ConversionError, match="lies in the checkpoint"):
+        trim(source, [str(texts)], source / "small", languages=["en"])
+    assert sorted(source.rglob("*")) == before

@@ -9,6 +9,7 @@ from edge_embed_convert.families.family import Released
 from edge_embed_convert.families.post_norm import (
     COUNTER,
     POOLER,
+    TASK_HEAD,
     TINY,
     PostNormShape,
     post_norm_family,
@@ -34,6 +35,7 @@ FAMILY = post_norm_family(
     prefixes=("bert.",),
     unused=(
         COUNTER,
+        TASK_HEAD,
         POOLER,
         r"cls\..*",  # pre-training heads
     ),

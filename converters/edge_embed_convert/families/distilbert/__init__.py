@@ -8,6 +8,7 @@ from typing import Any
 from edge_embed_convert.families.family import RandomTensor, Released, positive, require_supported
 from edge_embed_convert.families.post_norm import (
     COUNTER,
+    TASK_HEAD,
     PostNormNames,
     PostNormShape,
     post_norm_family,
@@ -70,6 +71,7 @@ FAMILY = post_norm_family(
     prefixes=("distilbert.",),
     unused=(
         COUNTER,
+        TASK_HEAD,
         r"vocab_(transform|layer_norm|projector)\..*",  # pre-training head
     ),
     released=Released(

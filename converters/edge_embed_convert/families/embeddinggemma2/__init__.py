@@ -16,6 +16,8 @@ from edge_embed_convert.families.family import (
     Projection,
     RandomTensor,
     Released,
+    number,
+    part,
     positive,
     require_supported,
 )
@@ -101,10 +103,9 @@ class EmbeddingGemma2Config:
             CheckpointError: If it is incomplete or asks for something this encoder does not compute.
         """
         if raw.get("model_type") == "embedding_gemma2":
-            part = raw.get("text_config")
-            if not isinstance(part, Mapping):
-                raise CheckpointError("config.json has no text part", got=f"text_config = {part!r}")
-            raw = part
+            raw = part(raw, "text_config")
+            if not raw:
+                raise CheckpointError("config.json has no text part", expected="an object text_config")
         require_supported(raw, {"hidden_activation": ("gelu_pytorch_tanh", ("gelu_pytorch_tanh",))})
         return cls(
             vocab_size=positive(raw, "vocab_size", 262144),
@@ -113,7 +114,7 @@ class EmbeddingGemma2Config:
             intermediate_size=positive(raw, "intermediate_size", 2048),
             mixed_size=positive(raw, "hidden_size_per_layer_input", 512),
             heads=positive(raw, "num_attention_heads", 4),
-            eps=float(raw.get("rms_norm_eps", 1e-6)),
+            eps=number(raw, "rms_norm_eps", 1e-6),
             window_radius=sliding_window or positive(raw, "sliding_window", 512),
             attention=_attention(raw),
             rotary=_rotary(raw),
@@ -132,12 +133,12 @@ def _attention(raw: Mapping[str, Any]) -> tuple[Attention, ...]:
         SLIDING: (positive(raw, "head_dim", 256), positive(raw, "num_key_value_heads", 2)),
         FULL: (positive(raw, "global_head_dim", 512), positive(raw, "num_global_key_value_heads", 1)),
     }
-    own = raw.get("per_layer_config")
+    own = part(raw, "per_layer_config") if raw.get("per_layer_config") is not None else None
     if own is not None:
         sizes[FULL] = sizes[SLIDING]  # what the file names no size for has the general one
     found = []
     for index, kind in enumerate(kinds):
-        entry = (own or {}).get(str(index), {})
+        entry = part(own or {}, str(index))
         head_dim, kv_heads = sizes[kind]
         found.append(
             Attention(
@@ -157,10 +158,10 @@ def _attention(raw: Mapping[str, Any]) -> tuple[Attention, ...]:
 
 
 def _rotary(raw: Mapping[str, Any]) -> dict[bool, Rotary]:
-    parameters = raw.get("rope_parameters") or DEFAULT_ROPE
+    parameters = part(raw, "rope_parameters") or DEFAULT_ROPE
     found = {}
     for kind in (SLIDING, FULL):
-        values = parameters.get(kind) or DEFAULT_ROPE[kind]
+        values = part(parameters, kind) or DEFAULT_ROPE[kind]
         rope = values.get("rope_type", "default")
         if rope not in ROPE_TYPES:
             raise CheckpointError(
@@ -170,9 +171,9 @@ def _rotary(raw: Mapping[str, Any]) -> dict[bool, Rotary]:
             )
         partial = rope == "proportional"
         found[kind == SLIDING] = Rotary(
-            float(values.get("rope_theta") or DEFAULT_ROPE[kind]["rope_theta"]),
-            float(values.get("factor", 1.0)) if partial else 1.0,
-            float(values.get("partial_rotary_factor", 1.0)) if partial else 1.0,
+            number(values, "rope_theta", DEFAULT_ROPE[kind]["rope_theta"]),
+            number(values, "factor", 1.0) if partial else 1.0,
+            number(values, "partial_rotary_factor", 1.0) if partial else 1.0,
         )
     return found
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edge_embed.errors import CheckpointError
-from edge_embed_convert.families.family import Family, RandomTensor, Released, positive
+from edge_embed_convert.families.family import Family, RandomTensor, Released, number, part, positive
 from edge_embed_convert.families.rotary import (
     ROTARY_PROJECTIONS,
     attention_tensors,
+    first_number,
     gated_tensors,
     sliding_layers,
 )
@@ -65,7 +66,7 @@ class Gemma3Config:
                 fix="pass a checkpoint fine-tuned from EmbeddingGemma",
             )
         _refuse_unknown(raw)
-        layers, pattern = positive(raw, "num_hidden_layers"), int(raw.get("sliding_window_pattern") or 6)
+        layers, pattern = positive(raw, "num_hidden_layers"), _pattern(raw)
         window = sliding_window if sliding_window is not None else _checked_window(raw)
         theta_global, theta_local, factor = _rope(raw)
         return cls(
@@ -76,8 +77,8 @@ class Gemma3Config:
             heads=positive(raw, "num_attention_heads"),
             kv_heads=positive(raw, "num_key_value_heads"),
             head_dim=positive(raw, "head_dim"),
-            eps=float(raw.get("rms_norm_eps", 1e-6)),
-            attention_scale=float(raw.get("query_pre_attn_scalar", 256)) ** -0.5,
+            eps=number(raw, "rms_norm_eps", 1e-6),
+            attention_scale=number(raw, "query_pre_attn_scalar", 256) ** -0.5,
             window_radius=window // 2,
             # Not `_sliding_window_pattern`: transformers writes that one and never reads it.
             sliding=sliding_layers(raw, layers, pattern, full_at=pattern - 1),
@@ -87,6 +88,10 @@ class Gemma3Config:
             attention_bias=bool(raw.get("attention_bias", False)),
             max_positions=positive(raw, "max_position_embeddings"),
         )
+
+
+def _pattern(raw: Mapping[str, Any]) -> int:
+    return 6 if raw.get("sliding_window_pattern") is None else positive(raw, "sliding_window_pattern")
 
 
 def _refuse_unknown(raw: Mapping[str, Any]) -> None:
@@ -124,19 +129,18 @@ def _checked_window(raw: Mapping[str, Any]) -> int:
 
 def _rope(raw: Mapping[str, Any]) -> tuple[float, float, float]:
     """Returns the rotary bases of global and local layers, and the global layers' position divisor."""
-    parameters = raw.get("rope_parameters") or {}
-    whole = dict(parameters.get("full_attention") or {})
-    local = dict(parameters.get("sliding_attention") or {})
-    whole.update(raw.get("rope_scaling") or {})
+    parameters = part(raw, "rope_parameters")
+    whole = {**part(parameters, "full_attention"), **part(raw, "rope_scaling")}
+    local = part(parameters, "sliding_attention")
     kind = whole.get("rope_type", "default")
     if kind not in ("default", "linear") or local.get("rope_type", "default") != "default":
         raise CheckpointError(
             "unsupported rotary embedding", got=f"rope_type = {kind!r}", expected="'default' or 'linear'"
         )
     return (
-        float(whole.get("rope_theta") or raw.get("rope_theta") or 1_000_000.0),
-        float(local.get("rope_theta") or raw.get("rope_local_base_freq") or 10_000.0),
-        float(whole.get("factor", 1.0)) if kind == "linear" else 1.0,
+        first_number(1_000_000.0, (whole, "rope_theta"), (raw, "rope_theta")),
+        first_number(10_000.0, (local, "rope_theta"), (raw, "rope_local_base_freq")),
+        number(whole, "factor", 1.0) if kind == "linear" else 1.0,
     )
 
 

@@ -13,6 +13,7 @@ from edge_embed_convert.families.family import (
     Family,
     RandomTensor,
     Released,
+    number,
     positive,
     require_supported,
 )
@@ -73,7 +74,7 @@ class ModernBertConfig:
             hidden_size=hidden,
             intermediate_size=positive(raw, "intermediate_size", 1152),
             heads=heads,
-            eps=float(raw.get("norm_eps", 1e-5)),
+            eps=number(raw, "norm_eps", 1e-5),
             window_radius=(sliding_window or positive(raw, "local_attention", 128)) // 2,
             sliding=sliding_layers(raw, layers, every, full_at=0),
             theta={

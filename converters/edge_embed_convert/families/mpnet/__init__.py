@@ -13,6 +13,7 @@ from edge_embed_convert.families.family import RandomTensor, Released, require_s
 from edge_embed_convert.families.post_norm import (
     COUNTER,
     POOLER,
+    TASK_HEAD,
     TINY,
     PostNormNames,
     PostNormShape,
@@ -61,6 +62,7 @@ FAMILY = post_norm_family(
     prefixes=("mpnet.",),
     unused=(
         COUNTER,
+        TASK_HEAD,
         POOLER,
         r"lm_head\..*",  # pre-training head
     ),

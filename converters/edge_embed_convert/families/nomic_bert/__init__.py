@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edge_embed.errors import CheckpointError
-from edge_embed_convert.families.family import Family, RandomTensor, Released, positive, require_supported
+from edge_embed_convert.families.family import (
+    Family,
+    RandomTensor,
+    Released,
+    number,
+    positive,
+    require_supported,
+)
 from edge_embed_convert.families.rotary import (
     NOT_MEASURED,
     ROTARY_PROJECTIONS,
@@ -99,7 +106,7 @@ class NomicBertConfig:
             heads=heads,
             head_dim=head_dim,
             token_types=positive(raw, "type_vocab_size", 2),
-            eps=float(raw.get("layer_norm_eps", 1e-12)),
+            eps=number(raw, "layer_norm_eps", 1e-12),
             theta=rotary_theta(raw, THETA),
             activation=raw.get("hidden_act") or "silu",
             max_positions=positive(raw, "max_position_embeddings", 2048),

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edge_embed.errors import CheckpointError
-from edge_embed_convert.families.family import Family, RandomTensor, Released, positive, require_supported
+from edge_embed_convert.families.family import (
+    Family,
+    RandomTensor,
+    Released,
+    number,
+    positive,
+    require_supported,
+)
 from edge_embed_convert.families.rotary import (
     NOT_MEASURED,
     ROTARY_PROJECTIONS,
@@ -84,7 +91,7 @@ class Qwen3Config:
             heads=heads,
             kv_heads=kv_heads,
             head_dim=head_dim,
-            eps=float(raw.get("rms_norm_eps", 1e-6)),
+            eps=number(raw, "rms_norm_eps", 1e-6),
             theta=rotary_theta(raw, THETA),
             attention_bias=bool(raw.get("attention_bias", False)),
             max_positions=positive(raw, "max_position_embeddings", 32768),

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from edge_embed.errors import CheckpointError
-from edge_embed_convert.families.family import Released, positive
+from edge_embed_convert.families.family import Released, natural, positive
 from edge_embed_convert.families.post_norm import (
     COUNTER,
     POOLER,
+    TASK_HEAD,
     TINY,
     PostNormShape,
     post_norm_family,
@@ -27,7 +28,7 @@ def parse(raw: Mapping[str, Any], sliding_window: int | None = None) -> PostNorm
     Raises:
         CheckpointError: If it is incomplete or asks for something this encoder does not compute.
     """
-    first, positions = positive(raw, "pad_token_id", 1) + 1, positive(raw, "max_position_embeddings")
+    first, positions = natural(raw, "pad_token_id", 1) + 1, positive(raw, "max_position_embeddings")
     if positions <= first:
         raise CheckpointError(
             "the position table has no row for any token",
@@ -46,6 +47,7 @@ FAMILY = post_norm_family(
     prefixes=("roberta.", "camembert."),
     unused=(
         COUNTER,
+        TASK_HEAD,
         POOLER,
         r"lm_head\..*",  # pre-training head
     ),
