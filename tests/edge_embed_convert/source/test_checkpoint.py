@@ -198,7 +198,7 @@ def test_module_that_cannot_be_exported(kind, bert, refused) -> None:
 
 
 def test_dense_ahead_of_the_pooling(gemma, refused) -> None:
-    _modules(gemma, lambda entries: (entries[1].update(idx=2), entries[2].update(idx=1)))
+    _modules(gemma, lambda entries: entries.insert(1, entries.pop(2)))
     refused(gemma, "Transformer → Dense → Pooling → Dense → Normalize")
 
 
