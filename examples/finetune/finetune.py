@@ -10,6 +10,7 @@ others, `dev`, decide when training ends.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import random
 import sys
@@ -96,11 +97,11 @@ def reciprocal_rank(file: Path, directory: Path) -> float:
     from edge_embed.similarity import top
 
     corpus, queries = (
-        [json.loads(line) for line in (directory / f"{name}.jsonl").read_text("utf-8").splitlines()]
+        [json.loads(line) for line in (directory / f"{name}.jsonl").read_text("utf-8").split("\n") if line]
         for name in ("corpus", "queries")
     )
     answers: dict[str, set[str]] = {}
-    for line in (directory / "qrels.tsv").read_text("utf-8").splitlines()[1:]:
+    for line in (directory / "qrels.tsv").read_text("utf-8").split("\n")[1:-1]:
         query, passage, _ = line.split("\t")
         answers.setdefault(query, set()).add(passage)
     with Embedder(file) as model:
@@ -111,6 +112,21 @@ def reciprocal_rank(file: Path, directory: Path) -> float:
         order = [corpus[place]["_id"] for place in top(scores)]
         ranks.append(1 + min(order.index(answer) for answer in answers[query["_id"]]))
     return float(np.mean([1 / rank for rank in ranks]))
+
+
+def _check_same(directory: Path, pairs: Path, recipe: Path, model: str | None) -> None:
+    """Refuses a directory with the result of other pairs, another recipe or another model."""
+    digest = hashlib.sha256(repr(model).encode() + recipe.read_bytes() + pairs.read_bytes()).hexdigest()
+    made_of = directory / "made-of.txt"
+    if directory.is_dir() and any(directory.iterdir()):
+        if not made_of.is_file() or made_of.read_text("utf-8") != digest:
+            raise InputError(
+                f"{directory} holds the result of other pairs, another recipe or another model",
+                fix="choose another directory",
+            )
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    made_of.write_text(digest, "utf-8")
 
 
 def main() -> int:
@@ -127,6 +143,7 @@ def main() -> int:
     parser.add_argument("--model", help="start from this checkpoint and not from the recipe's")
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
+    _check_same(args.output, args.pairs, args.recipe, args.model)
     seen, dev, held = split(args.pairs, args.output)
     print(f"{seen} pairs to train with, {dev} to decide when it ends, {held} held out")
     recipe = args.output / "recipe.toml"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
 from edge_embed.errors import CheckpointError, ConversionError, InputError
@@ -114,3 +114,44 @@ def test_the_command_prints_json(parents: list[Path], tmp_path: Path, capsys: An
     args = parser.parse_args([*map(str, parents[:2]), "-o", str(tmp_path / "soup"), "--json"])
     assert command.run(args) == 0
     assert json.loads(capsys.readouterr().out)["path"] == str(tmp_path / "soup")
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "what"),
+    [
+        ("sentence_bert_config.json", {"max_seq_length": 8}, "longest inputs"),
+        ("sentence_bert_config.json", {"do_lower_case": True}, "settings of lower case"),
+        ("config_sentence_transformers.json", {"default_prompt_name": "query"}, "default prompts"),
+        ("config_sentence_transformers.json", {"similarity_fn_name": "dot"}, "similarity functions"),
+        ("tokenizer_config.json", {"cls_token": "[MASK]"}, "special tokens"),
+    ],
+)
+def test_settings_that_differ_are_refused(
+    parents: list[Path], tmp_path: Path, file: str, change: dict[str, Any], what: str
+) -> None:
+    place = parents[1] / file
+    place.write_text(json.dumps(json.loads(place.read_text()) | change))
+    with pytest.raises(CheckpointError, match=f"different {what}"):
+        merge(parents, tmp_path / "soup")
+    assert not (tmp_path / "soup").exists()
+
+
+def test_damaged_weights_are_refused(parents: list[Path], tmp_path: Path) -> None:
+    file = parents[2] / "model.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        merge(parents, tmp_path / "soup")
+    file.write_bytes(whole)
+    tensors = load_file(file)
+    next(iter(tensors.values())).view(-1)[0] = float("nan")
+    save_file(tensors, file, {"format": "pt"})
+    with pytest.raises(CheckpointError, match="not numbers"):
+        merge(parents, tmp_path / "soup")
+    assert not (tmp_path / "soup").exists()
+
+
+def test_an_output_within_a_parent_is_refused(parents: list[Path]) -> None:
+    with pytest.raises(ConversionError, match="lies in a checkpoint"):
+        merge(parents, parents[1] / "soup")
+    assert not (parents[1] / "soup").exists()

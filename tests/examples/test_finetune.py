@@ -68,6 +68,27 @@ def test_pairs_that_cannot_be_split(finetune: Any, tmp_path: Path, lines: list[s
     assert not (tmp_path / "out").exists()
 
 
+def test_a_directory_with_another_result_is_left_alone(finetune: Any, tmp_path: Path) -> None:
+    pairs, recipe = tmp_path / "pairs.jsonl", EXAMPLE / "minilm.toml"
+    pairs.write_text('{"query": "a", "positive": "b"}\n')
+    for _ in range(2):
+        finetune._check_same(tmp_path / "out", pairs, recipe, None)
+    for others in (
+        (pairs, recipe, "another"),
+        (pairs, EXAMPLE / "embeddinggemma.toml", None),
+        (recipe, recipe, None),
+    ):
+        with pytest.raises(InputError, match="holds the result of other pairs"):
+            finetune._check_same(tmp_path / "out", *others)
+
+
+def test_a_passage_with_a_line_separator_is_scored(finetune: Any, tiny_model: Path, tmp_path: Path) -> None:
+    rows = [{"query": f"q {i}", "positive": f"the answer\u2028{i}"} for i in range(40)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    finetune.split(tmp_path / "pairs.jsonl", tmp_path / "out")
+    assert 0 < finetune.reciprocal_rank(tiny_model, tmp_path / "out" / "held-out") <= 1
+
+
 @pytest.mark.parametrize("name", ["minilm", "embeddinggemma"])
 def test_its_recipes_can_be_read(name: str) -> None:
     assert read_recipe(EXAMPLE / f"{name}.toml").stages

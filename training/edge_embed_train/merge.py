@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from edge_embed.errors import CheckpointError
+from edge_embed.errors import CheckpointError, ConversionError
 from edge_embed_convert.drafts import check_new_directory, draft_of, finish
 from edge_embed_convert.source.checkpoint import Checkpoint, load
+from edge_embed_convert.source.files import read_optional
 from edge_embed_convert.source.modules import Dense, HeadModule, LayerNorm
 from edge_embed_train.evaluate import read_sets, score
 from edge_embed_train.quiet import quiet
@@ -74,6 +76,13 @@ def merge(
         _check_match(checkpoints[0], checkpoint)
     target = Path(output).expanduser()
     check_new_directory(target)
+    inside = [place for place in places if target.resolve().is_relative_to(place.resolve())]
+    if inside:
+        raise ConversionError(
+            "the output lies in a checkpoint that is merged",
+            got=str(target),
+            expected=f"a directory outside of {inside[0]}",
+        )
     with draft_of(target, "the checkpoint") as draft:
         _write(checkpoints, draft)
         finish(draft, target)
@@ -112,8 +121,18 @@ def _check_match(first: Checkpoint, other: Checkpoint) -> None:
     heads = [(c.pooling, list(map(_described, c.head))) for c in (first, other)]
     if heads[0] != heads[1]:
         refuse("modules after the encoder", *heads)
-    if first.prompts != other.prompts:
-        refuse("prompts", first.prompts, other.prompts)
+    for what, ours, theirs in (
+        ("prompts", first.prompts, other.prompts),
+        ("default prompts", first.default_prompt_name, other.default_prompt_name),
+        ("longest inputs", first.max_tokens, other.max_tokens),
+        ("settings of lower case", first.lowercase, other.lowercase),
+        ("similarity functions", first.similarity, other.similarity),
+    ):
+        if ours != theirs:
+            refuse(what, repr(ours), repr(theirs))
+    settings = [_special_tokens(checkpoint) for checkpoint in (first, other)]
+    if settings[0] != settings[1]:
+        refuse("special tokens", *settings)
     tokenizers = [_tokenizer(c) for c in (first, other)]
     if tokenizers[0] != tokenizers[1]:
         refuse("tokenizers", *(f"{len(t)} files or pieces" for t in tokenizers))
@@ -147,6 +166,12 @@ def _tokenizer(checkpoint: Checkpoint) -> dict[str, object]:
     return found
 
 
+def _special_tokens(checkpoint: Checkpoint) -> dict[str, object]:
+    """Returns the special tokens that tokenizer_config.json names."""
+    settings = read_optional(checkpoint.transformer_path / "tokenizer_config.json")
+    return {key: value for key, value in settings.items() if key.endswith("_token")}
+
+
 def _weight_places(checkpoint: Checkpoint) -> list[Path]:
     head = [module.path for module in checkpoint.head if isinstance(module, Dense | LayerNorm)]
     return [checkpoint.transformer_path, *head]
@@ -157,7 +182,19 @@ def _tensors(place: Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{place} has no {WEIGHTS}", fix="save the checkpoint again with save_pretrained, in one file"
         )
-    tensors: dict[str, Tensor] = load_file(place / WEIGHTS)
+    try:
+        tensors: dict[str, Tensor] = load_file(place / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{place / WEIGHTS} cannot be read", got=str(error)[:200], fix="copy or save it again"
+        ) from error
+    broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+    if broken:
+        raise CheckpointError(
+            f"{place / WEIGHTS} holds weights that are not numbers",
+            got=", ".join(broken[:3]),
+            expected="numbers",
+        )
     return tensors
 
 

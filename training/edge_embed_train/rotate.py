@@ -228,6 +228,7 @@ def _vectors(model: Any, recipe: Recipe, stage: RotateStage, folder: RunFolder) 
     for name in stage.data:
         with progress_bar(None, f"reading {name}", unit="row") as advance:
             tables.append((name, build_table(name, recipe.data[name].source, folder.data, advance)))
+        folder.require_same(tables[-1][1])
     share = -(-stage.texts // sum(len(table.columns) for _, table in tables))
     draws = np.random.default_rng(recipe.seed)
     parts: dict[str, dict[str, None]] = {}

@@ -91,12 +91,35 @@ def test_a_recipe_is_read_with_defaults_and_paths_beside_it(tmp_path: Path) -> N
         ("learning_rate = 1", "batch_size = 1", "more than one row in a batch"),
         ("learning_rate = 1", "shares = { other = 1.0 }", "does not use"),
         ("[data.pairs]", "[data.pairs", "not valid TOML"),
+        ("learning_rate = 1", "learning_rate = 0", "learning_rate is too small|out of range"),
+        ("learning_rate = 1", "learning_rate = nan", "learning_rate is out of range"),
+        ("learning_rate = 1", "warmup = 2.0", "warmup is out of range"),
+        ("learning_rate = 1", "mixture_temperature = 0", "mixture_temperature is"),
+        ("learning_rate = 1", "mini_batch_size = -1", "mini_batch_size is too small"),
+        ("learning_rate = 1", "max_tokens = -1", "max_tokens is too small"),
+        ("learning_rate = 1", "shares = { pairs = 0 }", "no proportions"),
+        ("learning_rate = 1", 'shares = { pairs = "all" }', "no proportions"),
+        ("learning_rate = 1", 'name = "a/b"', "no name of a file"),
+        ("margin = 0.9", "among = 0", "among is too small"),
+        ("matching = 0.5", "temperature = 0", "temperature is"),
+        ("matching = 0.5", "nce = 0, spread_out = 0", "every term"),
+        ("seed = 3", "seed = -1", "seed is too small"),
+        ("seed = 3", "teacher_batch_size = 0", "teacher_batch_size is too small"),
+        ('query_prompt = "query"', 'query_prompt = ["a"]', "query_prompt has the wrong type"),
     ],
 )
 def test_what_cannot_work_is_one_clear_error(old: str, new: str, message: str, tmp_path: Path) -> None:
     assert old in GOOD
     with pytest.raises(EdgeEmbedError, match=message):
         _read(tmp_path, GOOD.replace(old, new, 1))
+
+
+def test_what_has_no_sets_or_no_tables(tmp_path: Path) -> None:
+    without = GOOD.replace('dev = ["dev.tsv"]\n', "").replace("steps = 10", "evaluate_every = 5")
+    with pytest.raises(EdgeEmbedError, match="no sets to evaluate on"):
+        _read(tmp_path, without)
+    with pytest.raises(EdgeEmbedError, match="not a list of tables"):
+        _read(tmp_path, GOOD.partition("[[stage]]")[0].replace("seed = 3", "seed = 3\nstage = 5"))
 
 
 def test_stages_after_quantization_must_keep_it(tmp_path: Path) -> None:

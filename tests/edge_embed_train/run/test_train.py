@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import random
@@ -22,6 +23,7 @@ from sentence_transformers import SentenceTransformer
 from edge_embed.errors import InputError, TrainingError
 from edge_embed_convert.source.checkpoint import load
 from edge_embed_train.cli import train as command
+from edge_embed_train.qat.model import QuantizedLinear
 from edge_embed_train.run import train
 from edge_embed_train.run.folder import last_checkpoint
 
@@ -138,6 +140,7 @@ RUN = """
 import sys
 from pathlib import Path
 import torch
+from edge_embed_train.qat.model import QuantizedLinear
 from edge_embed_train.run import train
 torch.set_num_threads(1)
 train(Path(sys.argv[1]), Path(sys.argv[2]))
@@ -293,3 +296,74 @@ def test_a_stage_without_layers_trains_the_table_alone(place: Path, tmp_path: Pa
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert any("embed_tokens" in name for name in moved)
     assert not any(".layers." in name or "/layers." in name for name in moved)
+
+
+def test_data_that_changed_is_not_mixed_into_a_run(place: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "pairs.jsonl").write_text((place / "pairs.jsonl").read_text())
+    (own / "texts.jsonl").write_text((place / "texts.jsonl").read_text())
+    (own / "dev.tsv").write_text((place / "dev.tsv").read_text())
+    recipe = _recipe(own, "same", _stage("finetune", 2), model=str(place / "start"))
+    train(recipe, tmp_path / "run")
+    state = tmp_path / "run" / "run.json"
+    known = json.loads(state.read_text())
+    state.write_text(json.dumps(known | {"finished": []}))
+    os.utime(own / "pairs.jsonl", (1, 1))  # another time alone is no other content
+    train(recipe, tmp_path / "run")
+    state.write_text(json.dumps(known | {"finished": []}))
+    (own / "pairs.jsonl").write_text((place / "pairs.jsonl").read_text().replace("red", "rad"))
+    with pytest.raises(InputError, match="pairs has changed since"):
+        train(recipe, tmp_path / "run")
+    state.write_text("{}")
+    with pytest.raises(InputError, match="is damaged"):
+        train(recipe, tmp_path / "run")
+
+
+def test_what_is_missing_is_said_before_anything_is_trained(place: Path, tmp_path: Path) -> None:
+    more = _stage("finetune", 2, data='["gone"]', more='name = "more"') + '[data.gone]\npath = "gone.jsonl"\n'
+    with pytest.raises(InputError, match=r"gone\.jsonl cannot be read"):
+        train(_recipe(place, "gone", _stage("distill", 2), more), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_prompt_that_the_model_does_not_have(place: Path, tmp_path: Path) -> None:
+    recipe = _recipe(place, "prompt", _stage("finetune", 2))
+    recipe.write_text(recipe.read_text().replace('query_prompt = "query"', 'query_prompt = "qeury"'))
+    with pytest.raises(InputError, match="a prompt that the model does not have"):
+        train(recipe, tmp_path / "run")
+
+
+def test_a_model_without_its_tokenizer_is_refused(place: Path, tmp_path: Path, write_tiny: Any) -> None:
+    bare = write_tiny(tmp_path / "bare", seed=1)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (bare / name).unlink()
+    recipe = _recipe(place, "bare", _stage("finetune", 2), model=str(bare))
+    with pytest.raises(InputError, match="has no tokenizer"):
+        train(recipe, tmp_path / "run")
+
+
+def test_damaged_weights_are_one_clear_error(place: Path, tmp_path: Path, write_tiny: Any) -> None:
+    cut = write_tiny(tmp_path / "cut", seed=1)
+    weights = cut / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(InputError, match="cannot be loaded"):
+        train(_recipe(place, "cut", _stage("finetune", 2), model=str(cut)), tmp_path / "run")
+
+
+def test_an_estimate_measures_what_the_stage_does(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+    estimates = importlib.import_module("edge_embed_train.run.estimate")  # its function has the same name
+    make = estimates.make_trainer
+
+    def look(recipe: Any, training: Any, model: Any, **options: Any) -> Any:
+        rounded = sum(isinstance(module, QuantizedLinear) for module in model.modules())
+        seen.append((model.max_seq_length, rounded))
+        return make(recipe, training, model, **options)
+
+    monkeypatch.setattr(estimates, "make_trainer", look)
+    qat = _stage("qat", 2, more='quantize = "int4"\nmax_tokens = 8')
+    estimates.estimate(_recipe(place, "measured", _stage("finetune", 2), qat))
+    assert seen[0] == (32, 0)
+    assert seen[1][0] == 8
+    assert seen[1][1] > 0

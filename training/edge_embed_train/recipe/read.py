@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 import types
 import typing
@@ -24,6 +25,7 @@ from edge_embed_train.recipe.grammar import (
     StudentStage,
     TrainStage,
 )
+from edge_embed_train.recipe.ranges import check_ranges, is_number
 
 LOSSES = {
     "distill": LossOptions(nce=0.0, spread_out=0.0, matching=1.0),
@@ -42,6 +44,12 @@ MAKERS: Mapping[str, type[StudentStage | AdaptStage | RotateStage]] = {
 """The kinds of stages that make a model in another way than by training."""
 
 KINDS = (*MAKERS, *LOSSES)
+
+TERMS = ("nce", "spread_out", "matching", "relational", "within_rows")
+"""The terms of the loss; without one there is nothing to train for."""
+
+NAME = re.compile(r"\w[\w .+-]*")
+"""How data sets and stages are called: files and directories have these names."""
 
 SCHEDULES = ("cosine", "linear", "constant")
 
@@ -69,7 +77,10 @@ def read_recipe(path: str | Path) -> Recipe:
         name: _data_set(section, f"[data.{name}]", place.parent)
         for name, section in _table(table.pop("data", {}), "data").items()
     }
-    stages = tuple(_stage(section, number) for number, section in enumerate(table.pop("stage", []), 1))
+    sections = table.pop("stage", [])
+    if not isinstance(sections, list):
+        raise InputError("stage is not a list of tables", got=repr(sections)[:80], expected="[[stage]]")
+    stages = tuple(_stage(section, number) for number, section in enumerate(sections, 1))
     top = _filled(Recipe, table, "the recipe", skipped=("data", "stages", "path"))
     base = place.parent
     recipe = replace(
@@ -94,6 +105,9 @@ def _near(name: str, base: Path) -> str:
 def _data_set(section: Any, where: str, base: Path) -> DataSet:
     section = dict(_table(section, where))
     prompts = {key: section.pop(key, None) for key in ("query_prompt", "positive_prompt")}
+    for key, name in prompts.items():
+        if name is not None and not isinstance(name, str):
+            raise InputError(f"{where}: {key} has the wrong type", got=repr(name)[:80], expected="str")
     source = _filled(Source, section, where, extra=tuple(prompts))
     if (source.path is None) == (source.hub is None):
         found = ", ".join(section) or "neither"
@@ -111,8 +125,11 @@ def _stage(section: Any, number: int) -> Stage:
         raise InputError(f"stage {number} has no known kind", got=repr(kind), expected=", ".join(KINDS))
     if kind in MAKERS:
         made = _named(_filled(MAKERS[kind], section, where))
-        if isinstance(made, RotateStage):
-            _check_rotation(made, where)
+        check_ranges(made, where)
+        if isinstance(made, RotateStage) and made.quantize:
+            from edge_embed_train.qat import trainable_recipe
+
+            trainable_recipe(made.quantize)
         return made
     losses = dict(_table(section.pop("loss", {}), f"{where}: loss"))
     base = LOSSES[kind]
@@ -197,23 +214,20 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
     return value
 
 
-def _check_rotation(stage: RotateStage, where: str) -> None:
-    for key in ("texts", "neighbours", "steps"):
-        if getattr(stage, key) < 1:
-            raise InputError(
-                f"{where}: {key} is too small", got=str(getattr(stage, key)), expected="1 or more"
-            )
-    if stage.quantize:
-        from edge_embed_train.qat import trainable_recipe
-
-        trainable_recipe(stage.quantize)
-
-
 def _check_numbers(stage: TrainStage, where: str) -> None:
-    for key in ("steps", "batch_size", "members"):
-        value = getattr(stage, key)
-        if value < 1:
-            raise InputError(f"{where}: {key} is too small", got=str(value), expected="1 or more")
+    check_ranges(stage, where)
+    check_ranges(stage.loss, f"{where}: loss")
+    if stage.hard_negatives is not None:
+        check_ranges(stage.hard_negatives, f"{where}: hard_negatives")
+    if not any(getattr(stage.loss, term) for term in TERMS):
+        raise InputError(f"{where}: every term of the loss has the weight 0", expected=" or ".join(TERMS))
+    shares = stage.shares.values()
+    if stage.shares and not (all(is_number(s) and s >= 0 for s in shares) and sum(shares) > 0):
+        raise InputError(
+            f"{where}: shares are no proportions",
+            got=str(dict(stage.shares))[:80],
+            expected="numbers, not all 0",
+        )
     if stage.loss.needs_positives and stage.batch_size < 2:
         raise InputError(
             f"{where} needs more than one row in a batch",
@@ -231,7 +245,15 @@ def _check_numbers(stage: TrainStage, where: str) -> None:
 def _check(recipe: Recipe) -> None:
     if not recipe.stages:
         raise InputError("the recipe has no stages", expected="one [[stage]] or more")
+    check_ranges(recipe, "the recipe")
     names = [stage.name for stage in recipe.stages]
+    bad = [name for name in (*names, *recipe.data) if not NAME.fullmatch(name)]
+    if bad:
+        raise InputError(
+            "a stage or a data set has a name that is no name of a file",
+            got=repr(bad[0]),
+            expected="letters, digits, spaces and . + - _",
+        )
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError("two stages have the same name", got=twice, fix="give each a `name`")
@@ -308,6 +330,12 @@ def _check_training(
             f"{where} would undo quantization-aware training",
             got=f"no `quantize` after {quantized.name}",
             expected="stages with `quantize` last",
+        )
+    if stage.evaluate_every and not recipe.dev:
+        raise InputError(
+            f"{where} has no sets to evaluate on",
+            got="evaluate_every and no `dev`",
+            fix="set the recipe's `dev`",
         )
     if stage.patience and not (stage.evaluate_every and recipe.dev):
         raise InputError(

@@ -17,7 +17,7 @@ from edge_embed_train.quiet import quiet
 from edge_embed_train.recipe import AdaptStage, Recipe, RotateStage, StudentStage, TrainStage, read_recipe
 from edge_embed_train.run.card import write_card
 from edge_embed_train.run.folder import RunFolder, replace_directory
-from edge_embed_train.run.inputs import Teacher, prepare_inputs
+from edge_embed_train.run.inputs import Teacher, prepare_inputs, require_files
 from edge_embed_train.run.mixtures import Trial, best, propose, require_optuna, scored
 from edge_embed_train.run.plots import plot_metrics
 from edge_embed_train.run.training import Training, cuda, load_model, run_stage, save_model
@@ -52,6 +52,7 @@ def train(recipe_path: str | Path, output: str | Path, *, cache: str | Path | No
         TrainingError: If the loss is not a number, or something cannot be written. What was saved stays.
     """
     recipe = read_recipe(recipe_path)
+    require_files(recipe)
     sets = read_sets(recipe.dev)
     kept = None if cache is None else Path(cache).expanduser()
     return Run(recipe, Path(output).expanduser(), sets, kept).finish()

@@ -16,8 +16,8 @@ from edge_embed_train.evaluate import read_sets
 from edge_embed_train.quiet import quiet
 from edge_embed_train.recipe import AdaptStage, Recipe, RotateStage, StudentStage, TrainStage, read_recipe
 from edge_embed_train.run.folder import RunFolder
-from edge_embed_train.run.inputs import Teacher, prepare_inputs
-from edge_embed_train.run.training import Training, cuda, load_model, make_trainer
+from edge_embed_train.run.inputs import Teacher, prepare_inputs, require_files
+from edge_embed_train.run.training import Training, cuda, layers_of, load_model, make_trainer, prepare_model
 
 STEPS = 3
 """Steps that are measured, after one that warms up."""
@@ -63,6 +63,7 @@ def estimate(recipe_path: str | Path) -> list[StageEstimate]:
         InputError: If the recipe or its data cannot be used.
     """
     recipe = read_recipe(recipe_path)
+    require_files(recipe)
     read_sets(recipe.dev)
     small = {
         name: replace(data, source=replace(data.source, limit=min(data.source.limit or ROWS, _rows(recipe))))
@@ -111,13 +112,15 @@ def _stages(recipe: Recipe, folder: RunFolder) -> list[StageEstimate]:
         inputs = prepare_inputs(recipe, stage, folder, teacher, prompts)
         tried = replace(stage, steps=1 + STEPS, save_every=10**9, evaluate_every=0, patience=0)
         clock = _Clock()
-        trainer = make_trainer(
-            recipe,
-            Training(tried, stage.name, place, folder.stage(number, stage), inputs),
-            load_model(place),
-            callbacks=[clock.callback()],
-        )
-        with quiet():
+        model = load_model(place)
+        prepare_model(model, tried)
+        with layers_of(model, tried), quiet():
+            trainer = make_trainer(
+                recipe,
+                Training(tried, stage.name, place, folder.stage(number, stage), inputs),
+                model,
+                callbacks=[clock.callback()],
+            )
             trainer.train()
         rows = sum(table.rows for table in inputs.tables.values())
         steps = stage.all_steps

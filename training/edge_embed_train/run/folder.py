@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_embed.errors import InputError, TrainingError
+from edge_embed_train.data import Table
 from edge_embed_train.recipe import Recipe, Stage
 
 TOOLS = ("edge-embed", "torch", "transformers", "sentence-transformers", "accelerate", "datasets")
@@ -46,11 +47,13 @@ class RunFolder:
     def __init__(self, path: Path, recipe: Recipe, *, writes: bool = True, cache: Path | None = None) -> None:
         self.path, self.recipe, self.writes = path, recipe, writes
         self.cache = cache or path
+        if self.cache.exists() and not self.cache.is_dir():
+            raise InputError(f"{self.cache} is not a directory", fix="choose another one")
         text = recipe.path.read_bytes()
         digest = hashlib.sha256(text).hexdigest()
         state = path / "run.json"
         if state.is_file():
-            self._state: dict[str, Any] = json.loads(state.read_text("utf-8"))
+            self._state: dict[str, Any] = _read_state(state)
             if self._state["recipe_sha256"] != digest:
                 raise InputError(
                     f"{path} holds a run of another recipe",
@@ -103,6 +106,27 @@ class RunFolder:
         """Returns the directory of a stage."""
         return self.path / "stages" / f"{number}-{stage.name}"
 
+    def require_same(self, table: Table) -> None:
+        """Notes a table's content in the run, and refuses another one when the run is continued.
+
+        Raises:
+            InputError: If the data has changed since the run began.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        with table.path.open("rb") as file:
+            while part := file.read(1 << 20):
+                digest.update(part)
+        known = self._state.setdefault("data", {})
+        if known.setdefault(table.name, digest.hexdigest()) != digest.hexdigest():
+            raise InputError(
+                f"the data set {table.name} has changed since the run in {self.path} began",
+                got=f"{table.rows} rows of other texts",
+                expected="the same texts in the same order",
+                fix="choose another output directory, or undo the change",
+            )
+        if self.writes:
+            self._save_state()
+
     def is_finished(self, key: str) -> bool:
         """Returns whether a stage, or one member of a soup, has been finished."""
         return key in self._state["finished"]
@@ -143,6 +167,18 @@ class RunFolder:
             file.flush()
             os.fsync(file.fileno())
         os.replace(scratch, self.path / "run.json")
+
+
+def _read_state(file: Path) -> dict[str, Any]:
+    try:
+        state = json.loads(file.read_text("utf-8"))
+    except ValueError:
+        state = None
+    if not isinstance(state, dict) or not {"recipe_sha256", "finished"} <= set(state):
+        raise InputError(
+            f"{file} is damaged", got="not the state of a run", fix="choose another output directory"
+        )
+    return state
 
 
 def _parsed(line: str) -> dict[str, Any] | None:

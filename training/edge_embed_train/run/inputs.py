@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError
 
 from edge_embed.errors import InputError
 from edge_embed.progress import progress_bar
+from edge_embed_convert.source.files import TOKENIZER_FILES, read_json
 from edge_embed_train.data import (
     StoredVectors,
     Table,
@@ -29,6 +31,44 @@ from edge_embed_train.recipe import DataSet, Recipe, StudentStage, TrainStage
 from edge_embed_train.run.folder import RunFolder
 
 Advance = Callable[[int], object]
+
+LOAD_ERRORS = (OSError, ValueError, KeyError, TypeError, SafetensorError)
+"""What sentence-transformers raises for a checkpoint that is damaged or incomplete."""
+
+
+def require_files(recipe: Recipe) -> None:
+    """Checks that the files of all stages are there, before the first one is trained.
+
+    Raises:
+        InputError: If one is missing.
+    """
+    used = dict.fromkeys(name for stage in recipe.stages for name in stage.data)
+    paths = [recipe.data[name].source.path for name in used]
+    for path in (*paths, Path(recipe.teacher_file) if recipe.teacher_file else None):
+        if path is not None and not path.expanduser().is_file():
+            raise InputError(
+                f"{path} cannot be read", got="no such file", expected="the file that the recipe names"
+            )
+
+
+def require_tokenizer(place: str | Path) -> None:
+    """Refuses a directory without a tokenizer: transformers would make an empty one up.
+
+    Raises:
+        InputError: If a sentence-transformers directory has none beside its encoder.
+    """
+    directory = Path(place)
+    if not (directory / "modules.json").is_file():
+        return
+    entries = read_json(directory / "modules.json")
+    first = entries[0].get("path", "") if isinstance(entries, list) and entries else ""
+    if not any((directory / first / name).is_file() for name in (*TOKENIZER_FILES, "spiece.model")):
+        raise InputError(
+            f"{directory} has no tokenizer",
+            got="none of its files",
+            expected=" or ".join(TOKENIZER_FILES),
+            fix="copy the tokenizer's files from the original checkpoint",
+        )
 
 
 class Teacher:
@@ -56,10 +96,11 @@ class Teacher:
             return Embedder(self._file, overflow="truncate")
         from sentence_transformers import SentenceTransformer
 
+        require_tokenizer(self.name)
         try:
             with quiet():
                 return SentenceTransformer(self.name, device=self._device)
-        except (OSError, ValueError) as error:
+        except LOAD_ERRORS as error:
             raise InputError(f"the teacher {self.name} cannot be loaded", got=str(error)[:200]) from error
 
     @property
@@ -72,10 +113,15 @@ class Teacher:
         """Names its weights."""
         digest = hashlib.blake2b(digest_size=8)
         if self._file:
-            digest.update(Path(self._file).read_bytes())
+            try:
+                digest.update(Path(self._file).read_bytes())
+            except OSError as error:
+                raise InputError(f"the teacher's file {self._file} cannot be read", got=str(error)) from error
             return digest.hexdigest()
-        files = sorted(Path(self.name).rglob("*.safetensors")) if Path(self.name).is_dir() else []
-        for file in files:
+        # Settings too: with another pooling the same weights give other vectors.
+        place = Path(self.name)
+        files = sorted(f for f in place.rglob("*") if f.suffix in (".safetensors", ".bin", ".json", ".model"))
+        for file in files if place.is_dir() else ():
             digest.update(file.read_bytes())
         if not files:
             digest.update(self.name.encode())
@@ -131,6 +177,7 @@ def prepare_inputs(
     for name in stage.data:
         with progress_bar(None, f"reading {name}", unit="row") as advance:
             table = build_table(name, recipe.data[name].source, folder.data, advance)
+        folder.require_same(table)
         _check_table(table, stage)
         columns, negatives = [], None
         if stage.needs_teacher and teacher is not None:
@@ -201,7 +248,18 @@ def teacher_prompts(teacher: Teacher, data: DataSet) -> Mapping[str, str]:
 
 
 def prompts_of(data: DataSet, prompts: Mapping[str, str], table: Table) -> dict[str, str]:
-    """Returns the prompt before the texts of each column of a table, where the data set names one."""
+    """Returns the prompt before the texts of each column of a table, where the data set names one.
+
+    Raises:
+        InputError: If the model has prompts and none of that name.
+    """
+    for name in (data.query_prompt, data.positive_prompt):
+        if name is not None and prompts and name not in prompts:
+            raise InputError(
+                f"the data set {table.name} names a prompt that the model does not have",
+                got=name,
+                expected=", ".join(prompts),
+            )
     names = {"query": data.query_prompt, "positive": data.positive_prompt, "negative": data.positive_prompt}
     return {
         column: prompts[name]

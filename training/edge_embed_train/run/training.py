@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from edge_embed_train.qat import clip_model, quantize_model, restore_model, trai
 from edge_embed_train.quiet import quiet
 from edge_embed_train.recipe import Recipe, TrainStage
 from edge_embed_train.run.folder import RunFolder, last_checkpoint, replace_directory, step_of
-from edge_embed_train.run.inputs import StageInputs
+from edge_embed_train.run.inputs import LOAD_ERRORS, StageInputs, require_tokenizer
 from edge_embed_train.run.layers import skipped_layers
 from edge_embed_train.run.trainer import DevEvaluator, Reporter, StageTrainer, require_finite
 
@@ -77,8 +77,9 @@ def load_model(place: str | Path) -> Any:
                 model_kwargs={"dtype": torch.float32, **attention},
                 device=None if cuda() else "cpu",
             )
-    except (OSError, ValueError, KeyError) as error:
+    except LOAD_ERRORS as error:
         raise InputError(f"the model {place} cannot be loaded", got=str(error)[:200]) from error
+    require_tokenizer(place)
     for name, parameter in model.named_parameters():
         if ".pooler." in name:  # BERT's next-sentence head, which no sentence vector reads
             parameter.requires_grad_(False)
@@ -169,6 +170,7 @@ def make_trainer(
         eval_steps=stage.evaluate_every or None,
         load_best_model_at_end=bool(stage.patience),
         metric_for_best_model="eval_mean" if stage.patience else None,
+        restore_callback_states_from_checkpoint=bool(stage.patience),  # how long it has waited
         greater_is_better=True if stage.patience else None,
         seed=recipe.seed,
         bf16=_bfloat16(recipe),
@@ -198,6 +200,22 @@ def make_trainer(
     return trainer
 
 
+def prepare_model(model: Any, stage: TrainStage) -> None:
+    """Makes a model compute as a stage trains it, in place."""
+    restore_model(model, forget=not stage.quantize)
+    if stage.quantize:
+        trained_for = trainable_recipe(stage.quantize)
+        clip_model(model, trained_for)
+        quantize_model(model, trained_for)
+    if stage.max_tokens:
+        model.max_seq_length = min(model.max_seq_length, stage.max_tokens)
+
+
+def layers_of(model: Any, stage: TrainStage) -> AbstractContextManager[None]:
+    """Returns the context in which the stage's layers compute, or are left out."""
+    return skipped_layers(model) if stage.layers == "skip" else nullcontext()
+
+
 def run_stage(
     recipe: Recipe, training: Training, folder: RunFolder, sets: Sequence[DevSet]
 ) -> Mapping[str, float]:
@@ -219,17 +237,10 @@ def run_stage(
     stage, key = training.stage, training.key
     model = load_model(training.start)
     longest = model.max_seq_length
-    restore_model(model, forget=not stage.quantize)
-    if stage.quantize:
-        trained_for = trainable_recipe(stage.quantize)
-        clip_model(model, trained_for)
-        quantize_model(model, trained_for)
-    if stage.max_tokens:
-        model.max_seq_length = min(longest, stage.max_tokens)
+    prepare_model(model, stage)
     last = last_checkpoint(training.checkpoints)
     folder.forget_after(key, step_of(last) if last else 0)
-    skipping = skipped_layers(model) if stage.layers == "skip" else nullcontext()
-    with skipping, progress_bar(stage.steps, key, unit="step") as advance:
+    with layers_of(model, stage), progress_bar(stage.steps, key, unit="step") as advance:
         if last:
             advance(step_of(last))
         reporter = Reporter(folder, key, advance)
