@@ -7,6 +7,7 @@ retrieval    a directory in BEIR's layout: corpus.jsonl, queries.jsonl and qrels
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,13 +78,24 @@ def _read_pairs(path: Path) -> Pairs:
         fields = line.split("\t")
         try:
             one, two, value = (fields[column] for column in columns)
-            scores.append(float(value))
+            score = float(value)
         except (IndexError, ValueError) as error:
             raise InputError(f"line {number} of {path} cannot be read", got=line[:80]) from error
+        if not math.isfinite(score):
+            raise InputError(
+                f"line {number} of {path} has no finite score", got=value[:80], expected="a number"
+            )
         left.append(one)
         right.append(two)
+        scores.append(score)
     if len(scores) < 2:
         raise InputError(f"{path} holds too few pairs", got=str(len(scores)), expected="2 or more")
+    if len(set(scores)) < 2:
+        raise InputError(
+            f"the scores of {path} do not differ, so nothing correlates with them",
+            got=f"{scores[0]:g} in all {len(scores)} rows",
+            expected="two different scores or more",
+        )
     return Pairs(path.stem, left, right, scores)
 
 
@@ -92,7 +104,7 @@ def _read_ranking(path: Path) -> Ranking:
         str(record["_id"]): " ".join(filter(None, (record.get("title"), record["text"])))
         for record in _records(path / "corpus.jsonl")
     }
-    queries = {str(record["_id"]): str(record["text"]) for record in _records(path / "queries.jsonl")}
+    queries = {str(record["_id"]): record["text"] for record in _records(path / "queries.jsonl")}
     place = next((p for p in (path / "qrels.tsv", path / "qrels" / "test.tsv") if p.is_file()), None)
     if place is None:
         raise InputError(f"{path} has no relevance judgements", expected="qrels.tsv or qrels/test.tsv")
@@ -114,18 +126,26 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
         try:
             record = json.loads(line)
             record["_id"], record["text"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(
                 f"line {number} of {path} cannot be read",
                 got=line[:80],
                 expected='a JSON object with "_id" and "text"',
             ) from error
+        for name in ("text", "title"):
+            value = record.get(name)
+            if not isinstance(value, str) and (name == "text" or value is not None):
+                raise InputError(
+                    f"line {number} of {path} has a {name!r} that is no text",
+                    got=json.dumps(value)[:80],
+                    expected=f'{{"_id": …, "{name}": "a text in quotes"}}',
+                )
         yield record
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open(encoding="utf-8-sig") as lines:  # some programs begin a file with a byte order mark
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     yield number, line.rstrip("\n")
