@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -10,13 +12,16 @@ import numpy.typing as npt
 
 from edge_embed.errors import InputError
 from edge_embed_train.data.sources import Row
-from edge_embed_train.data.tables import Table, write_table
+from edge_embed_train.data.tables import Table, facts_of, write_table, writing
 
 BLOCK = 512
 """Queries that are compared with all passages together."""
 
 CANDIDATES = 64
 """Most alike passages that are looked at for each query."""
+
+NAMING = 256
+"""Vectors of a column that the name of a file of negatives is computed from, about."""
 
 
 def mine_negatives(
@@ -34,7 +39,8 @@ def mine_negatives(
 
     A passage is left out if it is the positive's text, belongs to an equal query, or is more alike than
     `margin` times the similarity of the positive: such a passage is likely to be an answer as well (as in
-    NV-Retriever, arXiv 2407.15831). Where nothing is left the negative is a passage drawn at random.
+    NV-Retriever, arXiv 2407.15831). Where nothing is left the negative is drawn at random from the passages
+    that do not belong to an equal query.
 
     Args:
         table: Pairs.
@@ -47,7 +53,8 @@ def mine_negatives(
         advance: Called with the number of queries just done.
 
     Raises:
-        InputError: If the table has no positives.
+        InputError: If the table has no positives, or every passage answers a query.
+        TrainingError: If the negatives cannot be written.
     """
     if len(table.columns) != 2 or table.rows < 2:
         raise InputError(
@@ -55,14 +62,37 @@ def mine_negatives(
             got=f"{table.rows} rows of {', '.join(table.columns)}",
             expected="two or more pairs: query and positive",
         )
-    name = f"{table.fingerprint}-mined-{margin:g}-{among}-{seed}"
-    places = directory / f"{name}.negatives.npy"
-    if not places.is_file():
+    name = f"{table.fingerprint}-mined-{margin:g}-{among}-{seed}-{_digest(queries, positives)}"
+    places, path = directory / f"{name}.negatives.npy", directory / f"{name}.arrow"
+    negatives = _stored(places, table.rows)
+    if negatives is None:
         chosen = _choose(table, queries, positives, margin, seed, among, advance)
-        np.save(places, chosen)
-    negatives: npt.NDArray[np.int64] = np.load(places, mmap_mode="r")
-    triples = write_table(table.name, _triples(table, negatives), directory / f"{name}.arrow", lambda _: None)
-    return triples, negatives
+        scratch = places.with_suffix(".part.npy")
+        with writing(f"the hard negatives of {table.name}", places):
+            directory.mkdir(parents=True, exist_ok=True)
+            facts_of(path).unlink(missing_ok=True)  # triples of other negatives would have wrong vectors
+            np.save(scratch, chosen)
+            os.replace(scratch, places)
+        negatives = np.load(places, mmap_mode="r")
+    return write_table(table.name, _triples(table, negatives), path, lambda _: None), negatives
+
+
+def _digest(*columns: npt.NDArray[np.float16]) -> str:
+    """Names vectors, and so the teacher that they are of."""
+    digest = hashlib.blake2b(digest_size=8)
+    for vectors in columns:
+        digest.update(repr(vectors.shape).encode())
+        digest.update(vectors[:: max(1, len(vectors) // NAMING)].tobytes())
+    return digest.hexdigest()
+
+
+def _stored(places: Path, rows: int) -> npt.NDArray[np.int64] | None:
+    """Returns what an earlier run has mined, None where there is nothing that can be used."""
+    try:
+        negatives: npt.NDArray[np.int64] = np.load(places, mmap_mode="r")
+    except (OSError, EOFError, ValueError):  # absent, empty, or cut off
+        return None
+    return negatives if negatives.shape == (rows,) and negatives.dtype == np.int64 else None
 
 
 def _choose(
@@ -75,7 +105,7 @@ def _choose(
     advance: Callable[[int], object],
 ) -> npt.NDArray[np.int64]:
     query_ids, positive_ids = (_numbered(table.texts(column)) for column in ("query", "positive"))
-    # Of equal passages one is enough.
+    # Of equal passages one is enough. Their numbers count from 0, so they are places in this array.
     passages = np.unique(positive_ids, return_index=True)[1]
     owners: dict[int, set[int]] = {}
     for query, positive in zip(query_ids.tolist(), positive_ids.tolist(), strict=True):
@@ -89,19 +119,33 @@ def _choose(
         best = np.argpartition(-scores, min(CANDIDATES, scores.shape[1] - 1), axis=1)[:, :CANDIDATES]
         limits = margin * (own * positives[start : start + BLOCK].astype(np.float32)).sum(1)
         for place in range(len(own)):
-            answers = owners[int(query_ids[start + place])]
+            row = start + place
+            answers = owners[int(query_ids[row])]
+            others = len(passages) - len(answers)
+            if not others:
+                raise InputError(
+                    f"{table.name} has no negative for row {row + 1}: every positive answers its query",
+                    got=table.texts("query")[row][:80],
+                    expected="one positive or more that does not answer the query",
+                    fix="add rows of other queries, or leave hard_negatives out",
+                )
             ordered = best[place][np.argsort(-scores[place][best[place]], kind="stable")]
             left = [
                 passages[candidate]
                 for candidate in ordered
-                if scores[place, candidate] < limits[place]
-                and int(positive_ids[passages[candidate]]) not in answers
+                if scores[place, candidate] < limits[place] and int(candidate) not in answers
             ][:among]
-            row = start + place
-            another = (row + 1 + int(generator.integers(table.rows - 1))) % table.rows
+            another = passages[_skipping(answers, int(generator.integers(others)))]
             chosen[row] = left[generator.integers(len(left))] if left else another
         advance(len(own))
     return chosen
+
+
+def _skipping(left_out: set[int], place: int) -> int:
+    """Returns the number that stands at a place among 0, 1, 2 and so on when some numbers are left out."""
+    for number in sorted(left_out):
+        place += number <= place
+    return place
 
 
 def _numbered(texts: Sequence[str]) -> npt.NDArray[np.int64]:

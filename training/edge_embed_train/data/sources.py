@@ -6,7 +6,8 @@ A row is one of three:
     a pair    {"query": "...", "positive": "..."}
     a triple  {"query": "...", "positive": "...", "negative": "..."}
 
-`anchor` is read like `query`. Other fields are ignored, unless a filter names them.
+`anchor` is read like `query`, and `negatives` like `negative`. Of a list of negatives the first text is
+taken. Other fields are ignored, unless a filter names them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,8 @@ from typing import IO, Any
 from edge_embed.errors import InputError
 
 QUERY_FIELDS = ("query", "anchor", "text")
+NEGATIVE_FIELDS = ("negative", "negatives")
+FIELDS = (*QUERY_FIELDS, "positive", *NEGATIVE_FIELDS)
 
 EXPECTED = '{"text": …}, {"query": …, "positive": …} or {"query": …, "positive": …, "negative": …}'
 
@@ -88,10 +92,10 @@ def read_rows(source: Source) -> Iterator[Row]:
     """Streams the rows of a source, in its order.
 
     Raises:
-        InputError: If the source cannot be read, or a row has no texts or other texts than the first.
+        InputError: If the source asks for what cannot be, cannot be read, or a row has no texts or other
+            texts than the first.
     """
-    if source.every < 1:
-        raise InputError(f"{source.label}: `every` is too small", got=str(source.every), expected="1 or more")
+    _check(source)
     found = matching = 0
     shape: int | None = None
     for number, record in _records(source):
@@ -122,6 +126,26 @@ def read_rows(source: Source) -> Iterator[Row]:
         )
 
 
+def _check(source: Source) -> None:
+    for name, number in (("every", source.every), ("limit", source.limit)):
+        if number is not None and number < 1:
+            raise InputError(f"{source.label}: `{name}` is too small", got=str(number), expected="1 or more")
+    for name, column in source.columns.items():
+        if name not in FIELDS:
+            raise InputError(
+                f"{source.label}: no such name in `columns`",
+                got=str(name),
+                expected=", ".join(FIELDS),
+                fix='put our name first: `{query = "what the rows call it"}`',
+            )
+        if not isinstance(column, str):
+            raise InputError(
+                f"{source.label}: `columns.{name}` is not the name of a field",
+                got=repr(column)[:80],
+                expected="one text",
+            )
+
+
 def _matches(value: Any, wanted: Any) -> bool:
     return value in wanted if isinstance(wanted, list | tuple) else value == wanted
 
@@ -132,14 +156,13 @@ def _rows(record: Mapping[str, Any], source: Source, number: int) -> Iterator[Ro
     def text(*names: str) -> str | None:
         for name in names:
             value = record.get(columns.get(name, name))
-            if isinstance(value, list) and name == "negative":
-                value = value[0] if value else None
-            if isinstance(value, str) and value.strip():
-                return value
+            for each in value if isinstance(value, list) and name in NEGATIVE_FIELDS else [value]:
+                if isinstance(each, str) and each.strip():
+                    return _encodable(each, f"row {number} of {source.label}")
         return None
 
     query = text(*QUERY_FIELDS)
-    row = None if query is None else Row(query, text("positive"), text("negative", "negatives"))
+    row = None if query is None else Row(query, text("positive"), text(*NEGATIVE_FIELDS))
     if row is None or (row.positive is None and row.negative is not None):
         raise InputError(
             f"row {number} of {source.label} has no usable texts", got=str(record)[:120], expected=EXPECTED
@@ -148,6 +171,20 @@ def _rows(record: Mapping[str, Any], source: Source, number: int) -> Iterator[Ro
         yield from (Row(each) for each in row.texts)
     else:
         yield row
+
+
+def _encodable(text: str, place: str) -> str:
+    """Returns the text, unless it holds half a character, which neither tables nor tokenizers take."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{place} has a text that is not Unicode",
+            got=f"{text[error.start]!a}, half of a surrogate pair, after {error.start} characters",
+            expected="texts that can be written in UTF-8",
+            fix="write the file again without lone surrogates, or remove the row",
+        ) from error
+    return text
 
 
 def _records(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -163,14 +200,14 @@ def _records(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     yield number, _parsed(line, f"line {number} of {path}")
-    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read", got=str(error)) from error
 
 
 def _parsed(line: str, place: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):  # the second of brackets in brackets
         record = None
     if not isinstance(record, dict):
         raise InputError(f"{place} is not a JSON object", got=line[:80].strip(), expected=EXPECTED)
@@ -178,13 +215,13 @@ def _parsed(line: str, place: str) -> dict[str, Any]:
 
 
 def _opened(path: Path) -> IO[str]:
-    name = path.name
+    name, encoding = path.name, "utf-8-sig"  # some programs begin a file with a byte order mark
     if name.endswith(".jsonl.xz"):
-        return lzma.open(path, "rt", encoding="utf-8")
+        return lzma.open(path, "rt", encoding=encoding)
     if name.endswith(".jsonl.gz"):
-        return gzip.open(path, "rt", encoding="utf-8")
+        return gzip.open(path, "rt", encoding=encoding)
     if name.endswith(".jsonl"):
-        return path.open(encoding="utf-8")
+        return path.open(encoding=encoding)
     raise InputError(f"cannot tell what {path} holds", expected="a name that ends in .jsonl, .xz or .gz")
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -13,6 +15,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from edge_embed.errors import InputError, TrainingError
 from edge_embed_train.data.augment import source_rows
 from edge_embed_train.data.sources import Row, Source
 
@@ -100,43 +103,97 @@ def build_table(name: str, source: Source, directory: Path, advance: Callable[[i
 
     Raises:
         InputError: If the source cannot be read or has no rows.
+        TrainingError: If the table cannot be written.
     """
     path = directory / f"{name}-{_digest(source)}.arrow"
     return write_table(name, source_rows(source), path, advance)
 
 
 def write_table(name: str, rows: Iterable[Row], path: Path, advance: Callable[[int], object]) -> Table:
-    """Writes rows of one kind to a path, unless a complete file is there."""
-    from datasets import Features, Value
-    from datasets.arrow_writer import ArrowWriter
+    """Writes rows of one kind to a path, unless a complete file is there.
 
-    facts = path.with_suffix(".json")
+    Raises:
+        InputError: If there are no rows.
+        TrainingError: If the table cannot be written.
+    """
+    facts = facts_of(path)
     if not facts.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_suffix(".part")
-        lengths: list[int] = []
-        writer = None
-        for number, row in enumerate(rows):
-            if writer is None:
-                columns = COLUMNS[: len(row.texts)]
-                features = Features({**{c: Value("string") for c in columns}, ROWS: Value("int64")})
-                writer = ArrowWriter(path=str(scratch), features=features)
-            writer.write({**dict(zip(columns, row.texts, strict=True)), ROWS: number})
-            lengths.append(max(map(len, row.texts)))
-            advance(1)
-        assert writer is not None  # `read_rows` refuses a source without rows
-        writer.finalize()
-        np.save(path.with_suffix(".lengths.npy"), np.asarray(lengths, np.int32))
-        os.replace(scratch, path)
-        _write_json(facts, {"columns": columns, "rows": len(lengths)})  # last: now the table is complete
+        with writing(f"the table of {name}", path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                columns, lengths = _write_rows(name, rows, scratch, advance)
+                np.save(path.with_suffix(".lengths.npy"), np.asarray(lengths, np.int32))
+                os.replace(scratch, path)
+            finally:
+                scratch.unlink(missing_ok=True)  # half a table would fill the disk for nothing
+            # Last: now the table is complete.
+            replace_text(facts, json.dumps({"columns": columns, "rows": len(lengths)}))
     known = json.loads(facts.read_text("utf-8"))
     return Table(name, path, tuple(known["columns"]), known["rows"])
 
 
-def _write_json(path: Path, value: Any) -> None:
-    scratch = path.with_suffix(".json.part")
-    scratch.write_text(json.dumps(value), "utf-8")
+def _write_rows(
+    name: str, rows: Iterable[Row], path: Path, advance: Callable[[int], object]
+) -> tuple[tuple[str, ...], list[int]]:
+    """Writes rows as an Arrow stream, and returns their columns and the length of each row."""
+    from datasets import Features, Value
+    from datasets.arrow_writer import ArrowWriter
+
+    lengths: list[int] = []
+    columns: tuple[str, ...] = ()
+    writer = None
+    with path.open("wb") as stream:
+        for number, row in enumerate(rows):
+            if writer is None:
+                columns = COLUMNS[: len(row.texts)]
+                features = Features({**{c: Value("string") for c in columns}, ROWS: Value("int64")})
+                writer = ArrowWriter(stream=stream, features=features)
+            writer.write({**dict(zip(columns, row.texts, strict=True)), ROWS: number})
+            lengths.append(max(map(len, row.texts)))
+            advance(1)
+        if writer is None:
+            raise InputError(
+                f"no row of the data set {name} is left",
+                got="texts that are all too short for its `sentences` or `variants`",
+                expected="one row or more",
+                fix="leave `sentences` and `variants` out, or name longer texts",
+            )
+        writer.finalize()
+    return columns, lengths
+
+
+def facts_of(path: Path) -> Path:
+    """Returns the file that says how many rows and which columns a table has; there if it is complete."""
+    return path.with_suffix(".json")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a small file whole or not at all."""
+    scratch = path.with_name(f"{path.name}.part")
+    scratch.write_text(text, "utf-8")
     os.replace(scratch, path)
+
+
+@contextmanager
+def writing(what: str, path: Path) -> Iterator[None]:
+    """Makes a TrainingError of what the system says while a file is written.
+
+    Args:
+        what: Is written.
+        path: Where to.
+
+    Raises:
+        TrainingError: If the system refuses: the disk is full, or the directory cannot be written to.
+    """
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        cure = "free disk space" if full else f"make {path.parent} a directory that can be written to"
+        raise TrainingError(
+            f"{what} cannot be written", got=f"{path}: {error}", fix=f"{cure} and run the same command again"
+        ) from error
 
 
 def _digest(source: Source) -> str:

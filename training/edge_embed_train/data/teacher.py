@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor
 
 from edge_embed.errors import InputError, TrainingError
-from edge_embed_train.data.tables import Table
+from edge_embed_train.data.tables import Table, replace_text, writing
 
 CHUNK = 2048
 """Texts that are embedded and written together."""
@@ -55,30 +57,29 @@ def teacher_vectors(
     for column in table.columns:
         prompt = prompts.get(column, "")
         # Not `hash`, which differs between processes.
-        key = f"{table.fingerprint}-{column}-{fingerprint}-{sum(map(ord, prompt))}-{len(prompt)}"
-        path = directory / f"{key}.npy"
+        digest = hashlib.blake2b(prompt.encode(), digest_size=8).hexdigest()
+        path = directory / f"{table.fingerprint}-{column}-{fingerprint}-{digest}.npy"
         if not path.is_file():
-            directory.mkdir(parents=True, exist_ok=True)
             texts = [prompt + text for text in table.texts(column)] if prompt else table.texts(column)
-            try:
-                _compute(teacher, texts, path, batch_size, advance)
-            except OSError as error:
-                raise TrainingError(
-                    "the teacher's vectors cannot be written", got=f"{path}: {error}", fix="free disk space"
-                ) from error
+            model = teacher() if not hasattr(teacher, "encode") else teacher
+            with writing("the teacher's vectors", path):
+                directory.mkdir(parents=True, exist_ok=True)
+                _compute(model, texts, path, batch_size, advance)
         found.append(np.load(path, mmap_mode="r"))
     return found
 
 
 def _compute(
-    teacher: Any, texts: Sequence[str], path: Path, batch_size: int, advance: Callable[[int], object]
+    model: Any, texts: Sequence[str], path: Path, batch_size: int, advance: Callable[[int], object]
 ) -> None:
-    model = teacher() if not hasattr(teacher, "encode") else teacher
     scratch, count = path.with_suffix(".part.npy"), path.with_suffix(".done")
     shape = (len(texts), model.get_embedding_dimension())
-    done = int(count.read_text()) if count.is_file() and scratch.is_file() else 0
+    done = _done(scratch, count, shape)
+    if not done:
+        count.unlink(missing_ok=True)  # what it counts is written over
     mode: Any = "r+" if done else "w+"
     stored = np.lib.format.open_memmap(scratch, mode=mode, dtype=np.float16, shape=shape)
+    _reserve(scratch)
     for start in range(done, len(texts), CHUNK):
         part = list(texts[start : start + CHUNK])
         vectors = model.encode(
@@ -88,11 +89,40 @@ def _compute(
             raise TrainingError("the teacher returns vectors that are not finite", got=repr(part[0])[:80])
         stored[start : start + len(part)] = vectors
         stored.flush()
-        count.write_text(str(start + len(part)))
+        replace_text(count, str(start + len(part)))
         advance(len(part))
     del stored
     os.replace(scratch, path)
     count.unlink(missing_ok=True)
+
+
+def _done(scratch: Path, count: Path, shape: tuple[int, int]) -> int:
+    """Returns how many texts an earlier run has embedded, 0 where what it left cannot be used."""
+    try:
+        done = int(count.read_text("utf-8"))
+        left = np.load(scratch, mmap_mode="r")
+    except (OSError, EOFError, ValueError):  # absent, empty, or cut off
+        return 0
+    return done if 0 <= done <= shape[0] and left.shape == shape and left.dtype == np.float16 else 0
+
+
+def _reserve(path: Path) -> None:
+    """Takes room on the disk for a whole file.
+
+    The file has holes when it is made. Where a disk has no room for one, writing to the mapped file ends the
+    process, and no error can be raised.
+
+    Raises:
+        OSError: If there is no room.
+    """
+    if not hasattr(os, "posix_fallocate"):  # macOS, Windows
+        return
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):  # the file system cannot
+                raise
 
 
 def principal_axes(tables: Sequence[Sequence[Vectors]]) -> npt.NDArray[np.float32]:
