@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -54,7 +55,9 @@ def _spearman(model: Any, pairs: Any, prompts: Mapping[str, str], batch: int, di
         write_csv=False,
         truncate_dim=dimension,
     )
-    return float(evaluator(model)["spearman_cosine"])
+    correlation = float(evaluator(model)["spearman_cosine"])
+    # Of equal cosines it is not defined; they order nothing, as a correlation of 0 says.
+    return 0.0 if math.isnan(correlation) else correlation
 
 
 def _ndcg(model: Any, ranking: Any, prompts: Mapping[str, str], batch: int, dimension: int | None) -> float:

@@ -66,7 +66,13 @@ def estimate(recipe_path: str | Path) -> list[StageEstimate]:
     require_files(recipe)
     read_sets(recipe.dev)
     small = {
-        name: replace(data, source=replace(data.source, limit=min(data.source.limit or ROWS, _rows(recipe))))
+        name: replace(
+            data,
+            source=replace(
+                data.source,
+                limit=min(ROWS if data.source.limit is None else data.source.limit, _rows(recipe)),
+            ),
+        )
         for name, data in recipe.data.items()
     }
     recipe = replace(recipe, data=small)
