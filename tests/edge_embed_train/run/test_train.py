@@ -127,7 +127,7 @@ def test_stages_follow_each_other_and_the_result_says_what_it_is(place: Path, tm
     losses = [r["loss"] for r in records if r["stage"] == "distill" and "loss" in r]
     assert losses[-1] < losses[0]
     assert {"nce", "spread_out", "matching"} <= set(next(r for r in records if r["stage"] == "finetune"))
-    assert any(r.get("scores", {}).get("mean") for r in records if r["stage"] == "qat")
+    assert any("mean" in r.get("scores", {}) for r in records if r["stage"] == "qat")
     assert (tmp_path / "run" / "metrics.png").stat().st_size > 1000
     again = train(recipe, tmp_path / "run")  # a finished run does nothing more
     assert again.scores == result.scores
