@@ -4,7 +4,7 @@
 
 Each line of `pairs.jsonl` is {"query": "...", "positive": "..."}: a question and the passage that answers it.
 A tenth of the queries is held out, with all passages to choose from; the scores are for those alone. As many
-others, `dev`, decide when training ends.
+others, `dev`, decide when training ends. So there must be 20 queries or more that share no passage.
 """
 
 from __future__ import annotations
@@ -114,19 +114,19 @@ def reciprocal_rank(file: Path, directory: Path) -> float:
     return float(np.mean([1 / rank for rank in ranks]))
 
 
-def _check_same(directory: Path, pairs: Path, recipe: Path, model: str | None) -> None:
-    """Refuses a directory with the result of other pairs, another recipe or another model."""
+def split_once(directory: Path, pairs: Path, recipe: Path, model: str | None) -> tuple[int, int, int]:
+    """Splits the pairs, but into no directory with the result of others, another recipe or another model."""
     digest = hashlib.sha256(repr(model).encode() + recipe.read_bytes() + pairs.read_bytes()).hexdigest()
     made_of = directory / "made-of.txt"
-    if directory.is_dir() and any(directory.iterdir()):
-        if not made_of.is_file() or made_of.read_text("utf-8") != digest:
-            raise InputError(
-                f"{directory} holds the result of other pairs, another recipe or another model",
-                fix="choose another directory",
-            )
-        return
-    directory.mkdir(parents=True, exist_ok=True)
+    used = directory.is_dir() and any(directory.iterdir())
+    if used and not (made_of.is_file() and made_of.read_text("utf-8") == digest):
+        raise InputError(
+            f"{directory} holds the result of other pairs, another recipe or another model",
+            fix="choose another directory",
+        )
+    counts = split(pairs, directory)  # writes nothing where the pairs cannot be used
     made_of.write_text(digest, "utf-8")
+    return counts
 
 
 def main() -> int:
@@ -143,8 +143,7 @@ def main() -> int:
     parser.add_argument("--model", help="start from this checkpoint and not from the recipe's")
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
-    _check_same(args.output, args.pairs, args.recipe, args.model)
-    seen, dev, held = split(args.pairs, args.output)
+    seen, dev, held = split_once(args.output, args.pairs, args.recipe, args.model)
     print(f"{seen} pairs to train with, {dev} to decide when it ends, {held} held out")
     recipe = args.output / "recipe.toml"
     text = args.recipe.read_text("utf-8")

@@ -20,9 +20,7 @@ from edge_embed_train.qat import quantize_model, trainable_recipe
 from edge_embed_train.rotate import dense_module, learn_turn, lost_order, turn_model
 from edge_embed_train.run import train
 
-WORDS = (  # noqa: SIM905 - a list says no more
-    "red planet mars stone river old green hills seven small birds cat dog sun bread milk house tree"
-).split()
+from .words import WORDS
 
 RECIPE = """
 name = "turned"

@@ -69,17 +69,21 @@ def test_pairs_that_cannot_be_split(finetune: Any, tmp_path: Path, lines: list[s
 
 
 def test_a_directory_with_another_result_is_left_alone(finetune: Any, tmp_path: Path) -> None:
-    pairs, recipe = tmp_path / "pairs.jsonl", EXAMPLE / "minilm.toml"
-    pairs.write_text('{"query": "a", "positive": "b"}\n')
-    for _ in range(2):
-        finetune._check_same(tmp_path / "out", pairs, recipe, None)
-    for others in (
-        (pairs, recipe, "another"),
-        (pairs, EXAMPLE / "embeddinggemma.toml", None),
-        (recipe, recipe, None),
-    ):
+    pairs, recipe, output = tmp_path / "pairs.jsonl", EXAMPLE / "minilm.toml", tmp_path / "out"
+    lines = [f'{{"query": "q {i}", "positive": "p {i}"}}\n' for i in range(30)]
+    pairs.write_text("".join(lines[:6]))
+    with pytest.raises(InputError, match="too few queries"):
+        finetune.split_once(output, pairs, recipe, None)
+    pairs.write_text("".join(lines))  # more pairs into the same directory
+    assert finetune.split_once(output, pairs, recipe, None) == finetune.split_once(
+        output, pairs, recipe, None
+    )
+    others = tmp_path / "others.jsonl"
+    others.write_text("".join(lines[1:]))
+    another = EXAMPLE / "embeddinggemma.toml"
+    for given in ((pairs, recipe, "another"), (pairs, another, None), (others, recipe, None)):
         with pytest.raises(InputError, match="holds the result of other pairs"):
-            finetune._check_same(tmp_path / "out", *others)
+            finetune.split_once(output, *given)
 
 
 def test_a_passage_with_a_line_separator_is_scored(finetune: Any, tiny_model: Path, tmp_path: Path) -> None:

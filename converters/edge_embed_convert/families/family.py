@@ -159,7 +159,8 @@ def positive(raw: Mapping[str, Any], key: str, default: int | None = None) -> in
 
 def natural(raw: Mapping[str, Any], key: str, default: int) -> int:
     """Returns an integer of config.json that may be 0; see `positive`."""
-    return 0 if raw.get(key, default) == 0 and raw.get(key) is not False else positive(raw, key, default)
+    value = raw.get(key, default)
+    return 0 if value == 0 and type(value) is int else positive(raw, key, default)
 
 
 def number(raw: Mapping[str, Any], key: str, default: float) -> float:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edge_embed.errors import CheckpointError
+from edge_embed.errors import CheckpointError, InputError
+from edge_embed.text.inputs import check_text
 from edge_embed_convert.source.files import read_text
 
 NEEDED: tuple[tuple[str, str, dict[str, str]], ...] = (
@@ -100,9 +101,10 @@ def merged_prompts(
 def _usable(prompt: object) -> bool:
     """Returns whether a prompt is a text; a lone surrogate is none."""
     try:
-        return isinstance(prompt, str) and bool(prompt.encode("utf-8") or True)
-    except UnicodeEncodeError:
+        check_text(prompt, 0)
+    except InputError:
         return False
+    return True
 
 
 def missing_prompts(path: Path, name: str, prompts: Mapping[str, str]) -> str | None:

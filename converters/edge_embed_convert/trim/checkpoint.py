@@ -172,13 +172,12 @@ def _write_weights(checkpoint: Checkpoint, directory: Path, kept: Sequence[int])
 def _drop_other_weights(checkpoint: Checkpoint, directory: Path) -> None:
     """Removes copies of the weights that were not read, which still have every row."""
     read = {file.name for file in weight_files(checkpoint.transformer_path)}
-    if "model.safetensors" in read or any(name.endswith(".bin") for name in read):
-        read = {"model.safetensors"}
+    written = {name for name in read if name.endswith(".safetensors")} or {"model.safetensors"}
     for pattern in ("pytorch_model*.bin", "pytorch_model.bin.index.json", "model*.safetensors"):
         for file in directory.glob(pattern):
-            if file.name not in read:
+            if file.name not in written:
                 file.unlink()
-    if read == {"model.safetensors"}:
+    if "model.safetensors" in written:
         (directory / "model.safetensors.index.json").unlink(missing_ok=True)
 
 

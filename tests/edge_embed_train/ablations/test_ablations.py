@@ -13,9 +13,7 @@ from edge_embed.errors import InputError
 from edge_embed_train.ablations.arms import ABLATIONS
 from edge_embed_train.ablations.run import Settings, run_ablation, to_markdown
 
-WORDS = (  # noqa: SIM905 - a list says no more
-    "red planet mars stone river old green hills seven small birds cat dog sun bread milk house tree"
-).split()
+from ..words import WORDS
 
 
 @pytest.fixture(scope="module")

@@ -24,12 +24,10 @@ from edge_embed.errors import InputError, TrainingError
 from edge_embed_convert.source.checkpoint import load
 from edge_embed_train.cli import train as command
 from edge_embed_train.qat.model import QuantizedLinear
-from edge_embed_train.run import train
+from edge_embed_train.run import train, trainer
 from edge_embed_train.run.folder import last_checkpoint
 
-WORDS = (  # noqa: SIM905 - a list says no more
-    "red planet mars stone river old green hills seven small birds cat dog sun bread milk house tree"
-).split()
+from ..words import WORDS
 
 
 @pytest.fixture(scope="module")
@@ -367,3 +365,22 @@ def test_an_estimate_measures_what_the_stage_does(place: Path, monkeypatch: pyte
     assert seen[0] == (32, 0)
     assert seen[1][0] == 8
     assert seen[1][1] > 0
+
+
+def test_early_stopping_keeps_its_count(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "score", lambda *_, **__: {"dev": 0.5})  # never better than at first
+    marked = trainer.mark_complete
+
+    def stop(checkpoint: Path) -> None:
+        marked(checkpoint)
+        if checkpoint.name == "checkpoint-2":
+            raise KeyboardInterrupt
+
+    recipe = _recipe(place, "patience", _stage("finetune", 8, more="evaluate_every = 1\npatience = 2"))
+    monkeypatch.setattr(trainer, "mark_complete", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "run")
+    monkeypatch.setattr(trainer, "mark_complete", marked)
+    train(recipe, tmp_path / "run")
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [r["steps"] for r in records if r.get("event") == "finished"] == [3]

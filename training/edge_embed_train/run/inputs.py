@@ -55,14 +55,17 @@ def require_tokenizer(place: str | Path) -> None:
     """Refuses a directory without a tokenizer: transformers would make an empty one up.
 
     Raises:
-        InputError: If a sentence-transformers directory has none beside its encoder.
+        InputError: If a sentence-transformers directory whose first module is a Transformer has none.
     """
     directory = Path(place)
     if not (directory / "modules.json").is_file():
         return
-    entries = read_json(directory / "modules.json")
-    first = entries[0].get("path", "") if isinstance(entries, list) and entries else ""
-    if not any((directory / first / name).is_file() for name in (*TOKENIZER_FILES, "spiece.model")):
+    match read_json(directory / "modules.json"):
+        case [{"type": str(kind), "path": str(first)}, *_] if kind.endswith(".Transformer"):
+            encoder = directory / first
+        case _:
+            return
+    if not any((encoder / name).is_file() for name in (*TOKENIZER_FILES, "spiece.model")):
         raise InputError(
             f"{directory} has no tokenizer",
             got="none of its files",
@@ -110,7 +113,7 @@ class Teacher:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Names its weights."""
+        """Names its weights and settings."""
         digest = hashlib.blake2b(digest_size=8)
         if self._file:
             try:
@@ -119,9 +122,9 @@ class Teacher:
                 raise InputError(f"the teacher's file {self._file} cannot be read", got=str(error)) from error
             return digest.hexdigest()
         # Settings too: with another pooling the same weights give other vectors.
-        place = Path(self.name)
-        files = sorted(f for f in place.rglob("*") if f.suffix in (".safetensors", ".bin", ".json", ".model"))
-        for file in files if place.is_dir() else ():
+        suffixes = (".safetensors", ".bin", ".json", ".model")
+        files = sorted(file for file in Path(self.name).rglob("*") if file.suffix in suffixes)
+        for file in files:
             digest.update(file.read_bytes())
         if not files:
             digest.update(self.name.encode())

@@ -133,12 +133,12 @@ def _attention(raw: Mapping[str, Any]) -> tuple[Attention, ...]:
         SLIDING: (positive(raw, "head_dim", 256), positive(raw, "num_key_value_heads", 2)),
         FULL: (positive(raw, "global_head_dim", 512), positive(raw, "num_global_key_value_heads", 1)),
     }
-    own = part(raw, "per_layer_config") if raw.get("per_layer_config") is not None else None
-    if own is not None:
+    own = part(raw, "per_layer_config")
+    if raw.get("per_layer_config") is not None:
         sizes[FULL] = sizes[SLIDING]  # what the file names no size for has the general one
     found = []
     for index, kind in enumerate(kinds):
-        entry = part(own or {}, str(index))
+        entry = part(own, str(index))
         head_dim, kv_heads = sizes[kind]
         found.append(
             Attention(
